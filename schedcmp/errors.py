@@ -1,0 +1,40 @@
+"""Everything schedcmp raises for its user.
+
+SchedcmpError
+├── RequestError           the request was wrong; nothing was written (exit code 2)
+│   ├── SweepError         the sweep file or an override, with file:line
+│   ├── RegistryError      an unknown scheduler, or an option that its class does not take
+│   ├── CheckpointError    no such checkpoint, or one that cannot be read
+│   └── RunFolderError     an output folder that is busy, foreign or not writable
+└── RunError               a run that had to stop; what was finished is kept (exit code 1)
+
+A message says what is wrong, where, and the remedy. Only `cli` shows them.
+"""
+
+
+class SchedcmpError(Exception):
+    """Base of all errors whose text is meant for the user."""
+
+
+class RequestError(SchedcmpError):
+    """The request cannot be carried out as it stands."""
+
+
+class SweepError(RequestError):
+    """A sweep file, or an override on the command line, is wrong."""
+
+
+class RegistryError(RequestError):
+    """A scheduler, sigma schedule or option that the registry cannot provide."""
+
+
+class CheckpointError(RequestError):
+    """A checkpoint that is missing, unreadable, unsafe or not a diffusion pipeline."""
+
+
+class RunFolderError(RequestError):
+    """A run's folder that cannot be used."""
+
+
+class RunError(SchedcmpError):
+    """A run stopped before its end for a reason outside the sweep (such as a full disk)."""

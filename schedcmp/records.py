@@ -1,0 +1,69 @@
+"""The records that travel between sweep, engine, store and report. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["ok", "flagged", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One image to make. `id` is stable: equal requests have equal ids, in any sweep."""
+
+    id: str
+    index: int  # place in the sweep's order
+    scheduler: str  # label, unique within the sweep: "dpmpp-2m-karras"
+    base: str  # the entry without its sigma schedule: "dpmpp-2m"
+    sigma_schedule: str  # "default", "karras", ...
+    steps: int
+    seed: int
+    prompt_name: str  # short, for labels and folders
+    prompt: str
+    negative_prompt: str
+    guidance_scale: float
+    width: int | None  # pixels; None: the checkpoint's own size
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where one solo image's wall time went, in seconds, unrounded."""
+
+    latency_s: float
+    text_s: float
+    denoiser_s: float
+    scheduler_s: float
+    vae_s: float
+    step_s: tuple[float, ...]  # from one denoiser call to the next, the last one to the VAE
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What became of a cell. `image` is None when it failed."""
+
+    cell: Cell
+    status: Status
+    error: str | None = None  # why it failed or was flagged
+    nfe: int | None = None  # denoiser evaluations, counted
+    width: int | None = None  # pixels, as made
+    height: int | None = None
+    image: bytes | None = None  # an encoded PNG, settings inside
+    image_sha256: str | None = None  # of the pixels, not of the file
+    timings: tuple[Timing, ...] = ()  # one per timed repeat; empty if not timed
+    peak_memory_bytes: int | None = None
+    scheduler_config: dict[str, Any] = field(default_factory=dict)  # resolved, the class's own keys only
+    timesteps: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCell:
+    """A cell as the store has it: `result` without its bytes, and the image's place in the folder."""
+
+    result: CellResult
+    image_path: str | None  # relative to the run's folder
+
+    @property
+    def cell(self) -> Cell:
+        return self.result.cell
