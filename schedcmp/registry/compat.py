@@ -1,0 +1,82 @@
+"""Which entries work with a checkpoint, which do not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from schedcmp.errors import RegistryError
+from schedcmp.registry.build import MissingExtraError, Recipe, constructor_defaults, load_class, resolve
+from schedcmp.registry.entry import Entry
+from schedcmp.registry.preflight import preflight
+
+CompatStatus = Literal["ok", "needs", "wrong", "unsupported"]
+
+# A class tells its noise schedule by the arguments that define it.
+_NOISE_ARGUMENTS = {"beta_start": "betas", "sigma_data": "edm", "shift": "flow"}
+_NOISE_NAMES = {
+    "betas": "noise is set by betas (Stable Diffusion 1, 2, XL)",
+    "edm": "noise is set by EDM's sigmas and preconditioning",
+    "flow": "flow matching",
+    "own": "a noise schedule of its own",
+}
+_DISTILLED = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}
+_PROBE_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Compatibility:
+    """What the registry knows of one entry with one checkpoint, beside what diffusers says."""
+
+    entry: Entry
+    status: CompatStatus
+    reason: str
+    listed: bool  # by `compatibles` of the checkpoint's own scheduler class
+
+
+def compatibility(entries: Iterable[Entry], scheduler_config: Mapping[str, Any]) -> Iterator[Compatibility]:
+    """Judge entries against a checkpoint's scheduler config, in order."""
+    listed = listed_classes(scheduler_config)
+    for entry in entries:
+        status, reason = judge(entry, scheduler_config)
+        yield Compatibility(entry, status, reason, entry.class_name in listed)
+
+
+def judge(entry: Entry, scheduler_config: Mapping[str, Any]) -> tuple[CompatStatus, str]:
+    """Status and reason of one entry. A scheduler that runs but solves another problem is `wrong`."""
+    try:
+        recipe = resolve(entry, scheduler_config)
+        preflight(recipe, _PROBE_STEPS)
+    except MissingExtraError as error:
+        return "needs", str(error)
+    except RegistryError as error:
+        return "unsupported", str(error)
+    return _suits(recipe, scheduler_config)
+
+
+def listed_classes(scheduler_config: Mapping[str, Any]) -> set[str]:
+    """Class names in diffusers' `compatibles` of the checkpoint's own scheduler class, itself included."""
+    name = str(scheduler_config.get("_class_name", ""))
+    cls = load_class(name) if name else object
+    return {name, *getattr(cls, "_compatibles", ())} - {""}
+
+
+def noise_kind(cls: type) -> str:
+    """`betas`, `edm`, `flow`, or `own` when the class takes no noise schedule."""
+    takes = constructor_defaults(cls)
+    return next((kind for argument, kind in _NOISE_ARGUMENTS.items() if argument in takes), "own")
+
+
+def _suits(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> tuple[CompatStatus, str]:
+    own_class = str(scheduler_config.get("_class_name", ""))
+    if recipe.cls.__name__ == own_class:
+        return "ok", "the checkpoint's own"
+    theirs = noise_kind(load_class(own_class)) if own_class else "betas"
+    ours = "flow" if recipe.config.get("use_flow_sigmas") else noise_kind(recipe.cls)
+    if ours != theirs:
+        return "wrong", (f"{recipe.cls.__name__}: {_NOISE_NAMES[ours]}; this checkpoint: {_NOISE_NAMES[theirs]}")
+    suits = recipe.entry.suits
+    if suits and _DISTILLED[suits] != own_class:
+        return "wrong", f"made for {suits.upper()}-distilled checkpoints, which this one is not by its config"
+    return "ok", recipe.entry.note

@@ -1,0 +1,159 @@
+"""The registry as a literal table: reading rows, finding an entry by any of its names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from typing import Any, cast
+
+import yaml
+
+from schedcmp.errors import RegistryError
+from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, SigmaSchedule
+
+ENTRY_POINTS = "schedcmp.schedulers"
+_ROW_KEYS = {f.name for f in fields(Entry)} - {"cls", "origin"} | {"class"}
+
+
+def normalise(name: str) -> str:
+    """One spelling for every way a name is written: "DPM++ 2M Karras" and "dpmpp_2m_karras" agree."""
+    words = re.findall(r"[a-z0-9.]+", name.lower().replace("+", "p"))
+    return "-".join(words)
+
+
+class Registry:
+    """Entries and sigma schedules by name. Immutable; `with_rows` returns a larger one."""
+
+    def __init__(self, entries: Mapping[str, Entry], sigma_schedules: Mapping[str, SigmaSchedule]) -> None:
+        self.entries = dict(entries)
+        self.sigma_schedules = dict(sigma_schedules)
+        self._sigma_names = {normalise(alias): s for s in sigma_schedules.values() for alias in (s.name, *s.also)}
+        self._names = _alias_index(self.entries.values())
+
+    def with_rows(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Registry:
+        """Add rows in order, so that a row may have an earlier one as its base.
+
+        Raises:
+            RegistryError: a row without a name, with an unknown key or base, or a name that is taken.
+        """
+        registry = self
+        for row in rows:
+            entry = registry._read_row(row, origin)
+            registry = Registry(registry.entries | {entry.name: entry}, self.sigma_schedules)
+        return registry
+
+    def entry(self, name: str, sigmas: str = DEFAULT_SIGMAS) -> Entry:
+        """The entry with this name, here or elsewhere, on the given sigma schedule.
+
+        A name may end in a sigma schedule ("heun-karras", "Euler Karras"), or be the dotted path of a class.
+
+        Raises:
+            RegistryError: unknown name; the message lists the nearest ones.
+        """
+        return self._find(name).with_sigmas(self.sigma_schedule(sigmas))
+
+    def sigma_schedule(self, name: str) -> SigmaSchedule:
+        """Raises RegistryError for an unknown name."""
+        found = self._sigma_names.get(normalise(name))
+        if found is None:
+            known = ", ".join(self.sigma_schedules)
+            raise RegistryError(f"unknown sigma schedule {name!r}; known are: {known}")
+        return found
+
+    def _find(self, name: str) -> Entry:
+        key = normalise(name)
+        if key in self._names:
+            return self.entries[self._names[key]]
+        for suffix, sigmas in self._sigma_names.items():
+            stem = key.removesuffix(f"-{suffix}")
+            if stem != key and stem in self._names:
+                return self.entries[self._names[stem]].with_sigmas(sigmas)
+        if re.fullmatch(r"\w+(\.\w+)+", name):
+            return Entry(name=name.rpartition(".")[2], base=name.rpartition(".")[2], cls=name, origin=name)
+        raise RegistryError(self._unknown(name, key))
+
+    def _unknown(self, name: str, key: str) -> str:
+        sigmas = [f"{e}-{s}" for e in self.entries for s in self._sigma_names if s != DEFAULT_SIGMAS]
+        near = get_close_matches(key, [*self._names, *sigmas], n=5, cutoff=0.6)
+        names = list(dict.fromkeys(self._names.get(n, n) for n in near))[:3]
+        hint = f"; did you mean {' or '.join(names)}?" if names else ""
+        return f"unknown scheduler {name!r}{hint} (`schedcmp list-compatible` lists all)"
+
+    def _read_row(self, row: Mapping[str, Any], origin: str) -> Entry:
+        name, unknown = str(row.get("name", "")), sorted(set(row) - _ROW_KEYS)
+        if not normalise(name):
+            raise RegistryError(f"{origin}: a scheduler entry needs a name, got {dict(row)!r}")
+        if unknown:
+            raise RegistryError(f"{origin}: entry {name!r} has unknown keys: {', '.join(unknown)}")
+        if name in self.entries:
+            raise RegistryError(f"{origin}: there is already an entry named {name!r}; choose another name")
+        if ("class" in row) == ("base" in row):
+            raise RegistryError(f"{origin}: entry {name!r} needs either `class` or `base`")
+        return self._derived(row, origin) if "base" in row else self._defined(row, origin)
+
+    def _defined(self, row: Mapping[str, Any], origin: str) -> Entry:
+        noise = False if origin == "schedcmp" else None  # our own rows say so where it is true
+        return self._finished(Entry(name=row["name"], cls=str(row["class"]), noise=noise, origin=origin), row)
+
+    def _derived(self, row: Mapping[str, Any], origin: str) -> Entry:
+        base = self.entry(str(row["base"]))
+        options = {**base.options, **row.get("options", {})}
+        fresh = replace(base, name=row["name"], options=options, also={}, origin=origin)
+        return self._finished(fresh, {k: v for k, v in row.items() if k not in ("options", "base")})
+
+    def _finished(self, entry: Entry, row: Mapping[str, Any]) -> Entry:
+        """`entry` with the plain fields of `row`; `base` becomes the name without its sigma schedule."""
+        plain = {k: v for k, v in row.items() if k not in ("name", "class", "base", "sigmas", "also")}
+        sigmas = self.sigma_schedule(row["sigmas"]) if "sigmas" in row else entry.sigmas
+        also = {place: tuple(names) for place, names in row.get("also", {}).items()}
+        own_name = entry.name.removesuffix(f"-{sigmas.name}")
+        return replace(entry, **plain, sigmas=sigmas, also=also, base=own_name)
+
+
+def _alias_index(entries: Iterable[Entry]) -> dict[str, str]:
+    """Every normalised name → entry name. An entry's own name wins over anybody's alias."""
+    entries = list(entries)
+    index: dict[str, str] = {}
+    for e in entries:
+        aliases = [alias for names in e.also.values() for alias in names]
+        if e.origin == "schedcmp" and e.base == e.name:
+            aliases += [e.class_name, e.class_name.removesuffix("Scheduler")]
+        for alias in aliases:
+            index.setdefault(normalise(alias), e.name)
+    return index | {normalise(e.name): e.name for e in entries}
+
+
+@cache
+def builtin_registry() -> Registry:
+    """The table that ships with schedcmp, and what installed packages add to it.
+
+    A package adds entries through the entry-point group `schedcmp.schedulers`: an object that is a scheduler
+    class, a row, or a list of rows in the table's format.
+    """
+    text = files("schedcmp.registry").joinpath("schedulers.yaml").read_text(encoding="utf-8")
+    table = yaml.safe_load(text)
+    sigma_schedules = {
+        name: SigmaSchedule(name, **{**spec, "also": tuple(spec.get("also", ()))})
+        for name, spec in table["sigma_schedules"].items()
+    }
+    registry = Registry({}, sigma_schedules).with_rows(table["schedulers"], "schedcmp")
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
+        registry = registry.with_rows(_plugin_rows(point), f"entry point {point.name} ({point.value})")
+    return registry
+
+
+def _plugin_rows(point: EntryPoint) -> list[Mapping[str, Any]]:
+    try:
+        found = point.load()
+    except Exception as error:  # a broken plug-in must name itself, whatever it raised
+        raise RegistryError(
+            f"the entry point {point.name!r} ({point.value}) of {ENTRY_POINTS} does not load: {error}"
+        ) from error
+    if isinstance(found, type):
+        return [{"name": point.name, "class": f"{found.__module__}.{found.__qualname__}"}]
+    return cast("list[Mapping[str, Any]]", [found] if isinstance(found, Mapping) else list(found))
