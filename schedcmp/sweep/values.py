@@ -1,0 +1,69 @@
+"""How the values of an axis may be written: one, a list, or a range such as "4..30 step 2"."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import Any
+
+MAX_VALUES = 1_000_000
+_RANGE = re.compile(r"\s*(-?[\d_]+)\s*\.\.\s*(-?[\d_]+)(?:\s+step\s+(\d+))?\s*")
+
+
+def integers(value: Any) -> tuple[int, ...]:
+    """A whole number, a range ("0..3" includes both ends), or a list of these. Raises ValueError."""
+    parts = [i for item in _listed(value) for i in _integer_or_range(item)]
+    return _distinct(parts)
+
+
+def numbers(value: Any) -> tuple[float, ...]:
+    """A finite number, or a list of them. Raises ValueError."""
+    return _distinct([_number(item) for item in _listed(value)])
+
+
+def words(value: Any) -> tuple[str, ...]:
+    """A text, or a list of texts. Raises ValueError."""
+    items = _listed(value)
+    for item in items:
+        if not isinstance(item, str):
+            raise ValueError(f"expected a text, got {item!r}")
+    return _distinct(items)
+
+
+def _listed(value: Any) -> list[Any]:
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if not items:
+        raise ValueError("is an empty list; give at least one value")
+    return items
+
+
+def _integer_or_range(item: Any) -> range | list[int]:
+    if isinstance(item, int) and not isinstance(item, bool):
+        return [item]
+    match = _RANGE.fullmatch(item) if isinstance(item, str) else None
+    if not match:
+        raise ValueError(f'expected a whole number or a range such as "4..30 step 2", got {item!r}')
+    first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
+    if step == 0 or last < first:
+        raise ValueError(f"the range {item!r} is empty; write it from low to high, with a step of at least 1")
+    if (last - first) // step >= MAX_VALUES:
+        raise ValueError(f"the range {item!r} has over {MAX_VALUES:,} values")
+    return range(first, last + 1, step)
+
+
+def _number(item: Any) -> float:
+    if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
+        raise ValueError(f"expected a finite number, got {item!r}")
+    return float(item)
+
+
+def _distinct(items: list[Any]) -> tuple[Any, ...]:
+    """Values in their order; one that is given twice would make two cells with one name."""
+    if len(items) > MAX_VALUES:
+        raise ValueError(f"has over {MAX_VALUES:,} values")
+    unique = dict.fromkeys(items)
+    if len(unique) != len(items):
+        twice = next(item for item, count in Counter(items).items() if count > 1)
+        raise ValueError(f"gives {twice!r} twice")
+    return tuple(items)

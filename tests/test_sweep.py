@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedcmp.errors import SweepError
+from schedcmp.registry.table import builtin_registry
+from schedcmp.sweep.document import Sweep, dump, load
+from schedcmp.sweep.plan import Plan, make_plan
+from schedcmp.sweep.source import parse
+from schedcmp.sweep.values import integers, numbers
+
+GOOD: dict[str, Any] = {
+    "model": "builtin:tiny",
+    "prompt": "a red circle",
+    "schedulers": ["ddim", "DPM++ 2M Karras", {"name": "mine", "base": "euler", "steps": [20]}],
+    "steps": [4, 8],
+    "seeds": "0..2",
+}
+
+
+def flow(value: Any) -> str:
+    """YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
+
+
+def write(tmp_path: Path, document: Any) -> Path:
+    path = tmp_path / "sweep.yaml"
+    text = document if isinstance(document, str) else "\n".join(f"{k}: {flow(v)}" for k, v in document.items())
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def sweep_of(tmp_path: Path, *overrides: str, **changes: Any) -> Sweep:
+    return load(write(tmp_path, GOOD | changes), overrides)[0]
+
+
+def refusal(tmp_path: Path, document: Any, *overrides: str) -> str:
+    with pytest.raises(SweepError) as caught:
+        load(write(tmp_path, document), overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(f"{tmp_path}/", "")
+
+
+def plan_of(tmp_path: Path, judge: Any = lambda entry: ("ok", ""), **changes: Any) -> Plan:
+    sweep, source = load(write(tmp_path, GOOD | changes))
+    return make_plan(sweep, source, builtin_registry(), judge)
+
+
+def test_a_sweep_is_read_with_its_defaults(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    assert (sweep.name, sweep.steps, sweep.seeds) == ("sweep", (4, 8), (0, 1, 2))
+    assert (sweep.guidance_scale, sweep.sigmas, sweep.generator, sweep.dtype) == ((7.5,), ("default",), "cpu", "auto")
+    assert sweep.grid.rows == ("scheduler",)
+
+
+def test_the_written_sweep_reads_back_as_itself(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, prompt={"猫": "一只猫", "b": "x: y # z"}, guidance_scale=[1, 2.5], seeds=[2**62])
+    again, _ = load(write(tmp_path, dump(sweep)))
+    assert again == sweep
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("stepz", 3, "sweep.yaml:6: unknown key 'stepz'; did you mean 'steps'?"),
+        ("steps", 0, "sweep.yaml:4: steps.0: input should be greater than 0, got 0"),
+        ("steps", -3, "greater than 0"),
+        ("steps", [], "steps: is an empty list; give at least one value"),
+        ("steps", [4, 4], "steps: gives 4 twice"),
+        ("steps", [4, "x"], "expected a whole number or a range"),
+        ("steps", 4.5, "expected a whole number"),
+        ("steps", True, "expected a whole number"),
+        ("steps", "9..3", "is empty; write it from low to high"),
+        ("seeds", "0..99999999999", "over 1,000,000 values"),
+        ("seeds", -1, "greater than or equal to 0"),
+        ("seeds", 2**64, "less than"),
+        ("guidance_scale", float("nan"), "expected a finite number"),
+        ("guidance_scale", -1, "greater than or equal to 0"),
+        ("width", 65, "sweep.yaml:6: width: input should be a multiple of 8, got 65"),
+        ("height", 10**9, "less than or equal to 8192"),
+        ("width", 0, "greater than or equal to 8"),
+        ("prompt", [], "is an empty list"),
+        ("prompt", 3, "expected a text"),
+        ("schedulers", [], "give at least one scheduler"),
+        ("schedulers", [3], "schedulers.0"),
+        ("schedulers", [{"name": "m", "bas": "euler"}], "did you mean 'base'?"),
+        ("timing", {"mode": "fast"}, "timing.mode: input should be 'solo' or 'off', got 'fast'"),
+        ("timing", {"repeats": 0}, "timing.repeats"),
+        ("grid", {"rows": "colour"}, "grid.rows"),
+        ("device", "gpu", "device"),
+        ("dtype", "fp64", "dtype"),
+        ("name", "../evil", "name"),
+        ("model", "", "model"),
+        ("model", {"id": "x", "remote": True}, "unknown key 'model.remote'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    assert message in refusal(tmp_path, GOOD | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the sweep is empty"),
+        ("- a\n- b", "a sweep is a mapping"),
+        ("model: [1", "sweep.yaml:1: is not valid YAML"),
+        ("model: x\n  y: z", "sweep.yaml:2: is not valid YAML"),
+        ("model: x\nsteps: 3\nmodel: y", "sweep.yaml:3: duplicate key 'model'"),
+        ("? [a, b]\n: c", "a key must be a plain word"),
+        ("model: !!python/object:os.system x", "sweep.yaml:1: 'x' cannot be read"),
+        ("model: \x00", "is not valid YAML"),
+        ("model: " + "[" * 3000, "sweep.yaml"),
+        ("model: 2001-99-99", "cannot be read"),
+    ],
+)
+def test_broken_yaml_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refusal(tmp_path, text)
+
+
+def test_an_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    assert "holds more than a sweep can" in refusal(tmp_path, "\n".join(lines))
+
+
+def test_anchors_that_are_used_as_meant_work() -> None:
+    source = parse("a: &steps [1, 2]\nb: *steps", "x.yaml")
+    assert source.data == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="no such file; `schedcmp init"):
+        load(tmp_path / "gone.yaml")
+    with pytest.raises(SweepError, match="cannot be read"):
+        load(tmp_path)
+    (tmp_path / "latin1.yaml").write_bytes(b"prompt: caf\xe9")
+    with pytest.raises(SweepError, match="is not UTF-8"):
+        load(tmp_path / "latin1.yaml")
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path, {k: v for k, v in GOOD.items() if k != "prompt"}).endswith("the key 'prompt' is missing")
+
+
+def test_overrides_replace_values(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "steps=[5, 6]", "timing.repeats=3", "grid.rows=seed", "prompt=a: b".replace(": ", " "))
+    assert (sweep.steps, sweep.timing.repeats, sweep.grid.rows) == ((5, 6), 3, ("seed",))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stepz=3", "--set stepz=3: unknown key 'stepz'; did you mean 'steps'?"),
+        ("steps=0", "--set steps=0: steps.0"),
+        ("steps", "expected KEY=VALUE"),
+        ("steps=[1", "the value is not YAML"),
+        ("steps.x=1", "has no keys of its own"),
+        ("=3", "expected KEY=VALUE"),
+    ],
+)
+def test_a_wrong_override_is_refused_by_its_name(tmp_path: Path, override: str, message: str) -> None:
+    assert message in refusal(tmp_path, GOOD, override)
+
+
+def test_cells_keep_the_sweeps_order(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    assert list(plan.entries) == ["ddim", "dpmpp-2m-karras", "mine"]
+    assert [(c.scheduler, c.steps, c.seed) for c in plan.cells[:4]] == [
+        ("ddim", 4, 0), ("ddim", 4, 1), ("ddim", 4, 2), ("ddim", 8, 0),
+    ]  # fmt: skip
+    assert [c.steps for c in plan.cells if c.scheduler == "mine"] == [20, 20, 20]
+    assert [c.index for c in plan.cells] == list(range(15))
+
+
+def test_ids_are_unique_and_do_not_depend_on_the_rest_of_the_sweep(tmp_path: Path) -> None:
+    ids = {c.id for c in plan_of(tmp_path).cells}
+    assert len(ids) == 15
+    alone = plan_of(tmp_path, schedulers=["dpmpp-2m-karras"], steps=[8], seeds=[1]).cells
+    assert [c.id in ids for c in alone] == [True]
+    for changed in [{"prompt": "b"}, {"guidance_scale": 3}, {"width": 64}, {"negative_prompt": "c"}, {"generator": "device"}]:
+        assert not {c.id for c in plan_of(tmp_path, **changed).cells} & ids
+
+
+def test_sigma_schedules_are_an_axis(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, schedulers=["heun", "euler"], sigmas=["default", "karras"])
+    assert list(plan.entries) == ["heun", "heun-karras", "euler", "euler-karras"]
+    assert {c.base for c in plan.cells} == {"heun", "euler"}
+
+
+def test_what_does_not_work_is_refused_where_named_and_left_out_where_swept(tmp_path: Path) -> None:
+    def judge(entry: Any) -> tuple[str, str]:
+        return ("unsupported", "no such flag") if entry.sigmas.name == "karras" else ("ok", "")
+
+    with pytest.raises(SweepError, match=r"sweep.yaml:3: schedulers.0: no such flag"):
+        plan_of(tmp_path, judge, schedulers=["ddim-karras"])
+    swept = plan_of(tmp_path, judge, schedulers=["ddim", "euler"], sigmas=["default", "karras"])
+    assert list(swept.entries) == ["ddim", "euler"]
+    assert swept.warnings == ("left out: no such flag",) * 2
+
+
+def test_a_star_takes_all_that_work_and_a_wrong_one_named_is_told(tmp_path: Path) -> None:
+    def judge(entry: Any) -> tuple[str, str]:
+        return ("wrong", "not for this") if entry.name == "lcm" else ("ok", "")
+
+    everything = plan_of(tmp_path, judge, schedulers="*")
+    assert "lcm" not in everything.entries
+    assert len(everything.entries) == len(builtin_registry().entries) - 1
+    named = plan_of(tmp_path, judge, schedulers=["lcm"])
+    assert named.warnings == ("lcm runs, but its images are not to be trusted: not for this",)
+
+
+@pytest.mark.parametrize(
+    ("schedulers", "message"),
+    [
+        (["eulr"], "sweep.yaml:3: schedulers.0: unknown scheduler 'eulr'; did you mean euler"),
+        (["ddim", "ddim"], "schedulers.1: ddim is there twice"),
+        (["ddim", "DDIMScheduler"], "ddim is there twice"),
+        ([{"name": "ddim", "base": "euler"}], "already an entry named 'ddim'"),
+        ([{"name": "x", "base": "eulr"}], "did you mean euler"),
+    ],
+)
+def test_a_wrong_scheduler_is_refused_with_its_line(tmp_path: Path, schedulers: Any, message: str) -> None:
+    with pytest.raises(SweepError) as caught:
+        plan_of(tmp_path, schedulers=schedulers)
+    assert message in str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_a_hundred_thousand_cells_are_planned_with_distinct_ids(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, schedulers=["ddim", "euler"], steps="1..50", seeds="0..999")
+    assert len({c.id for c in plan.cells}) == 100_000
+
+
+def test_the_schema_accepts_what_the_sweep_accepts() -> None:
+    schema = json.loads(json.dumps(Sweep.model_json_schema()))
+    assert set(schema["required"]) == {"model", "prompt", "schedulers", "steps"}
+    assert {"string", "integer"} <= {option.get("type") for option in schema["properties"]["steps"]["anyOf"]}
+    assert all("description" in p or "default" in p for p in schema["properties"].values())
+
+
+@given(st.integers(-1000, 1000), st.integers(0, 300), st.integers(1, 50))
+def test_a_range_is_pythons_range_with_both_ends(first: int, length: int, step: int) -> None:
+    text = f"{first}..{first + length} step {step}"
+    assert integers(text) == tuple(range(first, first + length + 1, step))
+
+
+@given(st.lists(st.integers(), min_size=1, unique=True))
+def test_a_list_of_whole_numbers_is_itself(values: list[int]) -> None:
+    assert integers(values) == tuple(values)
+    assert numbers(values) == tuple(map(float, values))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*Sweep.model_fields, "x"]), inner),
+        max_leaves=12,
+    )
+)
+def test_any_yaml_is_a_sweep_or_one_clear_refusal(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
+    path = tmp_path_factory.mktemp("any") / "sweep.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    try:
+        load(path)
+    except SweepError as error:
+        assert str(error).startswith(str(path))
+        assert "\n" not in str(error)
