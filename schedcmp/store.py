@@ -1,0 +1,234 @@
+"""A run's folder: `run.sqlite` and the images, the only thing that reports read.
+
+A cell is stored when it is finished: first its image (written beside its place and moved there), then its row (one
+transaction). A crash between the two leaves an image without a row, which the next run writes again. Nothing is ever
+half there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
+
+from schedcmp.errors import RunError, RunFolderError
+from schedcmp.files import slug, write_atomically
+from schedcmp.records import Cell, CellResult, StoredCell, Timing
+
+SCHEMA_VERSION = 1
+DATABASE = "run.sqlite"
+_LOCK = ".run.lock"
+_RESULTS = ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "sweep.yaml", "results.csv", "report.html")
+_RESULT_FOLDERS = ("images", "grids", "plots")
+_CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name != "index")  # the plan has the order
+_JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
+_PLAIN_COLUMNS = (
+    "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes",
+)  # fmt: skip
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS plan (id TEXT PRIMARY KEY, position INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS cells (
+  {", ".join(_CELL_COLUMNS).replace("id,", "id TEXT PRIMARY KEY,", 1)},
+  key TEXT NOT NULL, {", ".join(_PLAIN_COLUMNS)}, {", ".join(_JSON_COLUMNS)},
+  image_path TEXT, finished_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
+"""
+
+
+class Store:
+    """One run's results. Open it with `Store.create` to write, with `Store.open` to read."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection, lock: FileLock | None = None) -> None:
+        self.folder = folder
+        self._database = database
+        self._lock = lock
+
+    @classmethod
+    def create(cls, folder: Path, *, fresh: bool = False) -> Store:
+        """Open a run's folder for writing, alone; with `fresh`, without what is there.
+
+        Raises:
+            RunFolderError: it cannot be written, another run is using it, or it holds something else.
+        """
+        try:
+            _refuse_foreign(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / _LOCK)
+            lock.acquire(timeout=0)
+        except LockTimeout as error:
+            raise RunFolderError(
+                f"{folder}: another run is writing here; wait for it, or choose another folder with -o"
+            ) from error
+        except OSError as error:
+            raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        if fresh:
+            _clear(folder)
+        for torn in folder.glob("**/.*.part"):
+            torn.unlink()
+        return cls(folder, _connect(folder), lock)
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """Open a run's folder for reading; it may be being written. Raises RunFolderError."""
+        if not (folder / DATABASE).is_file():
+            raise RunFolderError(f"{folder}: has no {DATABASE}; give the folder of a run, such as outputs/quickstart")
+        return cls(folder, _connect(folder))
+
+    def close(self) -> None:
+        self._database.close()
+        if self._lock:
+            self._lock.release()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(self, cells: Iterable[Cell], meta: Mapping[str, Any]) -> None:
+        """Make these cells the run's plan. Results of earlier plans stay, and are used if they come back."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM plan")
+            database.executemany("INSERT INTO plan VALUES (?, ?)", ((c.id, c.index) for c in cells))
+            rows = [(name, json.dumps(value)) for name, value in meta.items()]
+            database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def pending(self, cells: Iterable[Cell], keys: Mapping[str, str]) -> list[Cell]:
+        """The cells that still have to be made; `keys` maps a label to what else determines its images.
+
+        A cell is done if it did not fail, all that determines it is the same, and its image is there.
+        """
+        query = "SELECT id, key, image_path FROM cells WHERE status != 'failed'"
+        done = {row["id"]: row for row in self._database.execute(query)}
+        return [c for c in cells if not self._is_done(done.get(c.id), keys[c.scheduler])]
+
+    def _is_done(self, row: sqlite3.Row | None, key: str) -> bool:
+        return row is not None and row["key"] == key and (self.folder / row["image_path"]).is_file()
+
+    def add(self, result: CellResult, key: str, image_path: str) -> None:
+        """Store a finished cell, its image first. Raises RunError when the disk is full or gone."""
+        values = _row(result, key, image_path if result.image else None)
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        try:
+            if result.image:
+                write_atomically(self.folder / image_path, result.image)
+        except OSError as error:
+            raise _stopped(self.folder, error) from error
+        with self._transaction() as database:
+            database.execute(f"INSERT OR REPLACE INTO cells ({names}) VALUES ({marks})", [*values.values()])
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file into the run's folder, whole or not at all. Raises RunError."""
+        path = self.folder / name
+        try:
+            write_atomically(path, text.encode("utf-8"))
+        except OSError as error:
+            raise _stopped(self.folder, error) from error
+        return path
+
+    def cells(self) -> Iterator[StoredCell]:
+        """The finished cells of the present plan, in the sweep's order."""
+        query = "SELECT cells.*, position FROM cells JOIN plan USING (id) ORDER BY position"
+        for row in self._database.execute(query):
+            yield _stored(row)
+
+    def planned(self) -> int:
+        """How many cells the present plan has."""
+        return int(self._database.execute("SELECT count(*) FROM plan").fetchone()[0])
+
+    def meta(self, name: str) -> Any:
+        """What `begin` was given under this name, or None."""
+        row = self._database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return json.loads(row["value"]) if row else None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._database:
+                yield self._database
+        except sqlite3.OperationalError as error:
+            raise _stopped(self.folder, error) from error
+
+
+def image_path(cell: Cell, folders: Iterable[str] = ()) -> str:
+    """Where a cell's image goes, relative to the run's folder; `folders` tell prompts or guidance apart."""
+    parts = [slug(part) for part in (*folders, cell.scheduler)]
+    return "/".join(["images", *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
+
+
+def _connect(folder: Path) -> sqlite3.Connection:
+    """Raises RunFolderError when the file is not a run's database, or one of a newer schedcmp."""
+    path = folder / DATABASE
+    database = sqlite3.connect(path, timeout=30)
+    database.row_factory = sqlite3.Row
+    try:
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise RunFolderError(f"{path}: was written by a newer schedcmp; upgrade, or choose another folder with -o")
+        if version == 0:
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except sqlite3.DatabaseError as error:
+        raise RunFolderError(f"{path}: cannot be used as a run's database: {error}") from error
+    return database
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if not folder.exists() or (folder / DATABASE).exists():
+        return
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder}: is not a folder; choose another one with -o")
+    strangers = [p.name for p in folder.iterdir() if p.name not in (_LOCK, ".gitkeep")]
+    if strangers:
+        raise RunFolderError(
+            f"{folder}: holds files that are not a run's ({strangers[0]}, ...); choose an empty or new folder with -o"
+        )
+
+
+def _clear(folder: Path) -> None:
+    for name in _RESULT_FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in [folder / name for name in _RESULTS] + list(folder.glob("timings.*")):
+        path.unlink(missing_ok=True)
+
+
+def _stopped(folder: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{folder}: writing failed ({error}); what was finished is kept. "
+        "Make room or mend the disk, then repeat the command: it goes on from there"
+    )
+
+
+def _row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
+    values = {name: getattr(result.cell, name) for name in _CELL_COLUMNS}
+    values |= {name: getattr(result, name.replace("made_", "")) for name in _PLAIN_COLUMNS}
+    timings = [asdict(t) for t in result.timings]
+    return values | {
+        "key": key,
+        "image_path": path,
+        "timings": json.dumps(timings),
+        "scheduler_config": json.dumps(result.scheduler_config, default=str),
+        "timesteps": json.dumps(result.timesteps),
+    }
+
+
+def _stored(row: sqlite3.Row) -> StoredCell:
+    cell = Cell(index=row["position"], **{name: row[name] for name in _CELL_COLUMNS})
+    timings = [Timing(**t | {"step_s": tuple(t["step_s"])}) for t in json.loads(row["timings"])]
+    plain = {name.replace("made_", ""): row[name] for name in _PLAIN_COLUMNS}
+    result = CellResult(
+        cell,
+        timings=tuple(timings),
+        scheduler_config=json.loads(row["scheduler_config"]),
+        timesteps=tuple(json.loads(row["timesteps"])),
+        **plain,
+    )
+    return StoredCell(result, row["image_path"])
