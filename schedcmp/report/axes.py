@@ -1,0 +1,161 @@
+"""Which cell goes where: the axes of a grid, and the pages that they make of a list of cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+
+from schedcmp.errors import RequestError
+from schedcmp.records import Cell, StoredCell
+
+AXIS_NAMES = ("scheduler", "sigma_schedule", "steps", "seed", "prompt", "guidance_scale")
+SYNONYMS = {"guidance": "guidance_scale"}
+
+# Page axes of themselves where they vary, outermost first. A scheduler's label names its schedule already.
+PAGED = ("prompt", "negative_prompt", "size", "guidance_scale", "scheduler", "steps", "seed", "copy")
+
+Value = str | int | float
+Key = tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class GridAxes:
+    """What the rows, columns and pages of the grids stand for: names of `AXIS_NAMES`, outermost first."""
+
+    rows: tuple[str, ...] = ("scheduler",)
+    cols: tuple[str, ...] = ("steps",)
+    page: tuple[str, ...] = ()  # besides every other axis that has more than one value
+
+    def __post_init__(self) -> None:
+        for place in fields(self):
+            names = tuple(SYNONYMS.get(name, name) for name in getattr(self, place.name))
+            object.__setattr__(self, place.name, names)
+        for name, count in Counter(self.named).items():
+            if name not in AXIS_NAMES:
+                raise RequestError(_unknown(name))
+            if count > 1:
+                raise RequestError(f"grid: the axis {name!r} is used more than once; give it one place")
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return (*self.rows, *self.cols, *self.page)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One grid: the cells of one value of each page axis."""
+
+    values: dict[str, Value]  # page axis that has more than one value → this page's
+    facts: dict[str, Value]  # axis outside rows and columns → its one value here
+    row_axes: tuple[str, ...]
+    col_axes: tuple[str, ...]
+    rows: tuple[Key, ...]
+    cols: tuple[Key, ...]
+    cells: dict[tuple[Key, Key], StoredCell]
+
+    @property
+    def example(self) -> Cell:
+        """Any cell of the page, for what all of them share."""
+        return next(iter(self.cells.values())).cell
+
+    def row_cells(self, row: Key) -> list[StoredCell]:
+        return [stored for col in self.cols if (stored := self.cells.get((row, col)))]
+
+    def cell_of(self, axis: str, value: Value) -> Cell:
+        """A cell whose row or column has this value: where the prompt behind a name is to be found."""
+        axes = (*self.row_axes, *self.col_axes)
+        place = axes.index(axis)
+        return next(stored.cell for (row, col), stored in self.cells.items() if (*row, *col)[place] == value)
+
+
+def plan_pages(cells: Iterable[StoredCell], axes: GridAxes) -> list[Page]:
+    """Each cell in one place of one page; values are in the order in which the sweep has them."""
+    ordered = sorted(cells, key=lambda stored: stored.cell.index)
+    points = _points(ordered, axes)
+    ranks = {axis: _rank(point[axis] for point in points) for axis in (*AXIS_NAMES, *PAGED)}
+    varying = [axis for axis in PAGED if axis not in axes.named and len(ranks[axis]) > 1]
+    page_axes = (*axes.page, *varying)
+    pages: dict[Key, list[tuple[dict[str, Value], StoredCell]]] = {}
+    for point, stored in zip(points, ordered, strict=True):
+        pages.setdefault(_key(point, page_axes), []).append((point, stored))
+    titled = tuple(axis for axis in page_axes if len(ranks[axis]) > 1)
+    return [_page(pages[key], axes, titled, ranks) for key in _in_order(pages, page_axes, ranks)]
+
+
+def _page(
+    members: Sequence[tuple[dict[str, Value], StoredCell]],
+    axes: GridAxes,
+    titled: tuple[str, ...],
+    ranks: dict[str, dict[Value, int]],
+) -> Page:
+    placed = {(_key(point, axes.rows), _key(point, axes.cols)): stored for point, stored in members}
+    first = members[0][0]
+    implied = {"sigma_schedule"} - {*axes.named}
+    told = dict.fromkeys((*titled, *(axis for axis in AXIS_NAMES if axis not in {*axes.rows, *axes.cols, *implied})))
+    return Page(
+        values={axis: first[axis] for axis in titled},
+        facts={axis: first[axis] for axis in told},
+        row_axes=axes.rows,
+        col_axes=axes.cols,
+        rows=tuple(_in_order({row for row, _ in placed}, axes.rows, ranks)),
+        cols=tuple(_in_order({col for _, col in placed}, axes.cols, ranks)),
+        cells=placed,
+    )
+
+
+def _points(ordered: Sequence[StoredCell], axes: GridAxes) -> list[dict[str, Value]]:
+    """Each cell's value on every axis. `copy` tells apart cells that all other axes place together."""
+    scheduler = _scheduler_values(ordered) if "sigma_schedule" in axes.named else _label
+    points = [_point(stored.cell, scheduler(stored.cell)) for stored in ordered]
+    seen: Counter[Key] = Counter()
+    sigma_told = "sigma_schedule" in axes.named
+    for point in points:
+        key = tuple(value for axis, value in point.items() if sigma_told or axis != "sigma_schedule")
+        seen[key] += 1
+        point["copy"] = seen[key]
+    return points
+
+
+def _point(cell: Cell, scheduler: str) -> dict[str, Value]:
+    return {
+        "scheduler": scheduler,
+        "sigma_schedule": cell.sigma_schedule,
+        "steps": cell.steps,
+        "seed": cell.seed,
+        "prompt": cell.prompt_name,
+        "guidance_scale": cell.guidance_scale,
+        "negative_prompt": cell.negative_prompt,
+        "size": f"{cell.width or 'default'} × {cell.height or 'default'}",
+    }
+
+
+def _label(cell: Cell) -> str:
+    return cell.scheduler
+
+
+def _scheduler_values(ordered: Sequence[StoredCell]) -> Callable[[Cell], str]:
+    """The base without its sigma schedule, but the label where several labels share both."""
+    labels: dict[tuple[str, str], set[str]] = {}
+    for stored in ordered:
+        labels.setdefault((stored.cell.base, stored.cell.sigma_schedule), set()).add(stored.cell.scheduler)
+    return lambda cell: cell.base if len(labels[cell.base, cell.sigma_schedule]) == 1 else cell.scheduler
+
+
+def _key(point: dict[str, Value], axes: Iterable[str]) -> Key:
+    return tuple(point[axis] for axis in axes)
+
+
+def _rank(values: Iterable[Value]) -> dict[Value, int]:
+    return {value: i for i, value in enumerate(dict.fromkeys(values))}
+
+
+def _in_order(keys: Iterable[Key], axes: Sequence[str], ranks: dict[str, dict[Value, int]]) -> list[Key]:
+    return sorted(keys, key=lambda key: [ranks[axis][value] for axis, value in zip(axes, key, strict=True)])
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(name, (*AXIS_NAMES, *SYNONYMS), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"grid: there is no axis {name!r}{hint} (axes: {', '.join(AXIS_NAMES)})"
