@@ -1,0 +1,8 @@
+"""Where a run's weights come from: find a checkpoint, check it, load it once.
+
+`inspect` reads configs only and imports no torch; loading lives in `schedcmp.checkpoint.load`.
+"""
+
+from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
+
+__all__ = ["Checkpoint", "ModelSpec", "inspect"]

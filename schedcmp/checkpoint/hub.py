@@ -1,0 +1,139 @@
+"""Checkpoints on the Hugging Face hub: fetched into its cache, or one sentence on why not."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schedcmp.checkpoint import layout
+from schedcmp.errors import CheckpointError
+
+_LOG_IN = "run `hf auth login` or set HF_TOKEN"
+
+
+def fetch(repository: str, revision: str | None, variant: str | None, *, progress: bool = False) -> Path:
+    """Download a diffusers pipeline, or find it in the cache; only configs and safetensors weights.
+
+    Args:
+        repository: hub id, "owner/name".
+        revision: branch, tag or commit; None for the default branch.
+        variant: as in file names ("fp16"); None for the plain files.
+        progress: show the bars of the download.
+
+    Raises:
+        CheckpointError: it cannot be had, is pickled, brings its own code or is no diffusers pipeline.
+    """
+    with _explained(repository, revision, progress):
+        index_path, names = _find(repository, revision)
+        index = layout.read_json(index_path)
+        parts = layout.components(index, repository)
+        if names is not None:
+            layout.refuse_code(index, names, repository)
+            layout.refuse_incomplete(parts, names, repository)
+            layout.choose_weights(parts, names, variant, repository)
+        from diffusers import DiffusionPipeline
+
+        folder = DiffusionPipeline.download(
+            repository,
+            revision=revision,
+            variant=variant,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=names is None,
+        )
+    return Path(folder)
+
+
+def fetch_configs(repository: str, *, progress: bool = False) -> Path:
+    """Download a pipeline's configs and tokenizers without its weights.
+
+    Raises:
+        CheckpointError: they cannot be had, or it is no diffusers pipeline.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _explained(repository, None, progress):
+        _, names = _find(repository, None)
+        # As diffusers' from_single_file.
+        patterns = ["*.json", "**/*.json", "*.txt", "**/*.txt", "**/*.model"]
+        folder = snapshot_download(repository, allow_patterns=patterns, local_files_only=names is None)
+    return Path(folder)
+
+
+def _find(repository: str, revision: str | None) -> tuple[Path, list[str] | None]:
+    """The repository's model_index.json and its files' names; None for the names where the hub refuses or does
+    not answer, but the cache has the index."""
+    from huggingface_hub import HfApi, errors, hf_hub_download
+
+    names, refusal = None, None
+    try:
+        # Asked first, since a download retries for half a minute before it says that there is no network.
+        names = [file.rfilename for file in HfApi().model_info(repository, revision=revision).siblings or []]
+    except Exception as error:  # raised below, unless the cache helps
+        refusal = error
+    try:
+        path = hf_hub_download(repository, layout.MODEL_INDEX, revision=revision, local_files_only=names is None)
+    except errors.LocalEntryNotFoundError as error:
+        raise error from refusal or error.__cause__
+    return Path(path), names
+
+
+@contextmanager
+def _explained(repository: str, revision: str | None, progress: bool) -> Iterator[None]:
+    from schedcmp.checkpoint.quiet import quiet
+
+    try:
+        with quiet(progress=progress):
+            yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(_explain(error, repository, revision)) from error
+
+
+def _explain(error: BaseException | None, repository: str, revision: str | None) -> str:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.LocalEntryNotFoundError():
+            return _explain_absent(error.__cause__, repository, revision)
+        case errors.GatedRepoError():
+            return f"{repository} is gated: accept its licence on the model's page, then {_LOG_IN}."
+        case errors.RepositoryNotFoundError():
+            return (
+                f"{repository}: no such folder here, and no such model on the hub that you may see;"
+                f" check the spelling, and if the model is private {_LOG_IN}."
+            )
+        case errors.RevisionNotFoundError():
+            return f"{repository} has no revision {revision!r}; give one of its branches, tags or commits."
+        case errors.HFValidationError():
+            return f"{repository!r} is neither a folder nor a hub id (owner/name); correct it."
+        case errors.EntryNotFoundError():
+            return (
+                f"{repository} is no diffusers pipeline ({layout.MODEL_INDEX} is missing);"
+                " download its .safetensors file and give that file."
+            )
+        case errors.HfHubHTTPError() if error.response.status_code == 401:
+            return f"{repository}: the hub refuses your token; {_LOG_IN} with a valid one."
+        case errors.HfHubHTTPError():
+            return (
+                f"{repository}: the hub answers with status {error.response.status_code}; try again later,"
+                " or use a local folder."
+            )
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+        return f"{repository}: the disk is full; free some room, or set HF_HOME to a folder on another disk."
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return f"{repository} cannot be fetched: {reason}"
+
+
+def _explain_absent(cause: BaseException | None, repository: str, revision: str | None) -> str:
+    from huggingface_hub import constants, errors
+
+    if isinstance(cause, errors.HfHubHTTPError):
+        return _explain(cause, repository, revision)
+    why, remedy = "the hub cannot be reached", "check the network"
+    if constants.HF_HUB_OFFLINE:
+        why, remedy = "HF_HUB_OFFLINE is set", "unset it"
+    return f"{repository} is not complete in the local cache, and {why}; {remedy}, or use a local folder."

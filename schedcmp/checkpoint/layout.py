@@ -1,0 +1,203 @@
+"""A diffusers folder, judged by its model_index.json and its file names. Nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from schedcmp.errors import CheckpointError
+
+MODEL_INDEX = "model_index.json"
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+UNSAFE = "is pickled, and unpickling can run code, so it is never loaded. If you trust it, convert it:"
+_NO_CODE = "and code from checkpoints is never run"
+
+# diffusers.utils.constants and transformers.utils: SAFETENSORS_WEIGHTS_NAME, SAFE_WEIGHTS_NAME;
+# the last alternative is diffusers' former name of a variant's shard.
+_WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|model)"
+    r"(?:(?:\.(?P<variant>[\w-]+?))?(?:-\d{5}-of-\d{5})?|-\d{5}-of-\d{5}\.(?P<old_variant>[\w-]+))\.safetensors"
+)
+_NOT_A_MODEL = re.compile(r"(Tokenizer|TokenizerFast|Processor|Extractor|Scheduler)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One entry of a model_index.json."""
+
+    name: str
+    library: str
+    class_name: str
+
+    @property
+    def is_model(self) -> bool:
+        return _NOT_A_MODEL.search(self.class_name) is None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: the file cannot be read, or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; restore the file.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the file again.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no JSON object; fetch the file again.")
+    return value
+
+
+def components(index: Mapping[str, Any], where: str) -> list[Component]:
+    """The components that a model_index.json names, the absent ones left out.
+
+    Args:
+        index: the parsed file.
+        where: the checkpoint's name, for messages.
+
+    Raises:
+        CheckpointError: a custom class, or nothing whose schedulers could be compared.
+    """
+    if not isinstance(index.get("_class_name"), str):
+        raise CheckpointError(
+            f"{where}: {MODEL_INDEX} names the custom pipeline {index.get('_class_name')!r}, {_NO_CODE};"
+            " use a checkpoint whose pipeline is part of diffusers."
+        )
+    found = [
+        Component(name, *value)
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    ]
+    for component in found:
+        if not _is_known_library(component.library):
+            raise CheckpointError(
+                f"{where}: {MODEL_INDEX} takes {component.name} from {component.library!r}, which is neither"
+                f" diffusers nor transformers, {_NO_CODE}; use a checkpoint without custom classes."
+            )
+    if "scheduler" not in {component.name for component in found}:
+        raise CheckpointError(f"{where}: {MODEL_INDEX} names no scheduler; use a pipeline that has one.")
+    return found
+
+
+def _is_known_library(library: str) -> bool:
+    # Besides the two packages, diffusers resolves a name among its own pipeline modules ("stable_diffusion").
+    if library in ("diffusers", "transformers"):
+        return True
+    spec = find_spec("diffusers")
+    if spec is None or spec.origin is None or not library.isidentifier():
+        return False
+    return (Path(spec.origin).parent / "pipelines" / library).is_dir()
+
+
+def file_names(folder: Path) -> list[str]:
+    """Names of the folder's files and of its component folders' files, as a hub lists them."""
+    return sorted(path.relative_to(folder).as_posix() for path in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for entry in folder.iterdir():
+        yield from (p for p in entry.iterdir() if p.is_file()) if entry.is_dir() else [entry]
+
+
+def refuse_code(index: Mapping[str, Any], names: Collection[str], where: str) -> None:
+    """Raises:
+    CheckpointError: Python files lie where a pipeline or a component would run them.
+    """
+    folders = {name for name, value in index.items() if isinstance(value, list)}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        if file.endswith(".py") and (folder in folders or name == "pipeline.py"):
+            raise CheckpointError(
+                f"{where} brings its own code ({name}), {_NO_CODE}; use a checkpoint whose classes are"
+                " part of diffusers or transformers."
+            )
+
+
+def refuse_incomplete(parts: Collection[Component], names: Collection[str], where: str) -> None:
+    """Raises:
+    CheckpointError: a component's folder or its config is missing.
+    """
+    if SCHEDULER_CONFIG not in names:
+        raise CheckpointError(f"{where}: {SCHEDULER_CONFIG} is missing; fetch it again.")
+    for part in parts:
+        if not any(name.startswith(f"{part.name}/") for name in names):
+            raise CheckpointError(f"{where}: {part.name}/ is missing, though {MODEL_INDEX} names it; fetch it.")
+        if part.is_model and f"{part.name}/config.json" not in names:
+            raise CheckpointError(f"{where}: {part.name}/config.json is missing; fetch it again.")
+
+
+def choose_weights(parts: Collection[Component], names: Collection[str], variant: str | None, where: str) -> list[str]:
+    """Names of the weight files that loading will read: the variant's, else a component's plain ones.
+
+    Args:
+        parts: the checkpoint's components.
+        names: the checkpoint's files, as `file_names` gives them.
+        variant: as in file names ("fp16"); None for the plain files.
+        where: the checkpoint's name, for messages.
+
+    Raises:
+        CheckpointError: no such variant, or a model without weights in the safetensors format.
+    """
+    found = {part.name: _by_variant(part.name, names) for part in parts if part.is_model}
+    variants = sorted({name for weights in found.values() for name in weights if name})
+    if variant and variant not in variants:
+        there = f"there are: {', '.join(variants)}" if variants else "there are only plain files"
+        raise CheckpointError(f"{where} has no variant {variant!r}; {there}. Correct `variant` or leave it out.")
+    chosen = []
+    for name, weights in found.items():
+        if not (files := weights.get(variant or "") or weights.get("")):
+            raise CheckpointError(_no_weights(name, names, sorted(weights), where))
+        chosen += files
+    return chosen
+
+
+def _by_variant(component: str, names: Collection[str]) -> dict[str, list[str]]:
+    weights: dict[str, list[str]] = {}
+    for name in sorted(names):
+        folder, _, file = name.rpartition("/")
+        if folder == component and (match := _WEIGHTS.fullmatch(file)):
+            weights.setdefault(match["variant"] or match["old_variant"] or "", []).append(name)
+    return weights
+
+
+def _no_weights(component: str, names: Collection[str], variants: list[str], where: str) -> str:
+    if variants:
+        return f"{where}: {component}/ has weights only as variant {', '.join(variants)}; set `variant`."
+    pickled = [name for name in names if name.startswith(f"{component}/") and name.endswith(PICKLED)]
+    if pickled:
+        return (
+            f"{where}: {pickled[0]} {UNSAFE}"
+            " DiffusionPipeline.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(NEW_FOLDER)"
+        )
+    return f"{where}: {component}/ holds no .safetensors weights; fetch the missing file."
+
+
+def image_size(folder: Path) -> tuple[int | None, int | None]:
+    """The checkpoint's own (width, height) in pixels, where its configs tell: the denoiser's
+    sample_size times the VAE's factor, as diffusers' pipelines compute it."""
+    for denoiser in ("unet", "transformer"):
+        path = folder / denoiser / "config.json"
+        size = read_json(path).get("sample_size") if path.is_file() else None
+        factor = _vae_factor(folder)
+        if isinstance(size, int) and factor:
+            return size * factor, size * factor
+        if isinstance(size, list) and len(size) == 2 and factor:
+            return size[1] * factor, size[0] * factor
+    return None, None
+
+
+def _vae_factor(folder: Path) -> int | None:
+    vae = next((path for name in ("vae", "vqvae") if (path := folder / name / "config.json").is_file()), None)
+    if vae is None:
+        return 1
+    blocks = read_json(vae).get("block_out_channels")
+    return 2 ** (len(blocks) - 1) if isinstance(blocks, list) and blocks else None

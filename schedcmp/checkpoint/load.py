@@ -1,0 +1,160 @@
+"""Load a checkpoint, once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from schedcmp.checkpoint.quiet import quiet
+from schedcmp.checkpoint.source import Checkpoint
+from schedcmp.errors import CheckpointError, RequestError
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def resolve_device(device: str) -> str:
+    """A device that is there: "auto" is the first of cuda, mps and cpu.
+
+    Raises:
+        RequestError: this machine has no such device.
+    """
+    there = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "xpu": torch.xpu.device_count() if torch.xpu.is_available() else 0,
+        "cpu": 1,
+    }
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    kind, _, index = device.partition(":")
+    if kind in there and (index or "0").isdecimal() and int(index or 0) < there[kind]:
+        return device
+    seen = ", ".join(f"{name}:{i}" if count > 1 else name for name, count in there.items() for i in range(count))
+    raise RequestError(f"device {device!r} is not there (torch {torch.__version__} sees {seen}); use 'auto'.")
+
+
+def resolve_dtype(dtype: str, device: str) -> torch.dtype:
+    """ "auto" is fp16 on a GPU (cuda, mps, xpu) and fp32 on a CPU.
+
+    Raises:
+        RequestError: no such dtype.
+    """
+    if dtype == "auto":
+        return torch.float32 if device.startswith("cpu") else torch.float16
+    if dtype not in _DTYPES:
+        raise RequestError(f"dtype {dtype!r} is unknown; use auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[dtype]
+
+
+def load(
+    checkpoint: Checkpoint, device: str = "auto", dtype: str = "auto", *, progress: bool = False
+) -> DiffusionPipeline:
+    """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off.
+
+    Args:
+        checkpoint: what `inspect` found.
+        device: as `resolve_device` takes it.
+        dtype: as `resolve_dtype` takes it.
+        progress: show the libraries' bars while loading.
+
+    Raises:
+        CheckpointError: the weights do not fit the configs or the device, or diffusers cannot load them.
+        RequestError: no such device or dtype.
+    """
+    target = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, target)
+    try:
+        with quiet(progress=progress) as messages, _recorded_gaps() as gaps:
+            pipeline = _build(checkpoint, torch_dtype)
+            _refuse_gaps(checkpoint, messages, gaps)
+            pipeline.to(target)
+    except CheckpointError:
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        raise CheckpointError(
+            f"{checkpoint.name} does not fit into the memory of {target}; use dtype fp16 or another device."
+        ) from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
+            reason = "it lacks weights that its configs name; fetch it again."
+        raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            component.eval().requires_grad_(False)
+    pipeline.set_progress_bar_config(disable=True)
+    return cast("DiffusionPipeline", pipeline)
+
+
+def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    pipeline_class = _pipeline_class(checkpoint)
+    options: dict[str, Any] = {"torch_dtype": dtype}  # renamed to dtype after diffusers 0.38, which ignores that name
+    # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
+    if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
+        options["add_watermarker"] = False
+    if checkpoint.kind == "folder":
+        return pipeline_class.from_pretrained(
+            checkpoint.path,
+            variant=checkpoint.variant,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            **options,
+        )
+    if not hasattr(pipeline_class, "from_single_file"):
+        raise CheckpointError(
+            f"{checkpoint.path}: diffusers loads no {checkpoint.pipeline_class} from one file; give a folder."
+        )
+    return pipeline_class.from_single_file(
+        str(checkpoint.path), config=str(checkpoint.config_folder), local_files_only=True, **options
+    )
+
+
+def _pipeline_class(checkpoint: Checkpoint) -> Any:
+    import diffusers
+
+    found = getattr(diffusers, checkpoint.pipeline_class, None)
+    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
+        raise CheckpointError(
+            f"{checkpoint.name} is a {checkpoint.pipeline_class}, which diffusers {diffusers.__version__}"
+            " does not have; upgrade diffusers or use another checkpoint."
+        )
+    return found
+
+
+def _refuse_gaps(checkpoint: Checkpoint, messages: list[str], gaps: list[str]) -> None:
+    # diffusers and transformers fill missing weights with random numbers and only log it.
+    logged = [text for text in messages if "newly initialized" in text]
+    if gaps or logged:
+        detail = ", ".join(gaps[:3]) or " ".join(logged[0].split())[:300]
+        raise CheckpointError(f"{checkpoint.path} lacks weights that its configs name: {detail}; fetch it again.")
+
+
+@contextmanager
+def _recorded_gaps() -> Iterator[list[str]]:
+    """Yields the names of parameters that load_state_dict() leaves at random values: `from_single_file`
+    asks for strict=False and drops the answer."""
+    original: Any = torch.nn.Module.load_state_dict
+    gaps: list[str] = []
+
+    def recording(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        result = original(module, *args, **kwargs)
+        state = module.state_dict()
+        # A tied weight is missing under one of its names only.
+        filled = {state[name].data_ptr() for name in state.keys() - set(result.missing_keys)}
+        missing = (name for name in result.missing_keys if name in state)
+        gaps.extend(name for name in missing if state[name].data_ptr() not in filled)
+        return result
+
+    torch.nn.Module.load_state_dict = recording  # type: ignore[method-assign,assignment]
+    try:
+        yield gaps
+    finally:
+        torch.nn.Module.load_state_dict = original  # type: ignore[method-assign]

@@ -1,0 +1,188 @@
+"""Find a checkpoint and read what can be known of it without loading it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from schedcmp.checkpoint import layout, single_file
+from schedcmp.checkpoint.weights import ContentFile, check_shards, content_file, fingerprint, tensor_shapes
+from schedcmp.errors import CheckpointError
+
+_BUILTIN = "builtin:"
+_FILE_SUFFIXES = (".safetensors", *layout.PICKLED)
+_TEXT_SUFFIXES = (".json", ".txt", ".model")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a sweep asks for."""
+
+    model: str  # "builtin:tiny", a diffusers folder, a .safetensors file or a hub id
+    revision: str | None = None  # hub ids: a branch, tag or commit
+    variant: str | None = None  # as in file names: "fp16"
+    config: str | None = None  # single files: a diffusers folder or hub id that has their configs
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What `inspect` found."""
+
+    spec: ModelSpec
+    name: str  # short, for labels: "builtin:tiny", a folder's name, a file's stem, a hub id
+    path: Path  # the folder or the file
+    kind: Literal["folder", "file"]
+    config_folder: Path  # where the configs are; for a folder, the folder itself
+    variant: str | None
+    pipeline_class: str
+    width: int | None  # the checkpoint's own size, pixels; None: its configs do not tell
+    height: int | None
+    scheduler_json: str  # scheduler_config.json as it came with the checkpoint
+    content: tuple[ContentFile, ...]  # what the fingerprint is taken of
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The checkpoint's scheduler_config.json, `_class_name` included; a new copy at each call."""
+        config: dict[str, Any] = json.loads(self.scheduler_json)
+        return config
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the weights and the configs of the models by content, not by place; the scheduler's
+        config does not count. Reads the weights once per process.
+
+        Raises:
+            CheckpointError: a file can no longer be read.
+        """
+        return fingerprint(self.content)
+
+
+def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
+    """Find a checkpoint, fetch it if it is on the hub, and read its configs.
+
+    Args:
+        spec: what to look for.
+        progress: show the bars of a download.
+
+    Raises:
+        CheckpointError: it is not there, not whole, not readable, not safe or no diffusion pipeline.
+    """
+    path = Path(spec.model).expanduser()
+    try:
+        if spec.model.startswith(_BUILTIN):
+            _refuse_options(spec, "revision", "variant", "config")
+            return _from_folder(spec, spec.model, _builtin(spec.model))
+        if path.is_dir():
+            _refuse_options(spec, "revision", "config")
+            return _from_folder(spec, path.resolve().name, path)
+        if path.exists():
+            _refuse_options(spec, "revision", "variant")
+            return _from_file(spec, path, progress)
+        return _from_hub(spec, progress)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"{error.filename or path} cannot be read ({reason}); correct that.") from error
+
+
+def _refuse_options(spec: ModelSpec, *names: str) -> None:
+    meant_for = {"revision": "a hub id", "variant": "a folder or a hub id", "config": "a single file"}
+    for name in names:
+        if getattr(spec, name) is not None:
+            raise CheckpointError(f"`{name}` is for {meant_for[name]}; {spec.model} is none, so leave it out.")
+
+
+def _builtin(model: str) -> Path:
+    folder = Path(str(files("schedcmp"))) / "builtin"
+    path = folder / model.removeprefix(_BUILTIN)
+    if (path / layout.MODEL_INDEX).is_file() and path.parent == folder:
+        return path
+    known = sorted(f"{_BUILTIN}{index.parent.name}" for index in folder.glob(f"*/{layout.MODEL_INDEX}"))
+    remedy = f"use {', '.join(known)}" if known else "install it anew"
+    raise CheckpointError(f"{model} is not part of this installation; {remedy}.")
+
+
+def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
+    if not (folder / layout.MODEL_INDEX).is_file():
+        raise CheckpointError(_no_checkpoint(folder))
+    index = layout.read_json(folder / layout.MODEL_INDEX)
+    parts = layout.components(index, str(folder))
+    names = layout.file_names(folder)
+    layout.refuse_code(index, names, str(folder))
+    layout.refuse_incomplete(parts, names, str(folder))
+    weights = layout.choose_weights(parts, names, spec.variant, str(folder))
+    check_shards(folder, weights)
+    for weight in weights:
+        tensor_shapes(folder / weight)
+    content = [*_config_files(folder, parts), *(content_file(weight, folder / weight) for weight in weights)]
+    return _checkpoint(spec, name, folder, folder, tuple(content))
+
+
+def _no_checkpoint(folder: Path) -> str:
+    if (folder.resolve().parent / layout.MODEL_INDEX).is_file():
+        parent = folder.resolve().parent
+        return f"{folder} is one component of a checkpoint; give the whole checkpoint: {parent}"
+    missing = f"{layout.MODEL_INDEX} is missing"
+    if (folder / "config.json").is_file():
+        return f"{folder} is one model without its pipeline ({missing}); give the pipeline's folder."
+    if singles := sorted(folder.glob("*.safetensors")):
+        return f"{folder} is no diffusers folder ({missing}); for a single file give {singles[0]}"
+    return f"{folder} is no checkpoint ({missing}); give a folder that save_pretrained() wrote."
+
+
+def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
+    folder = single_file.config_folder(path, spec.config, progress=progress)
+    index = layout.read_json(folder / layout.MODEL_INDEX)
+    # from_single_file never loads a safety checker.
+    parts = [part for part in layout.components(index, str(folder)) if part.name != "safety_checker"]
+    names = layout.file_names(folder)
+    layout.refuse_code(index, names, str(folder))
+    layout.refuse_incomplete(parts, names, str(folder))
+    content = (*_config_files(folder, parts), content_file("", path))
+    return _checkpoint(spec, path.stem, path, folder, content)
+
+
+def _from_hub(spec: ModelSpec, progress: bool) -> Checkpoint:
+    _refuse_options(spec, "config")
+    is_path = spec.model.startswith((".", "~", "/")) or Path(spec.model).suffix in _FILE_SUFFIXES
+    if is_path or spec.model.count("/") != 1:
+        raise CheckpointError(
+            f"{spec.model}: no such folder or file. Give a diffusers folder, a .safetensors file, a hub id"
+            f" (owner/name) or {_BUILTIN}tiny."
+        )
+    from schedcmp.checkpoint import hub
+
+    folder = hub.fetch(spec.model, spec.revision, spec.variant, progress=progress)
+    return _from_folder(spec, spec.model, folder)
+
+
+def _config_files(folder: Path, parts: list[layout.Component]) -> Iterator[ContentFile]:
+    yield content_file(layout.MODEL_INDEX, folder / layout.MODEL_INDEX)
+    for part in parts:
+        if part.name == "scheduler":
+            continue
+        for path in sorted((folder / part.name).glob("*")):
+            if path.name == "config.json" or (not part.is_model and path.suffix in _TEXT_SUFFIXES):
+                yield content_file(f"{part.name}/{path.name}", path)
+
+
+def _checkpoint(spec: ModelSpec, name: str, path: Path, folder: Path, content: tuple[ContentFile, ...]) -> Checkpoint:
+    index = layout.read_json(folder / layout.MODEL_INDEX)
+    scheduler = layout.read_json(folder / layout.SCHEDULER_CONFIG)
+    width, height = layout.image_size(folder)
+    return Checkpoint(
+        spec=spec,
+        name=name,
+        path=path,
+        kind="file" if path.is_file() else "folder",
+        config_folder=folder,
+        variant=spec.variant,
+        pipeline_class=index["_class_name"],
+        width=width,
+        height=height,
+        scheduler_json=json.dumps({"_class_name": index["scheduler"][1], **scheduler}),
+        content=content,
+    )

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+
+# One thread: the same sums in the same order everywhere, and test workers that share cores do not wait on each other
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from checkpoints import save_sd1
+
+
+@pytest.fixture(scope="session")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Stable Diffusion 1.x pipeline, saved; not to be changed."""
+    return save_sd1(tmp_path_factory.mktemp("checkpoints") / "sd1")
+
+
+@pytest.fixture
+def write_sweep(tmp_path: Path, sd1: Path) -> Callable[..., Path]:
+    """Writes a small sweep on `sd1` and returns its path."""
+
+    def write(**changes: object) -> Path:
+        sweep = {
+            "model": str(sd1),
+            "prompt": "a b",
+            "guidance_scale": 3,
+            "schedulers": ["ddim", "euler-a", "heun"],
+            "steps": [2, 3],
+            "seeds": "0..1",
+        }
+        path = tmp_path / "sweep.yaml"
+        path.write_text(yaml.safe_dump(sweep | changes, allow_unicode=True), encoding="utf-8")
+        return path
+
+    return write
