@@ -1,0 +1,77 @@
+"""Time and memory as the device sees them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Instants on a device's own time line.
+
+    On CUDA an instant is an event in the stream: recording it does not wait, so measuring does not take away the
+    overlap of host and device that makes a pipeline fast. `wait` once, then read the differences.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._cuda = device.type == "cuda"
+
+    def now(self) -> Any:
+        """This instant; opaque, for `seconds`."""
+        if self._cuda:
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(self._device))
+            return event
+        self.wait()
+        return time.perf_counter()
+
+    def seconds(self, start: Any, end: Any) -> float:
+        """From one instant to another. On CUDA, only after `wait`."""
+        return float(start.elapsed_time(end) / 1e3 if self._cuda else end - start)
+
+    def wait(self) -> None:
+        """Until the device has done all that it was asked to."""
+        if self._cuda:
+            torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+
+
+class PeakMemory:
+    """The most memory that was in use since `reset`, in bytes: the device's, or this process's on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def reset(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        elif self._device.type == "cpu":
+            _ignore_os_errors(lambda: Path("/proc/self/clear_refs").write_text("5"))  # man 5 proc: resets VmHWM
+
+    def read(self) -> int | None:
+        """None where the system does not tell (anything but CUDA and Linux)."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device))
+        if self._device.type == "cpu":
+            return _ignore_os_errors(_peak_resident_bytes)
+        return None
+
+
+def _peak_resident_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _ignore_os_errors(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except OSError:
+        return None

@@ -1,0 +1,48 @@
+"""What an engine needs to make one cell: a copy of the pipeline with a scheduler and generator of its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from schedcmp.records import Cell
+from schedcmp.registry.build import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """A pipeline that was loaded once, and the resolved entries of a sweep."""
+
+    pipeline: Any  # a diffusers DiffusionPipeline; its own scheduler is never used
+    recipes: Mapping[str, Recipe]  # by the cells' `scheduler`
+    generator: Literal["cpu", "device"] = "cpu"
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.pipeline.device)
+
+    def job(self, cell: Cell) -> tuple[Any, dict[str, Any]]:
+        """A shallow copy of the pipeline with a fresh scheduler, and the arguments of its `__call__`.
+
+        State in a shared scheduler (diffusers issues 1606, 9362) or a used generator would make a cell's image
+        depend on the cells before it.
+        """
+        pipeline = copy.copy(self.pipeline)
+        pipeline.scheduler = self.recipes[cell.scheduler].build(cell.seed)
+        return pipeline, self._arguments(cell)
+
+    def _arguments(self, cell: Cell) -> dict[str, Any]:
+        where = self.device if self.generator == "device" else "cpu"
+        size = {"width": cell.width, "height": cell.height}
+        return {
+            "prompt": cell.prompt,
+            "num_inference_steps": cell.steps,
+            "guidance_scale": cell.guidance_scale,
+            "generator": torch.Generator(where).manual_seed(cell.seed),
+            **({"negative_prompt": cell.negative_prompt} if cell.negative_prompt else {}),
+            **{name: pixels for name, pixels in size.items() if pixels},
+        }

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.engine.job import Workbench
+from schedcmp.engine.solo import Measuring, SoloEngine
+from schedcmp.image import pixels_sha256
+from schedcmp.records import Cell, CellResult
+from schedcmp.registry.build import Recipe, mended, resolve
+from schedcmp.registry.compat import judge
+from schedcmp.registry.table import builtin_registry
+from schedcmp.run import Prepared
+from schedcmp.sweep.document import load as load_sweep
+
+REGISTRY = builtin_registry()
+NEVER_RUN = {"flow-euler", "flow-heun"}  # on a checkpoint whose noise is set by betas the pipeline cannot call them
+
+
+def pixels(image: Image.Image, result: CellResult) -> bytes:
+    return image.tobytes()
+
+
+@pytest.fixture(scope="module")
+def pipeline(sd1: Path) -> Any:
+    return load(inspect(ModelSpec(str(sd1))), "cpu")
+
+
+@pytest.fixture(scope="module")
+def config(sd1: Path) -> dict[str, Any]:
+    return mended(inspect(ModelSpec(str(sd1))).scheduler_config, "StableDiffusionPipeline")
+
+
+@pytest.fixture(scope="module")
+def recipes(config: dict[str, Any]) -> dict[str, Recipe]:
+    entries = [e for e in REGISTRY.entries.values() if e.name not in NEVER_RUN]
+    entries += [REGISTRY.entry(n) for n in ("euler-karras", "heun-exponential", "deis-beta", "unipc-trailing")]
+    return {e.name: resolve(e, config) for e in entries}
+
+
+@pytest.fixture(scope="module")
+def theirs(sd1: Path) -> Any:
+    found = StableDiffusionPipeline.from_pretrained(sd1)
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+def cell(scheduler: str, **changes: Any) -> Cell:
+    plain = Cell("id", 0, scheduler, scheduler, "default", 4, 8, "p", "a b", "", 3.0, None, None)
+    return replace(plain, **changes)
+
+
+def engine(pipeline: Any, recipes: dict[str, Recipe], **measuring: Any) -> SoloEngine:
+    return SoloEngine(Workbench(pipeline, recipes), pixels, Measuring(**measuring))
+
+
+def diffusers_image(pipeline: Any, name: str, c: Cell) -> bytes:
+    """What a careful user of diffusers writes: from the pristine config, with the documented options."""
+    entry = REGISTRY.entry(name)
+    options = {**entry.unless, **entry.options, **entry.sigmas.where_taken, **entry.sigmas.options}
+    if entry.seed:
+        options[entry.seed] = c.seed
+    pristine = pipeline.scheduler
+    pipeline.scheduler = getattr(diffusers, entry.class_name).from_config(pristine.config, **options)
+    try:
+        image = pipeline(
+            c.prompt, negative_prompt=c.negative_prompt or None, num_inference_steps=c.steps,
+            guidance_scale=c.guidance_scale, generator=torch.Generator().manual_seed(c.seed),
+        ).images[0]  # fmt: skip
+    finally:
+        pipeline.scheduler = pristine
+    return bytes(image.tobytes())
+
+
+def names() -> list[str]:
+    return [n for n in REGISTRY.entries if n not in NEVER_RUN] + [
+        "euler-karras", "heun-exponential", "deis-beta", "unipc-trailing",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [3, 10])
+@pytest.mark.parametrize("name", names())
+def test_an_image_equals_diffusers_own_bit_for_bit(
+    name: str, steps: int, pipeline: Any, theirs: Any, recipes: dict[str, Recipe]
+) -> None:
+    c = cell(name, steps=steps)
+    (result,) = engine(pipeline, recipes, warmup=0).run([c])
+    assert result.error is None or "flat" in result.error  # random weights may well make a flat image
+    assert result.image == diffusers_image(theirs, name, c)
+
+
+def test_the_image_of_a_cell_does_not_depend_on_the_cells_before_it(pipeline: Any, recipes: dict[str, Recipe]) -> None:
+    order = ["dpmpp-2s", "pndm", "dpmpp-sde", "heun", "euler-a", "dpmpp-2s", "lms"]
+    cells = [cell(n, id=f"{i}", seed=i % 2) for i, n in enumerate(order)]
+    together = {r.cell.id: r.image for r in engine(pipeline, recipes).run(cells)}
+    for c in cells:
+        (alone,) = engine(pipeline, recipes, warmup=0).run([c])
+        assert together[c.id] == alone.image
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", ["ddim", "pndm", "heun", "kdpm2-a", "dpmpp-sde"])
+def test_evaluations_are_counted_as_foretold(name: str, guidance: float, pipeline: Any, recipes: Any) -> None:
+    calls = []
+    hook = pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+    (result,) = engine(pipeline, recipes, timed=False).run([cell(name, steps=7, guidance_scale=guidance)])
+    hook.remove()
+    assert result.nfe == len(calls) == len(result.timesteps) == {"N": 7, "N+1": 8, "2N-1": 13}[REGISTRY.entry(name).nfe]
+
+
+def test_times_are_measured_and_add_up(pipeline: Any, recipes: dict[str, Recipe]) -> None:
+    (result,) = engine(pipeline, recipes, repeats=3).run([cell("heun", steps=5)])
+    assert len(result.timings) == 3
+    for t in result.timings:
+        parts = t.text_s + t.denoiser_s + t.scheduler_s + t.vae_s
+        assert min(t.text_s, t.denoiser_s, t.scheduler_s, t.vae_s) > 0
+        assert parts < t.latency_s
+        assert len(t.step_s) == result.nfe == 9
+        assert sum(t.step_s) < t.latency_s
+    assert result.peak_memory_bytes is None or result.peak_memory_bytes > 10**6
+
+
+def test_a_slow_part_is_seen_where_it_is(pipeline: Any, recipes: dict[str, Recipe]) -> None:
+    import time
+
+    hook = pipeline.unet.register_forward_pre_hook(lambda *_: time.sleep(0.05))
+    slow = pipeline.unet.register_forward_hook(lambda *_: time.sleep(0.05))
+    (result,) = engine(pipeline, recipes).run([cell("ddim", steps=4)])
+    hook.remove()
+    slow.remove()
+    timing = result.timings[0]
+    assert sum(timing.step_s) >= 0.35  # four evaluations; the last step ends before the second sleep
+    assert timing.text_s + timing.vae_s + timing.scheduler_s < sum(timing.step_s) / 2
+
+
+def test_warm_up_runs_before_the_first_measurement_only(pipeline: Any, recipes: dict[str, Recipe]) -> None:
+    calls = []
+    hook = pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+    cells = [cell("ddim", id=str(i), seed=i, steps=4) for i in range(2)]
+    list(engine(pipeline, recipes, warmup=2).run(cells))
+    hook.remove()
+    assert len(calls) == 2 * 2 + 4 + 4
+
+
+def test_nothing_of_the_watching_stays_behind(pipeline: Any, recipes: dict[str, Recipe]) -> None:
+    list(engine(pipeline, recipes).run([cell("ddim")]))
+    assert "decode" not in vars(pipeline.vae)
+    assert not pipeline.unet._forward_hooks
+    assert not pipeline.text_encoder._forward_pre_hooks
+    assert isinstance(pipeline.scheduler, diffusers.PNDMScheduler)
+
+
+def test_a_cell_that_raises_fails_alone(pipeline: Any, recipes: dict[str, Recipe]) -> None:
+    cells = [cell("ddim", id="0"), cell("ddim", id="1", width=12, height=12), cell("ddim", id="2")]
+    results = {r.cell.id: r for r in engine(pipeline, recipes).run(cells)}
+    assert [results[i].status == "failed" for i in "012"] == [False, True, False]
+    assert "divisible by 8" in str(results["1"].error)
+    assert results["1"].image is None
+    assert results["0"].image == results["2"].image
+
+
+def test_latents_that_are_not_finite_flag_the_cell(pipeline: Any, recipes: dict[str, Recipe]) -> None:
+    hook = pipeline.unet.register_forward_hook(lambda _m, _a, out: (out[0] * float("nan"),))
+    (result,) = engine(pipeline, recipes).run([cell("ddim")])
+    hook.remove()
+    assert (result.status, result.image is not None) == ("flagged", True)
+    assert "not finite" in str(result.error)
+
+
+def test_a_flat_image_flags_the_cell(
+    pipeline: Any, recipes: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = pipeline.vae.decode
+    monkeypatch.setitem(vars(pipeline.vae), "decode", lambda z, **kw: (decode(z, **kw)[0] * 0,))
+    (result,) = engine(pipeline, recipes).run([cell("ddim")])
+    assert result.status == "flagged"
+    assert "flat" in str(result.error)
+
+
+def test_cells_run_seed_by_seed_so_that_drift_hits_all_schedulers_alike(
+    pipeline: Any, write_sweep: Callable[..., Path]
+) -> None:
+    prepared = Prepared(*load_sweep(write_sweep()))
+    bench = Workbench(pipeline, prepared.recipes)
+    order = [r.cell.seed for r in SoloEngine(bench, pixels, Measuring(timed=False)).run(prepared.plan.cells)]
+    assert order == [0] * 6 + [1] * 6
+
+
+def test_hashes_are_of_the_pixels() -> None:
+    red, blue = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
+    assert pixels_sha256(red) == pixels_sha256(red.copy()) != pixels_sha256(blue)
+    assert pixels_sha256(red) != pixels_sha256(Image.new("RGB", (2, 8), "red"))
+
+
+def test_judged_wrong_is_about_the_mathematics_not_about_running(config: dict[str, Any]) -> None:
+    assert judge(REGISTRY.entry("edm-euler"), config)[0] == "wrong"
