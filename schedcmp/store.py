@@ -46,8 +46,11 @@ CREATE TABLE IF NOT EXISTS cells (
 class Store:
     """One run's results. Open it with `Store.create` to write, with `Store.open` to read."""
 
-    def __init__(self, folder: Path, database: sqlite3.Connection, lock: FileLock | None = None) -> None:
+    def __init__(
+        self, folder: Path, database: sqlite3.Connection, lock: FileLock | None = None, *, new: bool = False
+    ) -> None:
         self.folder = folder
+        self._new = new
         self._database = database
         self._lock = lock
 
@@ -58,6 +61,7 @@ class Store:
         Raises:
             RunFolderError: it cannot be written, another run is using it, or it holds something else.
         """
+        new = not folder.exists()
         try:
             _refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +77,7 @@ class Store:
             _clear(folder)
         for torn in folder.glob("**/.*.part"):
             torn.unlink()
-        return cls(folder, _connect(folder), lock)
+        return cls(folder, _connect(folder), lock, new=new)
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -91,7 +95,10 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
+        unused = self._new and self.planned() == 0
         self.close()
+        if unused:  # the request was refused after all: leave nothing behind
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self, cells: Iterable[Cell], meta: Mapping[str, Any]) -> None:
         """Make these cells the run's plan. Results of earlier plans stay, and are used if they come back."""

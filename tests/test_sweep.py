@@ -27,7 +27,9 @@ GOOD: dict[str, Any] = {
 
 def flow(value: Any) -> str:
     """YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
+    )
 
 
 def write(tmp_path: Path, document: Any) -> Path:
@@ -84,6 +86,7 @@ def test_the_written_sweep_reads_back_as_itself(tmp_path: Path) -> None:
         ("seeds", 2**64, "less than"),
         ("guidance_scale", float("nan"), "expected a finite number"),
         ("guidance_scale", -1, "greater than or equal to 0"),
+        ("width", 64, "sweep.yaml:1: width and height go together"),
         ("width", 65, "sweep.yaml:6: width: input should be a multiple of 8, got 65"),
         ("height", 10**9, "less than or equal to 8192"),
         ("width", 0, "greater than or equal to 8"),
@@ -185,7 +188,13 @@ def test_ids_are_unique_and_do_not_depend_on_the_rest_of_the_sweep(tmp_path: Pat
     assert len(ids) == 15
     alone = plan_of(tmp_path, schedulers=["dpmpp-2m-karras"], steps=[8], seeds=[1]).cells
     assert [c.id in ids for c in alone] == [True]
-    for changed in [{"prompt": "b"}, {"guidance_scale": 3}, {"width": 64}, {"negative_prompt": "c"}, {"generator": "device"}]:
+    for changed in [
+        {"prompt": "b"},
+        {"guidance_scale": 3},
+        {"width": 64, "height": 64},
+        {"negative_prompt": "c"},
+        {"generator": "device"},
+    ]:
         assert not {c.id for c in plan_of(tmp_path, **changed).cells} & ids
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from schedcmp.errors import SweepError
 from schedcmp.sweep.source import Source, read
@@ -132,6 +132,12 @@ class Sweep(_Part):
     engine: Literal["solo"] = Field("solo", description="solo: one cell after the other")
     timing: Timing = Timing()
     grid: Grid = Grid()
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Sweep:
+        if (self.width is None) != (self.height is None):  # diffusers' pipelines ignore one without the other
+            raise ValueError("width and height go together; give both or neither")
+        return self
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:

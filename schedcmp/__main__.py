@@ -1,0 +1,5 @@
+"""`python -m schedcmp`."""
+
+from schedcmp.cli import main
+
+main()

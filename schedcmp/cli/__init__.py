@@ -1,0 +1,157 @@
+"""The command line: the only place that prints or exits. Heavy imports wait inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from schedcmp import __version__
+from schedcmp.errors import RequestError, SchedcmpError
+
+REFUSED, UNFINISHED, INTERRUPTED = 2, 1, 130
+
+
+class _Commands(TyperGroup):
+    """Turns our errors into one message and an exit code; anything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SchedcmpError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(REFUSED if isinstance(error, RequestError) else UNFINISHED) from error
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Compare diffusion schedulers: one checkpoint, loaded once; many schedulers; one honest comparison.",
+    epilog="Start with: schedcmp init, then schedcmp run sweep.yaml",
+)
+
+SweepPath = Annotated[Path, typer.Argument(help="The sweep, a YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the sweep, as in --set steps=[4,8]."),
+]
+ModelArgument = Annotated[
+    str, typer.Argument(help="builtin:tiny, a diffusers folder, a .safetensors file or a hub id.")
+]
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"schedcmp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    sweep: SweepPath,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The run's folder; outputs/NAME by default.")
+    ] = None,
+    set_: Overrides = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, cuda:1, mps or cpu; instead of the sweep's.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, fp32, fp16 or bf16; instead of the sweep's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard what the folder holds already.")] = False,
+) -> None:
+    """Make every image of a sweep, then its grids and timing tables.
+
+    The same command goes on where it stopped. Exits 1 if cells failed, 2 if the request was wrong, 130 if interrupted.
+    """
+    from schedcmp.cli.running import run_sweep, show_plan
+
+    overrides = tuple(set_ or ()) + _as_overrides(device=device, dtype=dtype)
+    if dry_run:
+        show_plan(sweep, overrides, output)
+    else:
+        raise typer.Exit(run_sweep(sweep, overrides, output, fresh=fresh))
+
+
+@app.command()
+def check(sweep: SweepPath, set_: Overrides = None) -> None:
+    """Show what a sweep would do: its cells, their cost, and what is wrong. Loads no weights, writes nothing."""
+    from schedcmp.cli.running import show_plan
+
+    show_plan(sweep, tuple(set_ or ()), None)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+) -> None:
+    """Make a run's grids and tables again, from its store alone."""
+    from schedcmp.cli.running import rebuild_reports
+
+    rebuild_reports(folder)
+
+
+@app.command()
+def list_compatible(
+    model: ModelArgument = "builtin:tiny",
+    all_: Annotated[bool, typer.Option("--all", help="With every sigma schedule of every scheduler.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Say which schedulers work with a checkpoint, which do not, and why; beside what diffusers lists."""
+    from schedcmp.cli.looking import list_schedulers
+
+    list_schedulers(model, every_sigma_schedule=all_, as_json=json)
+
+
+@app.command()
+def show(
+    scheduler: Annotated[
+        str, typer.Argument(help='A name, as in dpmpp-2m-karras or "DPM++ 2M Karras".', show_default=False)
+    ],
+    model: ModelArgument = "builtin:tiny",
+    steps: Annotated[int, typer.Option(min=1, help="For how many steps.")] = 10,
+) -> None:
+    """Show a scheduler as it would run: its resolved options, timesteps, sigmas and cost."""
+    from schedcmp.cli.looking import show_scheduler
+
+    show_scheduler(scheduler, model, steps)
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("sweep.yaml")) -> None:
+    """Write a sweep to start from."""
+    from schedcmp.cli.looking import write_starter
+
+    write_starter(path)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a sweep, for editors that check YAML while you type."""
+    from schedcmp.cli.looking import print_schema
+
+    print_schema()
+
+
+def _as_overrides(**values: str | None) -> tuple[str, ...]:
+    return tuple(f"{name}={value}" for name, value in values.items() if value is not None)
+
+
+def main() -> None:
+    """The `schedcmp` command."""
+    app()

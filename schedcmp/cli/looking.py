@@ -1,0 +1,141 @@
+"""`list-compatible`, `show`, `init` and `schema`: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from schedcmp.cli.console import say, table
+from schedcmp.errors import RunFolderError
+from schedcmp.files import write_atomically
+from schedcmp.registry.build import Recipe, mended, resolve
+from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
+from schedcmp.registry.entry import Entry
+from schedcmp.registry.preflight import preflight
+from schedcmp.registry.table import Registry, builtin_registry
+from schedcmp.run import find_checkpoint
+from schedcmp.sweep.document import Model, Sweep
+
+_MARKS = {"ok": "✓", "needs": "+", "wrong": "✗", "unsupported": "–"}
+
+
+def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool) -> None:
+    """The registry against a checkpoint."""
+    config = _scheduler_config(model)
+    registry = builtin_registry()
+    entries = list(_entries(registry, listed_classes(config), every_sigma_schedule))
+    found = list(compatibility(entries, config))
+    if as_json:
+        say(json.dumps([_as_json(c) for c in found], indent=2))
+        return
+    say(f"{model}: noise schedule of {config.get('_class_name')}, {config.get('num_train_timesteps', 1000)} timesteps")
+    rows = [
+        (
+            f"{_MARKS[c.status]} {c.entry.name}",
+            c.entry.class_name,
+            c.status,
+            "yes" if c.listed else "no",
+            c.reason,
+        )
+        for c in found
+    ]
+    table(
+        ["scheduler", "class", "status", "diffusers lists it", "why"],
+        rows,
+        left=("scheduler", "class", "status", "why"),
+    )
+    counts = {status: sum(c.status == status for c in found) for status in _MARKS}
+    say(", ".join(f"{n} {status}" for status, n in counts.items() if n))
+    if not every_sigma_schedule:
+        names = ", ".join(s for s in registry.sigma_schedules if s != "default")
+        say(f"most also run with another sigma schedule ({names}), as in heun-karras: see --all")
+
+
+def show_scheduler(name: str, model: str, steps: int) -> None:
+    """One entry, resolved against a checkpoint."""
+    config = _scheduler_config(model)
+    entry = builtin_registry().entry(name)
+    recipe = resolve(entry, config)
+    trajectory = preflight(recipe, steps)
+    status, reason = judge(entry, config)
+    say(f"{entry.name}: {entry.class_name}, {_character(entry)}")
+    say(f"with {model}: {status}{f' ({reason})' if reason else ''}")
+    for place, names in entry.also.items():
+        say(f"in {place}: {', '.join(names)}")
+    if entry.note and entry.note != reason:
+        say(f"note: {entry.note}")
+    say()
+    table(["option", "value", "from"], _option_rows(recipe), left=("option", "value", "from"))
+    say()
+    say(f"{steps} steps, {trajectory.nfe} NFE")
+    say(f"timesteps  {_numbers(trajectory.timesteps)}")
+    if trajectory.sigmas:
+        say(f"sigmas     {_numbers(trajectory.sigmas)}")
+
+
+def write_starter(path: Path) -> None:
+    """Raises RunFolderError when the file is there already or cannot be written."""
+    if path.exists():
+        raise RunFolderError(f"{path}: is there already; choose another name, as in `schedcmp init my-sweep.yaml`")
+    try:
+        write_atomically(path, files("schedcmp.sweep").joinpath("starter.yaml").read_bytes())
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
+    say(f"{path} is written; next: schedcmp check {path}, then schedcmp run {path}")
+
+
+def print_schema() -> None:
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Sweep.model_json_schema()}
+    say(json.dumps(schema, indent=2))
+
+
+def _scheduler_config(model: str) -> dict[str, object]:
+    checkpoint = find_checkpoint(Model(id=model))
+    return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+
+
+def _entries(registry: Registry, listed: set[str], every_sigma_schedule: bool) -> Iterator[Entry]:
+    known = {e.class_name for e in registry.entries.values()}
+    for name in sorted(listed - known):
+        yield Entry(name=name, base=name, cls=name, origin="diffusers' compatibles")
+    seen = set()
+    for entry in registry.entries.values():
+        for sigmas in registry.sigma_schedules.values() if every_sigma_schedule else ():
+            variant = entry.with_sigmas(sigmas)
+            if variant.name not in registry.entries and variant.name not in seen:
+                seen.add(variant.name)
+                yield variant
+        yield entry
+
+
+def _as_json(c: Compatibility) -> dict[str, object]:
+    return {
+        "name": c.entry.name,
+        "class": c.entry.class_name,
+        "status": c.status,
+        "reason": c.reason,
+        "listed": c.listed,
+        "sigma_schedule": c.entry.sigmas.name,
+        "family": c.entry.family,
+        "order": c.entry.order,
+        "deterministic": None if c.entry.noise is None else not c.entry.noise,
+        "nfe": c.entry.nfe,
+    }
+
+
+def _character(entry: Entry) -> str:
+    noise = {True: "stochastic", False: "deterministic", None: "of unknown kind"}[entry.noise]
+    order = f"order {entry.order}" if entry.order else ""
+    return ", ".join(
+        part for part in (noise, order, f"{entry.nfe} evaluations for N steps" if entry.nfe else "") if part
+    )
+
+
+def _option_rows(recipe: Recipe) -> list[tuple[str, str, str]]:
+    return [(name, repr(option.value), option.source) for name, option in recipe.options.items()]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{v:.4g}" for v in values)

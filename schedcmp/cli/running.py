@@ -1,0 +1,112 @@
+"""`run`, `check` and `report`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from schedcmp.cli import INTERRUPTED, UNFINISHED, console
+from schedcmp.cli.console import say, table
+from schedcmp.estimate import estimate
+from schedcmp.report.tables import readable, timing_rows
+from schedcmp.run import Execution, Prepared, prepare
+from schedcmp.store import DATABASE, Store
+
+_SHOWN_FAILURES = 5
+
+
+def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fresh: bool) -> int:
+    """Run a sweep and report; returns the exit code."""
+    prepared = prepare(path, overrides, progress=console.err.is_terminal)
+    _quiet_libraries()
+    _headline(prepared, device=True)
+    with Store.create(output or prepared.folder, fresh=fresh) as store:
+        execution = Execution.begin(prepared, store)
+        try:
+            _make(execution)
+        except KeyboardInterrupt:
+            done = store.planned() - len(store.pending(prepared.plan.cells, prepared.keys))
+            say(f"interrupted: {done} of {store.planned()} cells are in {store.folder}; repeat the command to go on")
+            return INTERRUPTED
+        return _finish(store)
+
+
+def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> None:
+    """What a sweep would do, and what it would cost."""
+    prepared = prepare(path, overrides, progress=console.err.is_terminal)
+    _headline(prepared)
+    counts = Counter((c.scheduler, c.steps) for c in prepared.plan.cells)
+    rows = [
+        (name, prepared.plan.entries[name].class_name, str(n), str(prepared.nfe[name, n]), str(count))
+        for (name, n), count in counts.items()
+    ]
+    table(["scheduler", "class", "steps", "NFE", "cells"], rows, left=("scheduler", "class"))
+    folder = output or prepared.folder
+    say(f"folder   {folder}{' (exists; what is finished there is not made again)' if folder.exists() else ''}")
+    say(f"time     {estimate(prepared, folder)}")
+
+
+def rebuild_reports(folder: Path) -> None:
+    """Tables and grids again, without the model."""
+    with Store.open(folder) as store:
+        _tell_files(store)
+
+
+def _headline(prepared: Prepared, *, device: bool = False) -> None:
+    plan = prepared.plan
+    where = f" ({prepared.device}, {prepared.dtype})" if device else ""
+    say(
+        f"{prepared.sweep.name}: {len(plan.entries)} schedulers, {len(plan.cells):,} cells, "
+        f"{prepared.total_nfe:,} denoiser evaluations on {prepared.checkpoint.name}{where}"
+    )
+    for warning in plan.warnings:
+        console.warn(warning)
+
+
+def _make(execution: Execution) -> None:
+    prepared, pending = execution.prepared, execution.pending
+    done = len(prepared.plan.cells) - len(pending)
+    if done:
+        say(f"{done:,} cells are there already")
+    cost = {c.id: prepared.nfe[c.scheduler, c.steps] for c in pending}
+    with console.progress(len(pending), sum(cost.values())) as advance:
+        for result in execution.run():
+            cell = result.cell
+            advance(cost[cell.id], f"{cell.scheduler} {cell.steps} steps seed {cell.seed}")
+
+
+def _finish(store: Store) -> int:
+    cells = list(store.cells())
+    rows = timing_rows(cells)
+    if rows:
+        head = ["scheduler", "steps", "NFE", "n", "latency", "IQR", "per NFE", "sched.", "memory", "relative"]
+        table(head, map(readable, rows), left=("scheduler",))
+    troubled = [stored for stored in cells if stored.result.status != "ok"]
+    for stored in troubled[:_SHOWN_FAILURES]:
+        cell = stored.cell
+        console.warn(
+            f"{stored.result.status}: {cell.scheduler}, {cell.steps} steps, seed {cell.seed}: {stored.result.error}"
+        )
+    if len(troubled) > _SHOWN_FAILURES:
+        console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
+    _tell_files(store)
+    failed = sum(stored.result.status == "failed" for stored in cells)
+    return UNFINISHED if failed or len(cells) < store.planned() else 0
+
+
+def _tell_files(store: Store) -> None:
+    from schedcmp.report.write import write_reports
+
+    files = write_reports(store)
+    grids = [f for f in files if f.parent.name == "grids"]
+    say(f"images   {store.folder / 'images'}")
+    say(f"grids    {', '.join(map(str, grids[:3]))}{f' and {len(grids) - 3} more' if len(grids) > 3 else ''}")
+    say(f"tables   {', '.join(str(f) for f in files if f not in grids)}")
+    say(f"store    {store.folder / DATABASE}")
+
+
+def _quiet_libraries() -> None:
+    """Our own checks say what matters about schedulers; diffusers' warnings would break the progress bar."""
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()

@@ -1,0 +1,178 @@
+"""results.csv (a row per cell) and timings.* (a row per scheduler and steps), from the store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from statistics import median, quantiles
+from typing import Any
+
+from schedcmp.records import StoredCell, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class TimingRow:
+    """Solo latency of one scheduler at one number of steps. Durations in seconds, unrounded."""
+
+    scheduler: str
+    sigma_schedule: str
+    steps: int
+    nfe: int
+    guidance_scale: float
+    width: int
+    height: int
+    n: int  # timed images
+    latency_s: float  # median over the n
+    latency_iqr_s: float | None  # None below two images
+    s_per_nfe: float
+    step_s: float  # median time from one denoiser call to the next
+    text_s: float
+    denoiser_s: float
+    scheduler_overhead_s: float
+    vae_s: float
+    peak_memory_bytes: int | None
+    relative: float = 1.0  # to the fastest row
+
+
+def timing_rows(cells: Iterable[StoredCell]) -> list[TimingRow]:
+    """One row per scheduler × steps (and guidance and size, where there are several), in the sweep's order."""
+    groups: dict[tuple[Any, ...], list[StoredCell]] = defaultdict(list)
+    for stored in cells:
+        if stored.result.timings:
+            groups[_group(stored)].append(stored)
+    rows = [_timing_row(members) for members in groups.values()]
+    fastest = min((row.latency_s for row in rows), default=1.0)
+    return [replace(row, relative=row.latency_s / fastest) for row in rows]
+
+
+def results_csv(cells: Iterable[StoredCell]) -> str:
+    """One row per cell that is in the store, in the sweep's order."""
+    return _csv([_result_row(stored) for stored in cells])
+
+
+def timings_csv(rows: Sequence[TimingRow]) -> str:
+    return _csv([asdict(row) for row in rows], header=[f.name for f in fields(TimingRow)])
+
+
+def timings_json(rows: Sequence[TimingRow], environment: Mapping[str, Any]) -> str:
+    return json.dumps({"environment": environment, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
+
+
+def timings_markdown(rows: Sequence[TimingRow]) -> str:
+    """The rows as a table for people: rounded, units in the head."""
+    head = ["scheduler", "steps", "NFE", "n", "latency", "IQR", "per NFE", "scheduler", "memory", "relative"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, map(readable, rows))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def readable(row: TimingRow) -> tuple[str, ...]:
+    """A row's cells for people, as `timings_markdown` has them."""
+    return (
+        row.scheduler,
+        str(row.steps),
+        str(row.nfe),
+        str(row.n),
+        seconds(row.latency_s),
+        seconds(row.latency_iqr_s),
+        seconds(row.s_per_nfe),
+        seconds(row.scheduler_overhead_s),
+        megabytes(row.peak_memory_bytes),
+        f"{row.relative:.2f}×",
+    )
+
+
+def seconds(value: float | None) -> str:
+    """Three digits and a fitting unit: "1.23 s", "45.6 ms", "–" for None."""
+    if value is None:
+        return "–"
+    for size, unit in ((1.0, "s"), (1e-3, "ms")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}" if value < 1000 else f"{value:.0f} s"
+    return f"{value / 1e-6:.3g} µs"
+
+
+def megabytes(value: int | None) -> str:
+    return "–" if value is None else f"{value / 2**20:,.0f} MiB"
+
+
+def _group(stored: StoredCell) -> tuple[Any, ...]:
+    cell, result = stored.cell, stored.result
+    return (cell.scheduler, cell.steps, cell.guidance_scale, result.width, result.height)
+
+
+def _timing_row(members: Sequence[StoredCell]) -> TimingRow:
+    first, cell = members[0].result, members[0].cell
+    timings = [t for stored in members for t in stored.result.timings]
+    latencies = [t.latency_s for t in timings]
+    nfe = first.nfe or 0
+    peaks = [m.result.peak_memory_bytes for m in members if m.result.peak_memory_bytes is not None]
+    return TimingRow(
+        scheduler=cell.scheduler,
+        sigma_schedule=cell.sigma_schedule,
+        steps=cell.steps,
+        nfe=nfe,
+        guidance_scale=cell.guidance_scale,
+        width=first.width or 0,
+        height=first.height or 0,
+        n=len(timings),
+        latency_s=median(latencies),
+        latency_iqr_s=interquartile_range(latencies),
+        s_per_nfe=median(t.denoiser_s / nfe for t in timings) if nfe else 0.0,
+        step_s=median([s for t in timings for s in t.step_s] or [0.0]),
+        text_s=_median_of(timings, "text_s"),
+        denoiser_s=_median_of(timings, "denoiser_s"),
+        scheduler_overhead_s=_median_of(timings, "scheduler_s"),
+        vae_s=_median_of(timings, "vae_s"),
+        peak_memory_bytes=max(peaks, default=None),
+    )
+
+
+def _median_of(timings: Sequence[Timing], name: str) -> float:
+    return float(median(getattr(t, name) for t in timings))
+
+
+def interquartile_range(values: Sequence[float]) -> float | None:
+    """Between the first and third quartile (linear interpolation); None below two values."""
+    if len(values) < 2:
+        return None
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return high - low
+
+
+def _result_row(stored: StoredCell) -> dict[str, Any]:
+    cell, result = stored.cell, stored.result
+    latencies = [t.latency_s for t in result.timings]
+    return {
+        "cell_id": cell.id,
+        "scheduler": cell.scheduler,
+        "base": cell.base,
+        "sigma_schedule": cell.sigma_schedule,
+        "steps": cell.steps,
+        "nfe": result.nfe,
+        "seed": cell.seed,
+        "prompt_name": cell.prompt_name,
+        "prompt": cell.prompt,
+        "negative_prompt": cell.negative_prompt,
+        "guidance_scale": cell.guidance_scale,
+        "width": result.width or cell.width,
+        "height": result.height or cell.height,
+        "status": result.status,
+        "error": result.error,
+        "image": stored.image_path,
+        "image_sha256": result.image_sha256,
+        "latency_s": median(latencies) if latencies else None,
+        "peak_memory_bytes": result.peak_memory_bytes,
+    }
+
+
+def _csv(rows: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> str:
+    names = list(rows[0]) if rows else list(header)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

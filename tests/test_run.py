@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from schedcmp.cli import app
+from schedcmp.store import Store
+
+Write = Callable[..., Path]
+
+
+def schedcmp(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The real command in its own process."""
+    return subprocess.run(
+        [sys.executable, "-m", "schedcmp", *map(str, arguments)],
+        capture_output=True, text=True, check=False, cwd=cwd, env=os.environ | environment,
+    )  # fmt: skip
+
+
+def run(*arguments: object) -> int:
+    """The command in this process; returns its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        app([*map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def fingerprints(folder: Path) -> dict[str, str | None]:
+    with Store.open(folder) as store:
+        return {c.cell.id: c.result.image_sha256 for c in store.cells()}
+
+
+def test_a_run_makes_all_it_promises(write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run("run", write_sweep(prompt={"a": "a b", "猫": "b"}), "-o", out) == 0
+    names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "grids" not in p.parts}
+    assert {"sweep.yaml", "run.sqlite", "results.csv", "timings.csv", "timings.md", "timings.json"} <= names
+    assert "images/a/euler-a/steps-003/seed-0001.png" in names
+    assert len(list((out / "grids").glob("*.png"))) == 4
+    results, timings = rows(out / "results.csv"), rows(out / "timings.csv")
+    assert len(results) == 24
+    assert [r["scheduler"] for r in results[:12:4]] == ["ddim", "euler-a", "heun"]
+    assert all((out / r["image"]).is_file() and r["status"] in ("ok", "flagged") for r in results)
+    assert [(t["scheduler"], t["steps"], t["nfe"], t["n"]) for t in timings][-1] == ("heun", "3", "5", "4")
+    assert min(float(t["relative"]) for t in timings) == 1.0
+    shown = capsys.readouterr().out
+    assert "heun" in shown
+    assert str(out / "run.sqlite") in shown
+
+
+def test_the_written_sweep_repeats_the_run(write_sweep: Write, tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert run("run", write_sweep(), "-o", first) == 0
+    assert run("run", first / "sweep.yaml", "-o", again) == 0
+    assert fingerprints(first) == fingerprints(again)
+
+
+def test_images_say_how_they_were_made(write_sweep: Write, tmp_path: Path) -> None:
+    sweep = write_sweep(schedulers=["DPM++ 2M Karras"], negative_prompt="b, ugly", prompt="猫 a")
+    run("run", sweep, "-o", tmp_path / "out", "--set", "steps=3", "--set", "seeds=7")
+    with Image.open(tmp_path / "out/images/dpmpp-2m-karras/steps-003/seed-0007.png") as image:
+        settings, parameters = json.loads(image.text["schedcmp"]), image.text["parameters"]
+    assert settings["cell"]["prompt"] == "猫 a"
+    assert settings["scheduler_config"]["use_karras_sigmas"] is True
+    assert len(settings["timesteps"]) == settings["nfe"] == 3
+    assert parameters.startswith("猫 a\nNegative prompt: b, ugly\nSteps: 3, Sampler: ")
+    assert ", Schedule type: Karras, CFG scale: 3, Seed: 7, Size: 16x16, " in parameters
+
+
+def test_a_second_run_makes_nothing_twice_and_a_changed_one_only_what_is_new(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run("run", write_sweep(), "-o", out)
+    times = {p: p.stat().st_mtime_ns for p in out.rglob("seed-*.png")}
+    run("run", write_sweep(), "-o", out)
+    run("run", write_sweep(steps=[2, 3, 4]), "-o", out)
+    assert "12 cells are there already" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+    assert len(rows(out / "results.csv")) == 18
+    run("run", write_sweep(), "-o", out, "--fresh")
+    assert not {p.stat().st_mtime_ns for p in out.rglob("seed-*.png")} & set(times.values())
+
+
+def test_another_dtype_or_checkpoint_is_not_mistaken_for_the_same(write_sweep: Write, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("run", write_sweep(), "-o", out)
+    before = fingerprints(out)
+    run("run", write_sweep(), "-o", out, "--dtype", "bf16")
+    assert fingerprints(out).keys() == before.keys()
+    assert fingerprints(out) != before
+
+
+def killed_run(sweep: Path, out: Path, stop: signal.Signals, images: int) -> int:
+    """Start a run, wait until it has made some images, stop it with a signal; returns how it ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "schedcmp", "run", str(sweep), "-o", str(out)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("images/**/seed-*.png"))) < images and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(stop)
+    return process.wait(timeout=60)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(
+    stop: signal.Signals, code: int, write_sweep: Write, tmp_path: Path
+) -> None:
+    sweep, out, whole = write_sweep(seeds="0..9"), tmp_path / "out", tmp_path / "whole"
+    assert killed_run(sweep, out, stop, images=7) == code
+    with Store.open(out) as store:
+        done = {c.cell.id: c.result.image_sha256 for c in store.cells()}
+    assert 5 <= len(done) < 60
+    assert run("run", sweep, "-o", out) == 0
+    assert run("run", sweep, "-o", whole) == 0
+    assert fingerprints(out) == fingerprints(whole)
+    assert done.items() <= fingerprints(out).items()
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_failed_cell_is_reported_and_the_others_go_on(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import HeunDiscreteScheduler
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(HeunDiscreteScheduler, "step", broken)
+        assert run("run", write_sweep(), "-o", out) == 1
+    assert "failed: heun, 2 steps, seed 0: ZeroDivisionError: planted" in capsys.readouterr().err
+    status = [r["status"] for r in rows(out / "results.csv") if r["scheduler"] == "heun"]
+    assert status == ["failed"] * 4
+    assert run("run", write_sweep(), "-o", out) == 0  # what failed is tried again
+
+
+def test_reports_are_made_from_the_store_alone(write_sweep: Write, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("run", write_sweep(), "-o", out)
+    made = {*out.glob("grids/*"), *out.glob("*.csv"), *out.glob("timings.*")}
+    before = {p: p.read_bytes() for p in made}
+    for p in made:
+        p.unlink()
+    code = "import sys; sys.modules['torch'] = sys.modules['diffusers'] = None; from schedcmp.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "report", str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {p: p.read_bytes() for p in made} == before
+
+
+def test_check_and_dry_run_write_nothing(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = write_sweep()
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert run("check", sweep) == run("run", sweep, "--dry-run") == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    shown = capsys.readouterr().out
+    assert "3 schedulers, 12 cells, 36 denoiser evaluations" in shown
+    assert "not known before a first run" in shown
+
+
+def test_check_estimates_from_what_was_measured(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("run", write_sweep(name="one"))
+    capsys.readouterr()
+    run("check", write_sweep(name="two"))
+    assert "from 12 images timed in outputs/one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedulers": ["eulr"]}, "schedulers.0: unknown scheduler 'eulr'; did you mean euler"),
+        ({"schedulers": ["euler-a-karras"]}, "cannot use karras sigmas"),
+        ({"steps": 1001}, "1001 steps are more than the noise schedule's 1000"),
+        ({"model": "nowhere/at all"}, "model: "),
+        ({"model": "gone.safetensors"}, "model: gone.safetensors: no such folder or file"),
+        ({"stepz": 3}, "unknown key 'stepz'; did you mean 'steps'?"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
+    ],
+)
+def test_a_wrong_request_is_one_message_and_nothing_is_written(
+    change: dict[str, Any], message: str, write_sweep: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run("run", write_sweep(**change), "-o", out) == 2
+    captured = capfd.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    assert not out.exists()
+
+
+def test_the_second_of_two_runs_is_refused(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store.create(tmp_path / "out"):
+        assert run("run", write_sweep(), "-o", tmp_path / "out") == 2
+    assert "another run is writing here" in capsys.readouterr().err
