@@ -24,7 +24,9 @@ SPACE_FACTOR = 1.18  # Inter's space is narrow at label sizes
 
 def shrink(source: Path, name: str, ranges: list[tuple[int, int]], features: list[str]) -> None:
     """Keep the characters in `ranges` and write WOFF."""
-    options = subset.Options(flavor="woff", hinting=False, name_IDs=["*"], notdef_outline=True, layout_features=features)
+    options = subset.Options(
+        flavor="woff", hinting=False, name_IDs=["*"], notdef_outline=True, layout_features=features
+    )
     font = subset.load_font(source, options)
     if name.startswith("Inter"):
         space, metrics = font.getBestCmap()[0x20], font["hmtx"].metrics

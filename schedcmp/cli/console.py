@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -34,16 +35,19 @@ def warn(text: str) -> None:
 
 
 def table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Iterable[str] = (), title: str | None = None
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    names: Collection[str] = (),
+    left: Collection[str] = (),
 ) -> None:
-    """A table; columns named in `left` are aligned left and may wrap, the others right."""
-    left = set(left)
-    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    """A table. Columns in `names` are set left and never broken, those in `left` may wrap, the others are numbers."""
+    grid = Table(header_style="bold", box=None, pad_edge=False)
     for name in head:
-        wraps = name in left
-        grid.add_column(name, justify="left" if wraps else "right", no_wrap=not wraps, overflow="fold")
+        justify: Literal["left", "right"] = "left" if name in left or name in names else "right"
+        grid.add_column(name, justify=justify, no_wrap=name not in left, overflow="fold")
     for row in rows:
-        grid.add_row(*(_escaped(text) for text in row))
+        grid.add_row(*map(escape, row))
     out.print(grid)
 
 
@@ -58,7 +62,7 @@ def progress(cells: int, cost: int) -> Iterator[Advance]:
             def advance(cost: int, text: str) -> None:
                 nonlocal done
                 done += 1
-                bar.update(task, advance=cost, done=done, description=_escaped(text))
+                bar.update(task, advance=cost, done=done, description=escape(text))
 
             yield advance
     else:
@@ -100,9 +104,3 @@ def _bar() -> Progress:
         console=err,
         transient=True,
     )
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -34,20 +34,17 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool) ->
     rows = [
         (
             f"{_MARKS[c.status]} {c.entry.name}",
-            c.entry.class_name,
+            c.entry.class_name.removesuffix("Scheduler"),
             c.status,
             "yes" if c.listed else "no",
             c.reason,
         )
         for c in found
     ]
-    table(
-        ["scheduler", "class", "status", "diffusers lists it", "why"],
-        rows,
-        left=("scheduler", "class", "status", "why"),
-    )
+    head = ["scheduler", "class", "status", "listed", "why"]
+    table(head, rows, names=("scheduler", "status"), left=("class", "why"))
     counts = {status: sum(c.status == status for c in found) for status in _MARKS}
-    say(", ".join(f"{n} {status}" for status, n in counts.items() if n))
+    say(f"{', '.join(f'{n} {status}' for status, n in counts.items() if n)}; listed: by diffusers' `compatibles`")
     if not every_sigma_schedule:
         names = ", ".join(s for s in registry.sigma_schedules if s != "default")
         say(f"most also run with another sigma schedule ({names}), as in heun-karras: see --all")
@@ -64,7 +61,7 @@ def show_scheduler(name: str, model: str, steps: int) -> None:
     say(f"with {model}: {status}{f' ({reason})' if reason else ''}")
     for place, names in entry.also.items():
         say(f"in {place}: {', '.join(names)}")
-    if entry.note and entry.note != reason:
+    if entry.note:
         say(f"note: {entry.note}")
     say()
     table(["option", "value", "from"], _option_rows(recipe), left=("option", "value", "from"))

@@ -18,7 +18,6 @@ _SHOWN_FAILURES = 5
 def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fresh: bool) -> int:
     """Run a sweep and report; returns the exit code."""
     prepared = prepare(path, overrides, progress=console.err.is_terminal)
-    _quiet_libraries()
     _headline(prepared, device=True)
     with Store.create(output or prepared.folder, fresh=fresh) as store:
         execution = Execution.begin(prepared, store)
@@ -40,7 +39,7 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> No
         (name, prepared.plan.entries[name].class_name, str(n), str(prepared.nfe[name, n]), str(count))
         for (name, n), count in counts.items()
     ]
-    table(["scheduler", "class", "steps", "NFE", "cells"], rows, left=("scheduler", "class"))
+    table(["scheduler", "class", "steps", "NFE", "cells"], rows, names=("scheduler",), left=("class",))
     folder = output or prepared.folder
     say(f"folder   {folder}{' (exists; what is finished there is not made again)' if folder.exists() else ''}")
     say(f"time     {estimate(prepared, folder)}")
@@ -80,7 +79,7 @@ def _finish(store: Store) -> int:
     rows = timing_rows(cells)
     if rows:
         head = ["scheduler", "steps", "NFE", "n", "latency", "IQR", "per NFE", "sched.", "memory", "relative"]
-        table(head, map(readable, rows), left=("scheduler",))
+        table(head, map(readable, rows), names=("scheduler",))
     troubled = [stored for stored in cells if stored.result.status != "ok"]
     for stored in troubled[:_SHOWN_FAILURES]:
         cell = stored.cell
@@ -103,10 +102,3 @@ def _tell_files(store: Store) -> None:
     say(f"grids    {', '.join(map(str, grids[:3]))}{f' and {len(grids) - 3} more' if len(grids) > 3 else ''}")
     say(f"tables   {', '.join(str(f) for f in files if f not in grids)}")
     say(f"store    {store.folder / DATABASE}")
-
-
-def _quiet_libraries() -> None:
-    """Our own checks say what matters about schedulers; diffusers' warnings would break the progress bar."""
-    from diffusers.utils import logging
-
-    logging.set_verbosity_error()

@@ -16,8 +16,8 @@ CompatStatus = Literal["ok", "needs", "wrong", "unsupported"]
 # A class tells its noise schedule by the arguments that define it.
 _NOISE_ARGUMENTS = {"beta_start": "betas", "sigma_data": "edm", "shift": "flow"}
 _NOISE_NAMES = {
-    "betas": "noise is set by betas (Stable Diffusion 1, 2, XL)",
-    "edm": "noise is set by EDM's sigmas and preconditioning",
+    "betas": "a noise schedule of betas",
+    "edm": "EDM's noise levels and preconditioning",
     "flow": "flow matching",
     "own": "a noise schedule of its own",
 }
@@ -75,8 +75,8 @@ def _suits(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> tuple[CompatS
     theirs = noise_kind(load_class(own_class)) if own_class else "betas"
     ours = "flow" if recipe.config.get("use_flow_sigmas") else noise_kind(recipe.cls)
     if ours != theirs:
-        return "wrong", (f"{recipe.cls.__name__}: {_NOISE_NAMES[ours]}; this checkpoint: {_NOISE_NAMES[theirs]}")
+        return "wrong", f"assumes {_NOISE_NAMES[ours]}; this checkpoint has {_NOISE_NAMES[theirs]}"
     suits = recipe.entry.suits
     if suits and _DISTILLED[suits] != own_class:
         return "wrong", f"made for {suits.upper()}-distilled checkpoints, which this one is not by its config"
-    return "ok", recipe.entry.note
+    return "ok", ""

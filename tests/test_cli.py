@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from test_run import Write, run
+
+from schedcmp import __version__
+from schedcmp.registry.table import builtin_registry
+from schedcmp.sweep.document import load
+
+ROOT = Path(__file__).parent.parent
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    assert run(*arguments) == code
+    captured = capsys.readouterr()
+    return captured.out if code == 0 else captured.err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['schedcmp', '--help']\n"
+        "from schedcmp.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'numpy', 'PIL', 'pydantic', 'yaml', 'sqlite3'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "module", ["sweep.document", "sweep.plan", "store", "report.write", "registry.table", "estimate"]
+)
+def test_planning_and_reporting_import_no_torch(module: str) -> None:
+    code = f"import sys, schedcmp.{module}; assert not {{'torch', 'diffusers', 'transformers'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "--version") == f"schedcmp {__version__}\n"
+    shown = output(capsys, "--help")
+    for command in ("run", "check", "report", "list-compatible", "show", "init", "schema"):
+        assert command in shown
+
+
+def test_the_starter_sweep_is_sound_and_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    output(capsys, "init", path)
+    output(capsys, "check", path)
+    before = path.read_text()
+    assert "is there already" in output(capsys, "init", path, code=2)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_config_is_sound(config: Path) -> None:
+    sweep, _ = load(config)
+    registry = builtin_registry()
+    for item in sweep.schedulers:
+        if item != "*":
+            assert registry.entry(item if isinstance(item, str) else item.name)
+
+
+def test_the_tour_is_the_documents_tour() -> None:
+    sweep, _ = load(ROOT / "configs/tour.yaml")
+    steps = {i.name: i.steps for i in sweep.schedulers if not isinstance(i, str)}
+    assert steps == {
+        "pndm": (50,), "ddim": (50,), "lms": (50,), "euler": (30,), "euler-a": (30,), "dpmpp-2m": (20,),
+    }  # fmt: skip
+    assert (sweep.seeds, sweep.device, sweep.dtype, sweep.generator) == ((8,), "cuda", "fp16", "device")
+
+
+def test_list_compatible_tells_what_diffusers_does_not(sd1: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {row["name"]: row for row in json.loads(output(capsys, "list-compatible", sd1, "--json"))}
+    assert {"name", "class", "status", "reason", "listed"} <= set(found["ddim"])
+    assert found["edm-euler"] | {"status": "wrong", "listed": True} == found["edm-euler"]
+    assert found["sa-solver"] | {"status": "ok", "listed": False} == found["sa-solver"]
+    assert set(found) == set(builtin_registry().entries)
+    every = json.loads(output(capsys, "list-compatible", sd1, "--all", "--json"))
+    assert {"heun-karras", "euler-a-karras", "dpmpp-2m-lu"} <= {row["name"] for row in every}
+    assert len({row["name"] for row in every}) == len(every)
+    assert next(r for r in every if r["name"] == "euler-a-karras")["status"] == "unsupported"
+    text = output(capsys, "list-compatible", sd1)
+    assert "✗ edm-euler" in text
+    assert "most also run with another sigma schedule" in text
+
+
+def test_show_prints_what_would_run(sd1: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "show", "DPM++ 2M Karras", sd1, "--steps", 5)
+    assert "dpmpp-2m-karras: DPMSolverMultistepScheduler, deterministic, order 2" in text
+    assert re.search(r"use_karras_sigmas +True +karras sigmas", text)
+    assert re.search(r"beta_start +0.00085 +checkpoint", text)
+    assert "skip_prk_steps" not in text
+    assert "5 steps, 5 NFE" in text
+    assert re.search(r"sigmas +14.61 .* 0\n", text)
+    assert "did you mean heun" in output(capsys, "show", "hen", sd1, code=2)
+
+
+def test_the_schema_is_json_that_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    schema = json.loads(output(capsys, "schema"))
+    assert {"model", "schedulers", "steps", "seeds", "sigmas", "grid", "timing"} <= set(schema["properties"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "gone.yaml"], "gone.yaml: no such file"),
+        (["check", "gone.yaml"], "gone.yaml: no such file"),
+        (["report", "gone"], "has no run.sqlite"),
+        (["list-compatible", "nowhere"], "no such folder or file"),
+        (["list-compatible", "builtin:huge"], "builtin:huge is not part of this installation"),
+        (["show", "nothing-like-it"], "unknown scheduler"),
+        (["show", "ddim", "builtin:huge"], "builtin:huge"),
+        (["init", "/proc/sweep.yaml"], "cannot be written"),
+        (["run"], "Missing argument"),
+        (["rnu"], "No such command"),
+    ],
+)
+def test_a_wrong_command_is_one_clear_refusal(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = output(capsys, *arguments, code=2)
+    assert message in shown
+    assert "Traceback" not in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_shell_completion_is_offered() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "schedcmp"], capture_output=True, text=True, check=False,
+        env=os.environ | {"_SCHEDCMP_COMPLETE": "source_bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+    )  # fmt: skip
+    assert "--install-completion" in done.stdout + done.stderr or "complete" in done.stdout
+
+
+def test_the_readme_names_every_command_key_and_scheduler() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in ("run", "check", "report", "list-compatible", "show", "init", "schema"):
+        assert f"schedcmp {command}" in readme
+    from schedcmp.sweep.document import Sweep
+
+    for key in Sweep.model_fields:
+        assert f"`{key}" in readme, key
+
+
+def test_the_readmes_sweep_is_sound(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    sweeps = [b for b in blocks if "schedulers" in yaml.safe_load(b)]
+    assert sweeps
+    for text in sweeps:
+        (tmp_path / "sweep.yaml").write_text(text, encoding="utf-8")
+        load(tmp_path / "sweep.yaml")
+
+
+def test_a_prompt_in_any_script_makes_a_run(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = {"中文": "一只猫", "عربي": "قطة", "emoji": "🐈 <b>&amp;", "row": "a\nb"}
+    sweep = write_sweep(prompt=prompts, schedulers=["ddim"], steps=[2], seeds=[0])
+    output(capsys, "run", sweep, "-o", tmp_path / "out")
+    assert len(list((tmp_path / "out/images").rglob("seed-*.png"))) == 4
