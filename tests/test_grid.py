@@ -328,7 +328,7 @@ def test_the_same_cells_make_the_same_bytes(tmp_path: Path) -> None:
 def test_captions() -> None:
     timings = tuple(Timing(latency, 0, 0, 0, 0, ()) for latency in (0.41, 9.0, 0.2))
     assert caption(CellResult(CELL, "ok", nfe=19, timings=timings)) == "0.41 s · 19 NFE"
-    assert caption(CellResult(CELL, "ok", nfe=19)) == "– · 19 NFE"
+    assert caption(CellResult(CELL, "ok", nfe=19)) == "19 NFE"
     assert caption(CellResult(CELL, "failed")) == "–"
     assert [latency_text(s) for s in (0.0032, 0.41, 12.3, 154)] == ["3.2 ms", "0.41 s", "12.3 s", "154 s"]
 

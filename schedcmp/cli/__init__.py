@@ -14,14 +14,21 @@ from schedcmp import __version__
 from schedcmp.errors import RequestError, SchedcmpError
 
 REFUSED, UNFINISHED, INTERRUPTED = 2, 1, 130
+_LIBRARY_SETTINGS = {
+    # Our own checks say what matters, and the libraries' remarks break tables and progress bars
+    "DIFFUSERS_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    # OpenMP threads that wait by spinning make a CPU run tens of times slower when anything else uses a core
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 
 class _Commands(TyperGroup):
     """Turns our errors into one message and an exit code; anything else is a bug and keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        for library in ("DIFFUSERS", "TRANSFORMERS"):  # our checks say what matters; their remarks break the tables
-            os.environ.setdefault(f"{library}_VERBOSITY", "error")
+        for name, value in _LIBRARY_SETTINGS.items():
+            os.environ.setdefault(name, value)
         try:
             return super().invoke(ctx)
         except SchedcmpError as error:

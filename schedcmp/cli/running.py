@@ -8,7 +8,7 @@ from pathlib import Path
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console
 from schedcmp.cli.console import say, table
 from schedcmp.estimate import estimate
-from schedcmp.report.tables import readable, timing_rows
+from schedcmp.report.tables import HEAD, readable, timing_rows
 from schedcmp.run import Execution, Prepared, prepare
 from schedcmp.store import DATABASE, Store
 
@@ -78,8 +78,8 @@ def _finish(store: Store) -> int:
     cells = list(store.cells())
     rows = timing_rows(cells)
     if rows:
-        head = ["scheduler", "steps", "NFE", "n", "latency", "IQR", "per NFE", "sched.", "memory", "relative"]
-        table(head, map(readable, rows), names=("scheduler",))
+        shown = 7  # the rest is in timings.md: a terminal may have 80 columns
+        table(HEAD[:shown], [readable(row)[:shown] for row in rows], names=("scheduler",))
     troubled = [stored for stored in cells if stored.result.status != "ok"]
     for stored in troubled[:_SHOWN_FAILURES]:
         cell = stored.cell

@@ -52,11 +52,10 @@ def negative_line(page: Page) -> str | None:
 
 
 def caption(result: CellResult) -> str:
-    """A tile's latency and cost: "0.41 s · 19 NFE"."""
-    if result.nfe is None and not result.timings:
-        return NONE
-    latency = latency_text(median(timing.latency_s for timing in result.timings)) if result.timings else NONE
-    return f"{latency} · {NONE if result.nfe is None else result.nfe} NFE"
+    """A tile's latency, if it was timed, and cost: "0.41 s · 19 NFE"."""
+    latency = [latency_text(median(timing.latency_s for timing in result.timings))] if result.timings else []
+    cost = [f"{result.nfe} NFE"] if result.nfe is not None else []
+    return " · ".join(latency + cost) or NONE
 
 
 def latency_text(latency_s: float) -> str:

@@ -62,26 +62,28 @@ def timings_json(rows: Sequence[TimingRow], environment: Mapping[str, Any]) -> s
     return json.dumps({"environment": environment, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
 
 
+HEAD = ("scheduler", "steps", "NFE", "latency", "IQR", "per NFE", "relative", "n", "scheduler's", "memory")
+
+
 def timings_markdown(rows: Sequence[TimingRow]) -> str:
-    """The rows as a table for people: rounded, units in the head."""
-    head = ["scheduler", "steps", "NFE", "n", "latency", "IQR", "per NFE", "scheduler", "memory", "relative"]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, map(readable, rows))]
+    """The rows as a table for people: rounded, with units."""
+    lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *map(readable, rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
 def readable(row: TimingRow) -> tuple[str, ...]:
-    """A row's cells for people, as `timings_markdown` has them."""
+    """A row's cells for people, under `HEAD`."""
     return (
         row.scheduler,
         str(row.steps),
         str(row.nfe),
-        str(row.n),
         seconds(row.latency_s),
         seconds(row.latency_iqr_s),
         seconds(row.s_per_nfe),
+        f"{row.relative:.2f}×",
+        str(row.n),
         seconds(row.scheduler_overhead_s),
         megabytes(row.peak_memory_bytes),
-        f"{row.relative:.2f}×",
     )
 
 
