@@ -1,0 +1,1 @@
+"""Scripts for the project's maintainers; nothing here is needed to run schedcmp."""

@@ -1,0 +1,71 @@
+"""Writes the trained networks as a Stable Diffusion pipeline in half precision."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import PNDMScheduler, StableDiffusionPipeline
+
+from tools.tiny.captions import MAX_TOKENS, all_words
+from tools.tiny.diffusion import BETA_END, BETA_START, TIMESTEPS, new_text_encoder, new_unet
+from tools.tiny.tokenizer import build_tokenizer
+from tools.tiny.training import log
+from tools.tiny.vae import new_vae
+
+
+def new_scheduler() -> PNDMScheduler:
+    """Stable Diffusion 1.5's."""
+    return PNDMScheduler(
+        num_train_timesteps=TIMESTEPS,
+        beta_start=BETA_START,
+        beta_end=BETA_END,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon",
+        timestep_spacing="leading",
+        steps_offset=1,
+        skip_prk_steps=True,
+        set_alpha_to_one=False,
+    )
+
+
+def load_pipeline(work: Path) -> StableDiffusionPipeline:
+    """The pipeline of the last stages' results, in single precision."""
+    tokenizer = build_tokenizer(all_words(), MAX_TOKENS, work / "tokenizer")
+    vae, text_encoder, unet = new_vae(), new_text_encoder(tokenizer), new_unet()
+    denoiser = torch.load(work / "denoiser.pt", weights_only=True)
+    vae.load_state_dict(torch.load(work / "whitened_vae.pt", weights_only=True))
+    text_encoder.load_state_dict(denoiser["text_encoder"])
+    unet.load_state_dict(denoiser["unet"])
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def export(work: Path, out: Path) -> None:
+    """Replace the folder `out` by the checkpoint."""
+    shutil.rmtree(out, ignore_errors=True)
+    load_pipeline(work).to(torch.float16).save_pretrained(out, safe_serialization=True)
+    for name in ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"):
+        shutil.copy(work / "tokenizer" / name, out / "tokenizer" / name)
+    # Named, as in Stable Diffusion 1.5: other schedulers made from this config would clip latents by default.
+    _edit(out / "scheduler" / "scheduler_config.json", clip_sample=False)
+    # Else a pipeline loaded without a dtype gets a half precision text encoder and a single precision UNet.
+    _edit(out / "text_encoder" / "config.json", dtype="float32")
+    for file in out.rglob("*.safetensors"):
+        file.chmod(0o644)  # safetensors makes its files private
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    log.info("%s: %.1f MB", out, size / 1e6)
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    config = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

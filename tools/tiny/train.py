@@ -1,0 +1,105 @@
+"""Train the built-in checkpoint from nothing: `python -m tools.tiny.train`.
+
+Each stage leaves its result in the work folder and is skipped when it is there; an interrupted stage goes on
+from its last save and draws the same random numbers as if it had not been interrupted. One thread is enough:
+about an hour.
+"""
+
+import argparse
+import json
+import logging
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tools.tiny.captions import MAX_TOKENS, all_words
+from tools.tiny.diffusion import DenoiserRecipe, DenoiserTrainer
+from tools.tiny.export import export
+from tools.tiny.shapes import POSITIONS, SIDE, Drawing, Pixels, draw_many
+from tools.tiny.tokenizer import build_tokenizer
+from tools.tiny.training import log, save
+from tools.tiny.vae import VaeRecipe, VaeTrainer, encode_all, new_vae, psnr, whiten
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "outputs" / "tiny"
+CHECKPOINT = ROOT / "schedcmp" / "builtin" / "tiny"
+PICTURES = 24_000
+DATA_SEED = 1
+
+
+def make_data(work: Path) -> None:
+    """images.npy: (n, 64, 64, 3) bytes; drawings.json: what they show."""
+    drawings, images = zip(*draw_many(PICTURES, DATA_SEED), strict=True)
+    (work / "drawings.json").write_text(json.dumps([asdict(d) for d in drawings]))
+    np.save(work / "images.npy", np.stack(images))
+
+
+def load_data(work: Path) -> tuple[list[Drawing], Pixels]:
+    drawings = [Drawing(**d) for d in json.loads((work / "drawings.json").read_text())]
+    return drawings, np.load(work / "images.npy")
+
+
+def shape_centers(drawings: list[Drawing]) -> npt.NDArray[np.int64]:
+    """Rough row and column of each shape, (n, 2)."""
+    offsets = np.array([POSITIONS[d.position][::-1] for d in drawings])
+    return np.asarray(SIDE // 2 + 13 * offsets, np.int64)
+
+
+def train_vae(work: Path) -> None:
+    drawings, images = load_data(work)
+    vae = VaeTrainer(images, shape_centers(drawings), VaeRecipe()).run(work / "vae_run.pt")
+    save(work / "vae.pt", vae.state_dict())
+
+
+def make_latents(work: Path) -> None:
+    """latents.pt: (n, 4, 16, 16) in half precision; whitened_vae.pt: the VAE that makes and reads them."""
+    _, images = load_data(work)
+    vae = new_vae().eval()
+    vae.load_state_dict(torch.load(work / "vae.pt", weights_only=True))
+    before = psnr(vae, images[:256])
+    latents = whiten(vae, encode_all(vae, images))
+    log.info("vae: %.1f dB, %.1f dB whitened", before, psnr(vae, images[:256]))
+    save(work / "whitened_vae.pt", vae.state_dict())
+    save(work / "latents.pt", latents.half())
+
+
+def train_denoiser(work: Path) -> None:
+    drawings, _ = load_data(work)
+    tokenizer = build_tokenizer(all_words(), MAX_TOKENS, work / "tokenizer")
+    latents = torch.load(work / "latents.pt", weights_only=True)
+    trainer = DenoiserTrainer(latents, drawings, tokenizer, DenoiserRecipe())
+    text_encoder, unet = trainer.run(work / "denoiser_run.pt")
+    save(work / "denoiser.pt", {"text_encoder": text_encoder.state_dict(), "unet": unet.state_dict()})
+
+
+STAGES = [
+    ("images.npy", make_data),
+    ("vae.pt", train_vae),
+    ("latents.pt", make_latents),
+    ("denoiser.pt", train_denoiser),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for intermediate files")
+    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder for the checkpoint")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    args.work.mkdir(parents=True, exist_ok=True)
+    for result, stage in STAGES:
+        if not (args.work / result).exists():
+            start = time.perf_counter()
+            stage(args.work)
+            log.info("%s took %.0f s", stage.__name__, time.perf_counter() - start)
+    export(args.work, args.out)
+
+
+if __name__ == "__main__":
+    main()
