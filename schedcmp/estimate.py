@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from schedcmp.errors import RunFolderError
 from schedcmp.records import StoredCell
-from schedcmp.run import Prepared
+from schedcmp.run import Prepared, divided
 from schedcmp.store import DATABASE, Store
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What an earlier run of the same checkpoint took, in seconds per denoiser evaluation."""
+
+    solo_s: float
+    packed_s: float | None
+    images: int
+    device: str
+
+
 def estimate(prepared: Prepared, folder: Path) -> str:
-    """A sentence: the sweep's evaluations at the median time per evaluation of earlier runs of the same checkpoint,
-    found in `folder` and beside it."""
+    """A sentence: the sweep's evaluations at the pace of an earlier run of the same checkpoint, found in `folder` or
+    beside it."""
     for path in [folder, *sorted(folder.parent.glob("*"))]:
-        known = _seconds_per_evaluation(path, prepared)
+        known = _known(path, prepared)
         if known:
-            seconds, count, device = known
-            total = seconds * prepared.total_nfe
-            return f"about {total:,.0f} s on {device}, from {count} images timed in {path}"
+            solo, packed = (sum(map(prepared.cost, cells)) for cells in divided(prepared.sweep, prepared.plan.cells))
+            total = solo * known.solo_s + packed * (known.packed_s or known.solo_s)
+            return f"about {total:,.0f} s on {known.device}, from {known.images} images timed in {path}"
     return "not known before a first run of this checkpoint has been timed"
 
 
-def _seconds_per_evaluation(folder: Path, prepared: Prepared) -> tuple[float, int, str] | None:
+def _known(folder: Path, prepared: Prepared) -> _Known | None:
     if not (folder / DATABASE).is_file():
         return None
     try:
         with Store.open(folder) as store:
-            environment = store.meta("environment") or {}
+            environment, throughput = store.meta("environment") or {}, store.meta("throughput")
             if environment.get("fingerprint") != prepared.checkpoint.fingerprint:
                 return None
             costs = [cost for stored in store.cells() for cost in _costs(stored, prepared)]
     except RunFolderError:
         return None
-    device = f"{environment['device']} ({environment['dtype']})"
-    return (median(costs), len(costs), device) if costs else None
+    if not costs:
+        return None
+    packed = throughput["wall_s"] / throughput["evaluations"] if throughput else None
+    return _Known(median(costs), packed, len(costs), f"{environment['device']} ({environment['dtype']})")
 
 
 def _costs(stored: StoredCell, prepared: Prepared) -> list[float]:

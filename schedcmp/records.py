@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Status = Literal["ok", "flagged", "failed"]
 
@@ -49,7 +52,7 @@ class CellResult:
     nfe: int | None = None  # denoiser evaluations, counted
     width: int | None = None  # pixels, as made
     height: int | None = None
-    image: bytes | None = None  # an encoded PNG, settings inside
+    image: Image | None = None
     image_sha256: str | None = None  # of the pixels, not of the file
     timings: tuple[Timing, ...] = ()  # one per timed repeat; empty if not timed
     peak_memory_bytes: int | None = None
@@ -59,7 +62,7 @@ class CellResult:
 
 @dataclass(frozen=True, slots=True)
 class StoredCell:
-    """A cell as the store has it: `result` without its bytes, and the image's place in the folder."""
+    """A cell as the store has it: `result` without its image, and the image's place in the folder."""
 
     result: CellResult
     image_path: str | None  # relative to the run's folder

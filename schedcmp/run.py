@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import blake2s
 from importlib.metadata import version
@@ -24,6 +26,8 @@ from schedcmp.store import Store, image_path
 from schedcmp.sweep.document import Model, Sweep, dump, load
 from schedcmp.sweep.plan import Plan, make_plan
 from schedcmp.sweep.source import Source
+
+_MOST_UNWRITTEN = 32  # images that wait to be written, so that a slow disk bounds memory
 
 
 class Prepared:
@@ -52,10 +56,14 @@ class Prepared:
                     raise SweepError(f"{source.where(('steps',))}: steps: {error}") from error
         return nfe
 
+    def cost(self, cell: Cell) -> int:
+        """Denoiser evaluations of a cell."""
+        return self.nfe[cell.scheduler, cell.steps]
+
     @property
     def total_nfe(self) -> int:
         """Denoiser evaluations of the whole sweep."""
-        return sum(self.nfe[c.scheduler, c.steps] for c in self.plan.cells)
+        return sum(map(self.cost, self.plan.cells))
 
     @cached_property
     def device(self) -> str:
@@ -159,32 +167,54 @@ class Execution:
         return cls(prepared, store, pending, pipeline)
 
     def run(self) -> Iterator[CellResult]:
-        """Make the pending cells; each is in the store before it is yielded, so that nothing is lost later."""
+        """Make the pending cells; each is in the store before it is yielded, so that nothing is lost later.
+
+        Images are encoded and written in the background while the next batch runs; but not beside a timed cell.
+        """
         if not self.pending:
             return
-        folders = _folders(self.prepared.sweep)
-        for result in self._engine().run(self.pending):
-            path = image_path(result.cell, folders(result.cell))
-            self.store.add(result, self.prepared.keys[result.cell.scheduler], path)
-            yield result
+        with ThreadPoolExecutor(1) as writer:
+            writing: deque[tuple[Future[None], CellResult]] = deque()
+            for result in self._results():
+                writing.append((writer.submit(self._keep, result), result))
+                most = 0 if result.timings else _MOST_UNWRITTEN
+                yield from _written(writing, most)
+            yield from _written(writing, 0)
 
-    def _engine(self) -> Any:
+    def _results(self) -> Iterator[CellResult]:
         from schedcmp.engine.job import Workbench
+        from schedcmp.engine.packed import PackedEngine
         from schedcmp.engine.solo import Measuring, SoloEngine
 
-        prepared, timing = self.prepared, self.prepared.sweep.timing
-        bench = Workbench(self.pipeline, prepared.recipes, prepared.sweep.generator)
-        measuring = Measuring(timing.mode == "solo", timing.repeats, timing.warmup)
-        return SoloEngine(bench, self._encode, measuring)
+        prepared, sweep = self.prepared, self.prepared.sweep
+        bench = Workbench(self.pipeline, prepared.recipes, sweep.generator)
+        solo, packed = divided(sweep, self.pending)
+        timing = sweep.timing
+        yield from SoloEngine(bench, Measuring(timing.mode == "solo", timing.repeats, timing.warmup)).run(solo)
+        if packed:
+            engine = PackedEngine(bench, prepared.cost, sweep.max_batch)
+            try:
+                yield from engine.run(packed)
+            finally:
+                self.store.note("throughput", engine.throughput.as_dict())
 
-    def _encode(self, image: Any, result: CellResult) -> bytes:
+    def _keep(self, result: CellResult) -> None:
+        folders = _folders(self.prepared.sweep)
+        png = self._encode(result) if result.image else None
+        key = self.prepared.keys[result.cell.scheduler]
+        self.store.add(result, key, image_path(result.cell, folders(result.cell)), png)
+
+    def _encode(self, result: CellResult) -> bytes:
         from schedcmp.image import a1111_parameters, encode_png
 
+        assert result.image is not None
         prepared, cell = self.prepared, result.cell
         entry = prepared.plan.entries[cell.scheduler]
         sampler = next(iter(entry.also.get("a1111", ())), entry.name)
         environment = prepared.environment
-        parameters = a1111_parameters(cell, sampler, image.size, environment["checkpoint"], environment["fingerprint"])
+        parameters = a1111_parameters(
+            cell, sampler, result.image.size, environment["checkpoint"], environment["fingerprint"]
+        )
         settings = {
             "cell": asdict(cell),
             "class": entry.cls,
@@ -194,7 +224,23 @@ class Execution:
             "generator": prepared.sweep.generator,
             "environment": environment,
         }
-        return encode_png(image, settings, parameters)
+        return encode_png(result.image, settings, parameters)
+
+
+def divided(sweep: Sweep, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """The cells that run solo (when packing, those that are timed) and the cells that run packed."""
+    if sweep.engine == "solo":
+        return list(cells), []
+    timed = set(sweep.seeds[: sweep.timing.seeds]) if sweep.timing.mode == "solo" else set()
+    return [c for c in cells if c.seed in timed], [c for c in cells if c.seed not in timed]
+
+
+def _written(writing: deque[tuple[Future[None], CellResult]], most: int) -> Iterator[CellResult]:
+    """Results that are in the store, oldest first, until at most so many are still being written."""
+    while len(writing) > most:
+        future, result = writing.popleft()
+        future.result()
+        yield replace(result, image=None)
 
 
 def _folders(sweep: Sweep) -> Any:

@@ -120,17 +120,22 @@ class Store:
     def _is_done(self, row: sqlite3.Row | None, key: str) -> bool:
         return row is not None and row["key"] == key and (self.folder / row["image_path"]).is_file()
 
-    def add(self, result: CellResult, key: str, image_path: str) -> None:
+    def add(self, result: CellResult, key: str, image_path: str, png: bytes | None) -> None:
         """Store a finished cell, its image first. Raises RunError when the disk is full or gone."""
-        values = _row(result, key, image_path if result.image else None)
+        values = _row(result, key, image_path if png else None)
         names, marks = ", ".join(values), ", ".join("?" * len(values))
         try:
-            if result.image:
-                write_atomically(self.folder / image_path, result.image)
+            if png:
+                write_atomically(self.folder / image_path, png)
         except OSError as error:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
             database.execute(f"INSERT OR REPLACE INTO cells ({names}) VALUES ({marks})", [*values.values()])
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a value that the run found out about itself, for `meta`."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the run's folder, whole or not at all. Raises RunError."""
@@ -174,7 +179,7 @@ def image_path(cell: Cell, folders: Iterable[str] = ()) -> str:
 def _connect(folder: Path) -> sqlite3.Connection:
     """Raises RunFolderError when the file is not a run's database, or one of a newer schedcmp."""
     path = folder / DATABASE
-    database = sqlite3.connect(path, timeout=30)
+    database = sqlite3.connect(path, timeout=30, check_same_thread=False)  # one thread at a time
     database.row_factory = sqlite3.Row
     try:
         version = database.execute("PRAGMA user_version").fetchone()[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from schedcmp.cli import app
 from schedcmp.store import Store
@@ -56,7 +56,7 @@ def test_a_run_makes_all_it_promises(write_sweep: Write, tmp_path: Path, capsys:
     assert len(results) == 24
     assert [r["scheduler"] for r in results[:12:4]] == ["ddim", "euler-a", "heun"]
     assert all((out / r["image"]).is_file() and r["status"] in ("ok", "flagged") for r in results)
-    assert [(t["scheduler"], t["steps"], t["nfe"], t["n"]) for t in timings][-1] == ("heun", "3", "5", "4")
+    assert [(t["scheduler"], t["steps"], t["nfe"], t["n"]) for t in timings][-1] == ("heun", "3", "5", "2")
     assert min(float(t["relative"]) for t in timings) == 1.0
     shown = capsys.readouterr().out
     assert "heun" in shown
@@ -124,7 +124,7 @@ def killed_run(sweep: Path, out: Path, stop: signal.Signals, images: int) -> int
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     stop: signal.Signals, code: int, write_sweep: Write, tmp_path: Path
 ) -> None:
-    sweep, out, whole = write_sweep(seeds="0..9"), tmp_path / "out", tmp_path / "whole"
+    sweep, out, whole = write_sweep(seeds="0..9", engine="solo"), tmp_path / "out", tmp_path / "whole"
     assert killed_run(sweep, out, stop, images=7) == code
     with Store.open(out) as store:
         done = {c.cell.id: c.result.image_sha256 for c in store.cells()}
@@ -187,7 +187,7 @@ def test_check_estimates_from_what_was_measured(
     run("run", write_sweep(name="one"))
     capsys.readouterr()
     run("check", write_sweep(name="two"))
-    assert "from 12 images timed in outputs/one" in capsys.readouterr().out
+    assert "from 6 images timed in outputs/one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -220,3 +220,24 @@ def test_the_second_of_two_runs_is_refused(
     with Store.create(tmp_path / "out"):
         assert run("run", write_sweep(), "-o", tmp_path / "out") == 2
     assert "another run is writing here" in capsys.readouterr().err
+
+
+def test_a_killed_packed_run_goes_on_with_the_rest(write_sweep: Write, tmp_path: Path) -> None:
+    sweep, out = write_sweep(seeds="0..39", max_batch=4), tmp_path / "out"
+    assert killed_run(sweep, out, signal.SIGKILL, images=30) == -9
+    with Store.open(out) as store:
+        done = {c.cell.id: c.result.image_sha256 for c in store.cells()}
+    assert 28 <= len(done) < 240
+    assert run("run", sweep, "-o", out) == 0
+    assert len(fingerprints(out)) == 240
+    assert done.items() <= fingerprints(out).items()
+
+
+def test_packed_and_solo_runs_make_the_same_images(write_sweep: Write, tmp_path: Path) -> None:
+    for engine in ("packed", "solo"):
+        run("run", write_sweep(seeds="0..3"), "-o", tmp_path / engine, "--set", f"engine={engine}")
+    for path in (tmp_path / "packed").rglob("seed-*.png"):
+        with Image.open(path) as one, Image.open(tmp_path / "solo" / path.relative_to(tmp_path / "packed")) as other:
+            assert max(high for _, high in ImageChops.difference(one, other).getextrema()) <= 1
+    with Store.open(tmp_path / "packed") as store:
+        assert store.meta("throughput")["images"] == 3 * 2 * 3

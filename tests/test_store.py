@@ -28,7 +28,7 @@ def cell(n: int) -> Cell:
 def result(n: int, status: str = "ok") -> CellResult:
     timing = Timing(1.5, 0.1, 1.0, 0.1, 0.2, (0.25, 0.25))
     return CellResult(
-        cell(n), status, None if status == "ok" else "why", 4, 64, 64, None if status == "failed" else b"png",
+        cell(n), status, None if status == "ok" else "why", 4, 64, 64, None,
         "sha", (timing,), 10**9, {"beta_start": 0.1, "betas": None}, (9.0, 1.0),
     )  # fmt: skip
 
@@ -45,14 +45,14 @@ def filled(folder: Path, *results: CellResult) -> None:
     with Store.create(folder) as s:
         s.begin(CELLS, {"environment": {"torch": "2"}})
         for r in results:
-            s.add(r, "key", image_path(r.cell))
+            s.add(r, "key", image_path(r.cell), None if r.status == "failed" else b"png")
 
 
 def test_what_goes_in_comes_out(folder: Path) -> None:
     filled(folder, result(0), result(1, "failed"))
     with Store.open(folder) as s:
         assert list(s.cells()) == [
-            StoredCell(replace(result(0), image=None), "images/ddim/steps-004/seed-0000.png"),
+            StoredCell(result(0), "images/ddim/steps-004/seed-0000.png"),
             StoredCell(result(1, "failed"), None),
         ]
         assert s.planned() == 4
@@ -146,7 +146,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_there(folder: Path, monkeyp
     with Store.create(folder) as s:
         monkeypatch.setattr(files.os, "fsync", full)
         with pytest.raises(RunError, match=r"No space left.*what was finished is kept"):
-            s.add(result(1), "key", image_path(cell(1)))
+            s.add(result(1), "key", image_path(cell(1)), b"png")
         monkeypatch.undo()
         assert [c.cell.id for c in s.cells()] == ["id0"]
     assert [p.name for p in (folder / "images").rglob("*") if p.is_file()] == ["seed-0000.png"]
@@ -157,7 +157,7 @@ def test_a_full_database_stops_the_run(folder: Path) -> None:
     with Store.create(folder) as s:
         s._database.execute("PRAGMA max_page_count = 1")
         with pytest.raises(RunError, match="database or disk is full"):
-            s.add(replace(result(1), error="x" * 10**6), "key", image_path(cell(1)))
+            s.add(replace(result(1), error="x" * 10**6), "key", image_path(cell(1)), b"png")
     with Store.open(folder) as s:
         assert len(list(s.cells())) == 1
 

@@ -67,7 +67,7 @@ def _make(execution: Execution) -> None:
     done = len(prepared.plan.cells) - len(pending)
     if done:
         say(f"{done:,} cells are there already")
-    cost = {c.id: prepared.nfe[c.scheduler, c.steps] for c in pending}
+    cost = {c.id: prepared.cost(c) for c in pending}
     with console.progress(len(pending), sum(cost.values())) as advance:
         for result in execution.run():
             cell = result.cell
@@ -80,6 +80,9 @@ def _finish(store: Store) -> int:
     if rows:
         shown = 7  # the rest is in timings.md: a terminal may have 80 columns
         table(HEAD[:shown], [readable(row)[:shown] for row in rows], names=("scheduler",))
+    throughput = store.meta("throughput")
+    if throughput:
+        say(_throughput_line(throughput))
     troubled = [stored for stored in cells if stored.result.status != "ok"]
     for stored in troubled[:_SHOWN_FAILURES]:
         cell = stored.cell
@@ -91,6 +94,14 @@ def _finish(store: Store) -> int:
     _tell_files(store)
     failed = sum(stored.result.status == "failed" for stored in cells)
     return UNFINISHED if failed or len(cells) < store.planned() else 0
+
+
+def _throughput_line(seen: dict[str, float]) -> str:
+    per_forward = seen["rows"] / max(seen["forwards"], 1)
+    return (
+        f"packed: {seen['images']:,} images in {seen['wall_s']:.1f} s, {seen['images'] / seen['wall_s']:.3g} images/s; "
+        f"{per_forward:.1f} rows per denoiser call, {seen['occupancy']:.0%} of what was aimed at"
+    )
 
 
 def _tell_files(store: Store) -> None:

@@ -98,7 +98,7 @@ def _watch_method(owner: Any, name: str, spans: list[tuple[Any, Any]], clock: Cl
         spans.append((start, clock.now()))
         return result
 
-    _replace(owner, name, timed, stack)
+    stack.enter_context(replaced(owner, name, timed))
 
 
 def _keep_latents(vae: Any, seen: Observation, stack: ExitStack) -> None:
@@ -109,12 +109,17 @@ def _keep_latents(vae: Any, seen: Observation, stack: ExitStack) -> None:
         seen.latents = latents
         return decode(latents, *args, **kwargs)
 
-    _replace(vae, "decode", keeping, stack)
+    stack.enter_context(replaced(vae, "decode", keeping))
 
 
-def _replace(owner: Any, name: str, value: Callable[..., Any], stack: ExitStack) -> None:
-    """Shadow a method on the instance until the stack closes; whatever was there before comes back."""
-    had = name in vars(owner)
-    before = vars(owner).get(name)
-    vars(owner)[name] = value
-    stack.callback(lambda: vars(owner).__setitem__(name, before) if had else vars(owner).pop(name, None))
+@contextmanager
+def replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
+    """Shadow a method on the instance while open; whatever was there before comes back."""
+    attributes = vars(owner)
+    before = {name: attributes[name]} if name in attributes else {}
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        del attributes[name]
+        attributes.update(before)

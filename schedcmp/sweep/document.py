@@ -62,6 +62,7 @@ class Timing(_Part):
     """How latency is measured."""
 
     mode: Literal["solo", "off"] = "solo"
+    seeds: Annotated[int, Field(strict=True, ge=1)] = Field(1, description="how many seeds are timed, when packed")
     repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
     warmup: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
 
@@ -129,7 +130,10 @@ class Sweep(_Part):
     generator: Literal["cpu", "device"] = Field("cpu", description="where initial noise is drawn")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps, cpu")
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = Field("auto", description="auto: fp16 on CUDA, else fp32")
-    engine: Literal["solo"] = Field("solo", description="solo: one cell after the other")
+    engine: Literal["packed", "solo"] = Field("packed", description="packed: many cells share each denoiser call")
+    max_batch: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
+        None, description="rows per denoiser call; found by trying by default"
+    )
     timing: Timing = Timing()
     grid: Grid = Grid()
 

@@ -1,0 +1,97 @@
+"""Who goes next, and how many at once. Knows rows and groups, not tensors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+
+class Parked(Protocol):
+    """What waits for an answer: how many rows it asks for, and with whom it fits one batch."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def signature(self) -> Hashable: ...
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class BatchSize:
+    """The rows per batch for one model, found by doubling for as long as that pays.
+
+    A size is judged by the best of a few full batches, because the first one of a shape is slow. Running out of memory
+    halves it for good.
+    """
+
+    rows: int = 2
+    settled: bool = False
+    most: int = 512
+    _rates: dict[int, float] = field(default_factory=dict)
+    _samples: int = 0
+
+    WORTH = 1.05  # a doubling must gain this much
+    SAMPLES = 2
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """A batch of `rows` took so long. Batches that are not full say nothing."""
+        if self.settled or rows <= self.rows // 2:
+            return
+        self._rates[self.rows] = max(self._rates.get(self.rows, 0.0), rows / seconds)
+        self._samples += 1
+        if self._samples == self.SAMPLES:
+            self._samples = 0
+            self._grow_or_settle()
+
+    def halve(self) -> None:
+        """This size did not fit into memory."""
+        self.rows, self.settled = max(1, self.rows // 2), True
+
+    def _grow_or_settle(self) -> None:
+        smaller = self._rates.get(self.rows // 2)
+        if smaller is not None and self._rates[self.rows] < smaller * self.WORTH:
+            self.rows, self.settled = self.rows // 2, True
+        elif self.rows * 2 > self.most:
+            self.settled = True
+        else:
+            self.rows *= 2
+
+
+class Waiting(Generic[T]):
+    """What is parked, in groups that fit one batch; first come, first served within a group."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Hashable, dict[T, int]] = defaultdict(dict)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def add(self, owner: T, call: Parked) -> None:
+        self._groups[call.signature][owner] = call.rows
+
+    def rows(self) -> dict[Hashable, int]:
+        """Rows that wait, by signature."""
+        return {signature: sum(group.values()) for signature, group in self._groups.items()}
+
+    def take(self, signature: Hashable, most_rows: int) -> list[T]:
+        """The owners of the next batch of a group: at most so many rows, but at least one owner."""
+        group = self._groups[signature]
+        taken = list(_within(group.items(), most_rows))
+        for owner in taken:
+            del group[owner]
+        if not group:
+            del self._groups[signature]
+        return taken
+
+
+def _within(items: Iterable[tuple[T, int]], most_rows: int) -> Iterator[T]:
+    total = 0
+    for owner, rows in items:
+        total += rows
+        if total > most_rows and total > rows:
+            return
+        yield owner

@@ -1,0 +1,123 @@
+"""Calls of a model that wait to be answered together: which fit one batch, joining them, splitting the answer.
+
+A batch does not care which scheduler asks: its rows may stand at different timesteps of different noise schedules.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+# A timestep may be one number for all rows; packed, every row has its own.
+_TIMESTEPS = ("timestep", "timesteps")
+# Positions of tokens, the same for every row: without a batch dimension even if their length is the batch's size
+_SHARED = ("txt_ids", "img_ids", "image_rotary_emb", "rotary_emb", "freqs_cis")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a model's method, by argument name. Its rows are the first dimension of its first tensor."""
+
+    target: str  # which method of which model: "unet", "vae.decode"
+    arguments: Mapping[str, Any]
+
+    @cached_property
+    def rows(self) -> int:
+        """How many samples it is for; 1 for a call without a tensor, which is never packed."""
+        first = next((v for v in self.arguments.values() if isinstance(v, torch.Tensor) and v.ndim), None)
+        return 1 if first is None else first.shape[0]
+
+    @cached_property
+    def signature(self) -> Hashable:
+        """Calls with equal signatures fit one batch: equal but for what each row has of its own."""
+        return (self.target, tuple((k, _signature(k, v, self.rows)) for k, v in self.arguments.items()))
+
+
+def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by name; what `function` takes as **kwargs lies beside the rest."""
+    signature = _signature_of(function)
+    arguments = dict(signature.bind(*args, **kwargs).arguments)
+    extra = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    return arguments | (arguments.pop(extra, {}) if extra else {})
+
+
+def join(calls: Sequence[Call]) -> dict[str, Any]:
+    """The arguments of one call for all rows of `calls`, which have equal signatures. One call stays as it is."""
+    if len(calls) == 1:
+        return dict(calls[0].arguments)
+    rows = [call.rows for call in calls]
+    return {name: _join(name, [c.arguments[name] for c in calls], rows) for name in calls[0].arguments}
+
+
+def split(answer: Any, rows: Sequence[int]) -> list[Any]:
+    """A model's answer (tensors, tuples or an output object) cut into one answer per call."""
+    if isinstance(answer, torch.Tensor):
+        return list(torch.split(answer, list(rows)))
+    if isinstance(answer, Mapping):  # diffusers' output objects are mappings with a class of their own
+        parts = {name: split(value, rows) for name, value in answer.items()}
+        return [type(answer)(**{name: part[i] for name, part in parts.items()}) for i in range(len(rows))]
+    if isinstance(answer, tuple | list):
+        columns = [split(value, rows) for value in answer]
+        return [type(answer)(column[i] for column in columns) for i in range(len(rows))]
+    return [answer] * len(rows)
+
+
+_signatures: dict[Any, inspect.Signature] = {}
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    key = getattr(function, "__func__", function)
+    if key not in _signatures:
+        _signatures[key] = inspect.signature(function)
+    return _signatures[key]
+
+
+def _signature(name: str, value: Any, rows: int) -> Hashable:
+    if name in _TIMESTEPS and _is_number(value):
+        return "a timestep for each row"
+    if isinstance(value, torch.Tensor):
+        own = _has_rows(name, value, rows)
+        return (value.dtype, value.device, value.shape[1:] if own else _content(value), own)
+    if isinstance(value, Mapping):
+        return tuple((k, _signature(k, v, rows)) for k, v in value.items())
+    if isinstance(value, tuple | list):
+        return tuple(_signature(name, v, rows) for v in value)
+    return value if isinstance(value, Hashable) else repr(value)
+
+
+def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
+    first = values[0]
+    if name in _TIMESTEPS and _is_number(first):
+        return _timesteps(values, rows)
+    if isinstance(first, torch.Tensor):
+        return torch.cat(list(values)) if _has_rows(name, first, rows[0]) else first
+    if isinstance(first, Mapping):
+        return {k: _join(k, [v[k] for v in values], rows) for k in first}
+    if isinstance(first, tuple | list):
+        return type(first)(_join(name, [v[i] for v in values], rows) for i in range(len(first)))
+    return first
+
+
+def _timesteps(values: Sequence[Any], rows: Sequence[int]) -> torch.Tensor:
+    """One timestep per row; whole and fractional ones together become float32, as models cast them anyway."""
+    tensors = [torch.as_tensor(value).reshape(1) for value in values]
+    if len({t.dtype for t in tensors}) > 1:
+        tensors = [t.float() for t in tensors]
+    return torch.cat([t.expand(n) for t, n in zip(tensors, rows, strict=True)])
+
+
+def _is_number(value: Any) -> bool:
+    return value.ndim == 0 if isinstance(value, torch.Tensor) else isinstance(value, int | float)
+
+
+def _has_rows(name: str, value: torch.Tensor, rows: int) -> bool:
+    return name not in _SHARED and value.ndim > 0 and value.shape[0] == rows
+
+
+def _content(value: torch.Tensor) -> Hashable:
+    return (value.shape, value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())

@@ -1,0 +1,78 @@
+"""From what a pipeline returned to a cell's result; the same for every engine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from schedcmp.image import flatness, pixels_sha256
+from schedcmp.records import Cell, CellResult, Timing
+
+_HARMLESS_WARNINGS = (
+    "invalid value encountered in cast",  # NaN pixels: the cell is flagged
+    "Should have (ta>=t0|tb<=t1) but got",  # torchsde's tree, off by rounding at the ends of its interval
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a pipeline's call gave."""
+
+    output: Any  # the pipeline's output object
+    latents: torch.Tensor | None  # what the VAE was given
+    nfe: int
+    timesteps: tuple[float, ...]
+
+
+def finished(
+    cell: Cell,
+    made: Made,
+    scheduler_config: Mapping[str, Any],
+    timings: tuple[Timing, ...] = (),
+    peak_memory_bytes: int | None = None,
+) -> CellResult:
+    """The result of a cell whose pipeline returned; flagged if its image should not be trusted."""
+    image = made.output.images[0]
+    reason = _suspicion(made)
+    return CellResult(
+        cell,
+        "flagged" if reason else "ok",
+        error=reason,
+        nfe=made.nfe,
+        width=image.width,
+        height=image.height,
+        image=image,
+        image_sha256=pixels_sha256(image),
+        timings=timings,
+        peak_memory_bytes=peak_memory_bytes,
+        scheduler_config=dict(scheduler_config),
+        timesteps=made.timesteps,
+    )
+
+
+def failed(cell: Cell, error: Exception) -> CellResult:
+    """The result of a cell whose pipeline raised."""
+    return CellResult(cell, "failed", error=f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def harmless_warnings_ignored() -> Iterator[None]:
+    """While open, warnings of libraries about what we know and handle are not shown."""
+    with warnings.catch_warnings():
+        for text in _HARMLESS_WARNINGS:
+            warnings.filterwarnings("ignore", text)
+        yield
+
+
+def _suspicion(made: Made) -> str | None:
+    """Why an image that was made should not be trusted, or None."""
+    if made.latents is not None and not bool(torch.isfinite(made.latents).all()):
+        return "the latents are not finite (NaN or infinite): the solver diverged or the dtype overflowed"
+    if any(getattr(made.output, "nsfw_content_detected", None) or ()):
+        return "the checkpoint's safety checker blanked the image"
+    return flatness(made.output.images[0])
