@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test lint format bench clean
 
 install: $(INSTALLED)
 
@@ -26,6 +26,9 @@ lint: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: install  ## the plain loop against the packed engine
+	$(BIN)/python benchmarks/throughput.py
 
 clean:
 	rm -rf .venv

@@ -150,11 +150,16 @@ class Execution:
     pipeline: Any  # None if nothing is pending
 
     @classmethod
-    def begin(cls, prepared: Prepared, store: Store) -> Execution:
-        """Load the checkpoint if it is needed, then write down what will be done. Raises CheckpointError."""
+    def begin(cls, prepared: Prepared, store: Store, pipeline: Any = None) -> Execution:
+        """Load the checkpoint if it is needed and not given, then write down what will be done.
+
+        Raises:
+            CheckpointError: it cannot be loaded; nothing is written.
+        """
         plan = prepared.plan
         pending = store.pending(plan.cells, prepared.keys)
-        pipeline = prepared.load() if pending else None
+        if pending and pipeline is None:
+            pipeline = prepared.load()
         store.begin(
             plan.cells,
             {

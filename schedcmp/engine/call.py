@@ -46,6 +46,11 @@ def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     return arguments | (arguments.pop(extra, {}) if extra else {})
 
 
+def named(function: Callable[..., Any]) -> bool:
+    """Whether all arguments have names; without them nobody can tell which is the timestep, so it is not packed."""
+    return all(p.kind is not p.VAR_POSITIONAL for p in _signature_of(function).parameters.values())
+
+
 def join(calls: Sequence[Call]) -> dict[str, Any]:
     """The arguments of one call for all rows of `calls`, which have equal signatures. One call stays as it is."""
     if len(calls) == 1:

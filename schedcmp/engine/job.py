@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -20,6 +20,7 @@ class Workbench:
     pipeline: Any  # a diffusers DiffusionPipeline; its own scheduler is never used
     recipes: Mapping[str, Recipe]  # by the cells' `scheduler`
     generator: Literal["cpu", "device"] = "cpu"
+    _unused: dict[str, Any] = field(default_factory=dict)  # a scheduler of each recipe
 
     @property
     def device(self) -> torch.device:
@@ -32,8 +33,17 @@ class Workbench:
         depend on the cells before it.
         """
         pipeline = copy.copy(self.pipeline)
-        pipeline.scheduler = self.recipes[cell.scheduler].build(cell.seed)
+        pipeline.scheduler = self._fresh_scheduler(cell)
         return pipeline, self._arguments(cell)
+
+    def _fresh_scheduler(self, cell: Cell) -> Any:
+        """A copy of one that was never used: some constructors take 50 ms, longer than many a step."""
+        recipe = self.recipes[cell.scheduler]
+        if recipe.entry.seed:
+            return recipe.build(cell.seed)
+        if cell.scheduler not in self._unused:
+            self._unused[cell.scheduler] = recipe.build()
+        return copy.deepcopy(self._unused[cell.scheduler])
 
     def _arguments(self, cell: Cell) -> dict[str, Any]:
         where = self.device if self.generator == "device" else "cpu"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from greenlet import getcurrent, greenlet
 
-from schedcmp.engine.call import Call, bind
+from schedcmp.engine.call import Call, bind, named
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import DENOISERS, replaced
 from schedcmp.engine.result import Made, failed, finished
@@ -77,7 +77,7 @@ def parking(pipeline: Any) -> Iterator[Models]:
 def _park(pipeline: Any, component: str, method: str, target: str, models: Models, stack: ExitStack) -> None:
     owner = getattr(pipeline, component, None)
     real = getattr(owner, method, None)
-    if real is None:
+    if real is None or not named(real):
         return
     models[target] = real
 

@@ -1,0 +1,162 @@
+"""The plain loop that everybody writes against schedcmp's packed engine: the same cells, side by side in one process.
+
+    python benchmarks/throughput.py [--steps 5 10 20] [--seeds 4] [--repeats 3] [--threads 2]
+
+Loop and engine take turns, so that a machine whose speed drifts favours neither. The ratio is per turn, with the
+smallest and largest beside the median. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command sets it; both sides run under it
+
+import diffusers
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from schedcmp.registry.table import builtin_registry
+from schedcmp.run import Execution, Prepared
+from schedcmp.store import Store
+from schedcmp.sweep.document import Sweep
+from schedcmp.sweep.source import parse
+
+SCHEDULERS = [
+    "ddim", "ddpm", "pndm", "lms", "euler", "euler-a", "heun", "kdpm2",
+    "dpmpp-2m", "dpmpp-2m-karras", "dpmpp-2m-sde", "dpmpp-2s", "deis", "unipc",
+]  # fmt: skip
+
+
+def sweep_of(steps: list[int], seeds: int) -> Sweep:
+    return Sweep.model_validate(
+        {
+            "name": "throughput",
+            "model": "builtin:tiny",
+            "prompt": "a large striped red heart on a white background",
+            "guidance_scale": 2,
+            "schedulers": SCHEDULERS,
+            "steps": steps,
+            "seeds": f"0..{seeds - 1}",
+            "timing": {"mode": "off"},
+        }
+    )
+
+
+def plain_loop(pipeline: Any, sweep: Sweep, folder: Path) -> float:
+    """What the diffusers tour does: a new scheduler from the config, one call per image, save. Returns seconds."""
+    registry, pristine = builtin_registry(), pipeline.scheduler.config
+    start = time.perf_counter()
+    for name in SCHEDULERS:
+        entry = registry.entry(name)
+        options = {**entry.unless, **entry.options, **entry.sigmas.where_taken, **entry.sigmas.options}
+        for steps in sweep.steps:
+            for seed in sweep.seeds:
+                pipeline.scheduler = getattr(diffusers, entry.class_name).from_config(pristine, **options)
+                generator = torch.Generator().manual_seed(seed)
+                image = pipeline(
+                    sweep.prompt["prompt"], num_inference_steps=steps, guidance_scale=2.0, generator=generator
+                ).images[0]
+                image.save(folder / f"{name}-{steps}-{seed}.png")
+    return time.perf_counter() - start
+
+
+def packed(prepared: Prepared, pipeline: Any, folder: Path) -> tuple[float, dict[str, Any]]:
+    """A run through the store, images and metadata included. Returns seconds and the run's throughput."""
+    start = time.perf_counter()
+    with Store.create(folder) as store:
+        execution = Execution.begin(prepared, store, pipeline)
+        failures = [result.error for result in execution.run() if result.status != "ok"]
+        assert not failures, failures
+        seconds = time.perf_counter() - start
+        return seconds, store.meta("throughput")
+
+
+def matmul_flops(device: str, size: int = 1024, repeats: int = 20) -> float:
+    """The machine's own rate for a square float32 matrix product, in operations per second."""
+    a = torch.randn(size, size, device=device)
+    rates = []
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            a @ a
+        rates.append(2 * size**3 * repeats / (time.perf_counter() - start))
+    return max(rates)
+
+
+def flops_per_row(pipeline: Any) -> float:
+    rows = 2
+    sample = torch.randn(rows, pipeline.unet.config.in_channels, 16, 16)
+    states = torch.randn(rows, pipeline.tokenizer.model_max_length, pipeline.unet.config.cross_attention_dim)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        pipeline.unet(sample, torch.tensor(500), encoder_hidden_states=states)
+    return counter.get_total_flops() / rows
+
+
+class DenoiserClock:
+    """Seconds inside the denoiser's own forward."""
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        self.seconds = 0.0
+        forward = unet.forward
+
+        @functools.wraps(forward)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        unet.forward = timed  # type: ignore[method-assign]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    diffusers.utils.logging.set_verbosity_error()
+    sweep = sweep_of(arguments.steps, arguments.seeds)
+    prepared = Prepared(sweep, parse("model: builtin:tiny", "throughput"))
+    pipeline = prepared.load()
+    rate, per_row = matmul_flops("cpu"), flops_per_row(pipeline)
+    turns = []
+    with TemporaryDirectory() as scratch:
+        warm = sweep_of([2], 1)
+        plain_loop(pipeline, warm, Path(scratch))
+        for turn in range(arguments.repeats):
+            loop_s = plain_loop(pipeline, sweep, Path(scratch))
+            clock = DenoiserClock(pipeline.unet)
+            packed_s, seen = packed(prepared, pipeline, Path(scratch) / f"run-{turn}")
+            del pipeline.unet.forward
+            share = seen["rows"] * per_row / clock.seconds / rate
+            turns.append(
+                {"loop_s": loop_s, "packed_s": packed_s, "ratio": loop_s / packed_s, "denoiser_s": clock.seconds,
+                 "share_of_matmul": share, **seen}
+            )  # fmt: skip
+            print(
+                f"turn {turn + 1}: loop {loop_s:.1f} s, packed {packed_s:.1f} s, ratio {loop_s / packed_s:.2f}; "
+                f"denoiser {clock.seconds:.1f} s at {share:.0%} of the matmul rate, "
+                f"{seen['rows'] / seen['forwards']:.1f} rows per call, occupancy {seen['occupancy']:.0%}"
+            )
+    ratios = sorted(turn["ratio"] for turn in turns)
+    print(
+        f"{len(prepared.plan.cells)} cells: {median(ratios):.2f} times the loop ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
+    print(json.dumps({"environment": prepared.environment, "matmul_flops": rate, "turns": turns}))
+
+
+if __name__ == "__main__":
+    main()
