@@ -13,6 +13,8 @@ import functools
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -24,6 +26,7 @@ import diffusers
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from schedcmp.engine.probe import replaced
 from schedcmp.registry.table import builtin_registry
 from schedcmp.run import Execution, Prepared
 from schedcmp.store import Store
@@ -101,22 +104,22 @@ def flops_per_row(pipeline: Any) -> float:
     return counter.get_total_flops() / rows
 
 
-class DenoiserClock:
-    """Seconds inside the denoiser's own forward."""
+@contextmanager
+def clocked(owner: Any, method: str) -> Iterator[list[float]]:
+    """While open, collects the seconds inside a model's own method."""
+    seconds: list[float] = []
+    real = getattr(owner, method)
 
-    def __init__(self, unet: torch.nn.Module) -> None:
-        self.seconds = 0.0
-        forward = unet.forward
+    @functools.wraps(real)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return real(*args, **kwargs)
+        finally:
+            seconds.append(time.perf_counter() - start)
 
-        @functools.wraps(forward)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return forward(*args, **kwargs)
-            finally:
-                self.seconds += time.perf_counter() - start
-
-        unet.forward = timed  # type: ignore[method-assign]
+    with replaced(owner, method, timed):
+        yield seconds
 
 
 def main() -> None:
@@ -138,17 +141,21 @@ def main() -> None:
         plain_loop(pipeline, warm, Path(scratch))
         for turn in range(arguments.repeats):
             loop_s = plain_loop(pipeline, sweep, Path(scratch))
-            clock = DenoiserClock(pipeline.unet)
-            packed_s, seen = packed(prepared, pipeline, Path(scratch) / f"run-{turn}")
-            del pipeline.unet.forward
-            share = seen["rows"] * per_row / clock.seconds / rate
-            turns.append(
-                {"loop_s": loop_s, "packed_s": packed_s, "ratio": loop_s / packed_s, "denoiser_s": clock.seconds,
-                 "share_of_matmul": share, **seen}
-            )  # fmt: skip
+            with clocked(pipeline.unet, "forward") as denoiser, clocked(pipeline.vae, "decode") as vae:
+                packed_s, seen = packed(prepared, pipeline, Path(scratch) / f"run-{turn}")
+            found = {
+                "loop_s": loop_s,
+                "packed_s": packed_s,
+                "ratio": loop_s / packed_s,
+                "denoiser_s": sum(denoiser),
+                "overhead_share": 1 - (sum(denoiser) + sum(vae)) / packed_s,
+                "share_of_matmul": seen["rows"] * per_row / sum(denoiser) / rate,
+            }
+            turns.append(found | seen)
             print(
-                f"turn {turn + 1}: loop {loop_s:.1f} s, packed {packed_s:.1f} s, ratio {loop_s / packed_s:.2f}; "
-                f"denoiser {clock.seconds:.1f} s at {share:.0%} of the matmul rate, "
+                f"turn {turn + 1}: loop {loop_s:.1f} s, packed {packed_s:.1f} s, ratio {found['ratio']:.2f}; "
+                f"denoiser at {found['share_of_matmul']:.0%} of the matmul rate, "
+                f"{found['overhead_share']:.0%} outside denoiser and VAE, "
                 f"{seen['rows'] / seen['forwards']:.1f} rows per call, occupancy {seen['occupancy']:.0%}"
             )
     ratios = sorted(turn["ratio"] for turn in turns)

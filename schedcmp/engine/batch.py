@@ -34,7 +34,7 @@ class BatchSize:
     _rates: dict[int, float] = field(default_factory=dict)
     _samples: int = 0
 
-    WORTH = 1.05  # a doubling must gain this much
+    WORTH = 1.05  # more rows must gain this much
     SAMPLES = 2
 
     def observe(self, rows: int, seconds: float) -> None:
@@ -52,11 +52,11 @@ class BatchSize:
         self.rows, self.settled = max(1, self.rows // 2), True
 
     def _grow_or_settle(self) -> None:
-        smaller = self._rates.get(self.rows // 2)
-        if smaller is not None and self._rates[self.rows] < smaller * self.WORTH:
-            self.rows, self.settled = self.rows // 2, True
-        elif self.rows * 2 > self.most:
-            self.settled = True
+        """Two doublings that gain nothing are the end: one may have been measured in a bad moment."""
+        best = max(self._rates.values())
+        enough = min(rows for rows, rate in self._rates.items() if rate * self.WORTH >= best)
+        if self.rows >= 4 * enough or self.rows * 2 > self.most:
+            self.rows, self.settled = enough, True
         else:
             self.rows *= 2
 

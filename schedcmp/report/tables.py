@@ -40,13 +40,16 @@ class TimingRow:
 
 def timing_rows(cells: Iterable[StoredCell]) -> list[TimingRow]:
     """One row per scheduler × steps (and guidance and size, where there are several), in the sweep's order."""
-    groups: dict[tuple[Any, ...], list[StoredCell]] = defaultdict(list)
-    for stored in cells:
-        if stored.result.timings:
-            groups[_group(stored)].append(stored)
-    rows = [_timing_row(members) for members in groups.values()]
+    rows = [_timing_row(members) for members in _timed_groups(cells).values()]
     fastest = min((row.latency_s for row in rows), default=1.0)
     return [replace(row, relative=row.latency_s / fastest) for row in rows]
+
+
+def with_group_timings(cells: Sequence[StoredCell]) -> list[StoredCell]:
+    """The cells, each with all timings of its row in `timing_rows`: a packed cell is as fast alone as its like."""
+    groups = _timed_groups(cells)
+    timings = {key: tuple(t for m in members for t in m.result.timings) for key, members in groups.items()}
+    return [replace(c, result=replace(c.result, timings=timings.get(_group(c), ()))) for c in cells]
 
 
 def results_csv(cells: Iterable[StoredCell]) -> str:
@@ -104,6 +107,14 @@ def megabytes(value: int | None) -> str:
 def _group(stored: StoredCell) -> tuple[Any, ...]:
     cell, result = stored.cell, stored.result
     return (cell.scheduler, cell.steps, cell.guidance_scale, result.width, result.height)
+
+
+def _timed_groups(cells: Iterable[StoredCell]) -> dict[tuple[Any, ...], list[StoredCell]]:
+    groups: dict[tuple[Any, ...], list[StoredCell]] = defaultdict(list)
+    for stored in cells:
+        if stored.result.timings:
+            groups[_group(stored)].append(stored)
+    return groups
 
 
 def _timing_row(members: Sequence[StoredCell]) -> TimingRow:

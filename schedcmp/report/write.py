@@ -8,7 +8,14 @@ import yaml
 
 from schedcmp.errors import RunError
 from schedcmp.report.grid import GridAxes, write_grids
-from schedcmp.report.tables import results_csv, timing_rows, timings_csv, timings_json, timings_markdown
+from schedcmp.report.tables import (
+    results_csv,
+    timing_rows,
+    timings_csv,
+    timings_json,
+    timings_markdown,
+    with_group_timings,
+)
 from schedcmp.store import Store
 
 
@@ -30,6 +37,6 @@ def write_reports(store: Store) -> list[Path]:
     files = [store.write_text(name, text) for name, text in texts.items()]
     axes = GridAxes(**{name: tuple(values) for name, values in sweep["grid"].items()})
     try:
-        return files + write_grids(cells, store.folder, axes, sweep["name"])
+        return files + write_grids(with_group_timings(cells), store.folder, axes, sweep["name"])
     except OSError as error:
         raise RunError(f"{store.folder / 'grids'}: cannot be written: {error.strerror or error}") from error
