@@ -97,10 +97,9 @@ def _finish(store: Store) -> int:
 
 
 def _throughput_line(seen: dict[str, float]) -> str:
-    per_forward = seen["rows"] / max(seen["forwards"], 1)
     return (
-        f"packed: {seen['images']:,} images in {seen['wall_s']:.1f} s, {seen['images'] / seen['wall_s']:.3g} images/s; "
-        f"{per_forward:.1f} rows per denoiser call, {seen['occupancy']:.0%} of what was aimed at"
+        f"packed   {seen['images']:,} images in {seen['wall_s']:.1f} s ({seen['images'] / seen['wall_s']:.3g}/s), "
+        f"{seen['rows'] / max(seen['forwards'], 1):.1f} rows per denoiser call, {seen['occupancy']:.0%} full"
     )
 
 
@@ -111,5 +110,5 @@ def _tell_files(store: Store) -> None:
     grids = [f for f in files if f.parent.name == "grids"]
     say(f"images   {store.folder / 'images'}")
     say(f"grids    {', '.join(map(str, grids[:3]))}{f' and {len(grids) - 3} more' if len(grids) > 3 else ''}")
-    say(f"tables   {', '.join(str(f) for f in files if f not in grids)}")
+    say(f"tables   {store.folder}: {', '.join(f.name for f in files if f not in grids)}")
     say(f"store    {store.folder / DATABASE}")

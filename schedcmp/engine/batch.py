@@ -47,16 +47,21 @@ class BatchSize:
             self._samples = 0
             self._grow_or_settle()
 
+    @property
+    def aim(self) -> int:
+        """The fewest rows that are as fast as any that were tried: a fuller batch would be no faster."""
+        best = max(self._rates.values(), default=0.0)
+        return min((rows for rows, rate in self._rates.items() if rate * self.WORTH >= best), default=self.rows)
+
     def halve(self) -> None:
         """This size did not fit into memory."""
         self.rows, self.settled = max(1, self.rows // 2), True
+        self._rates.clear()
 
     def _grow_or_settle(self) -> None:
         """Two doublings that gain nothing are the end: one may have been measured in a bad moment."""
-        best = max(self._rates.values())
-        enough = min(rows for rows, rate in self._rates.items() if rate * self.WORTH >= best)
-        if self.rows >= 4 * enough or self.rows * 2 > self.most:
-            self.rows, self.settled = enough, True
+        if self.rows >= 4 * self.aim or self.rows * 2 > self.most:
+            self.rows, self.settled = self.aim, True
         else:
             self.rows *= 2
 

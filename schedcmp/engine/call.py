@@ -16,7 +16,7 @@ import torch
 # A timestep may be one number for all rows; packed, every row has its own.
 _TIMESTEPS = ("timestep", "timesteps")
 # Positions of tokens, the same for every row: without a batch dimension even if their length is the batch's size
-_SHARED = ("txt_ids", "img_ids", "image_rotary_emb", "rotary_emb", "freqs_cis")
+_SHARED = ("txt_ids", "img_ids", "freqs_cis", "rotary", "rope")
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,20 @@ class Call:
     arguments: Mapping[str, Any]
 
     @cached_property
+    def first(self) -> torch.Tensor | None:
+        """Its first argument that is a tensor with dimensions."""
+        return next((v for v in self.arguments.values() if isinstance(v, torch.Tensor) and v.ndim), None)
+
+    @cached_property
     def rows(self) -> int:
         """How many samples it is for; 1 for a call without a tensor, which is never packed."""
-        first = next((v for v in self.arguments.values() if isinstance(v, torch.Tensor) and v.ndim), None)
-        return 1 if first is None else first.shape[0]
+        return 1 if self.first is None else self.first.shape[0]
 
     @cached_property
     def signature(self) -> Hashable:
         """Calls with equal signatures fit one batch: equal but for what each row has of its own."""
+        if self.first is None:
+            return (self.target, _alone())
         return (self.target, tuple((k, _signature(k, v, self.rows)) for k, v in self.arguments.items()))
 
 
@@ -60,16 +66,27 @@ def join(calls: Sequence[Call]) -> dict[str, Any]:
 
 
 def split(answer: Any, rows: Sequence[int]) -> list[Any]:
-    """A model's answer (tensors, tuples or an output object) cut into one answer per call."""
-    if isinstance(answer, torch.Tensor):
-        return list(torch.split(answer, list(rows)))
+    """A model's answer (tensors, tuples or an output object) cut into one answer per call. One call's stays as it is.
+
+    Raises:
+        ValueError: it is not made of rows, so that the calls must be answered one by one.
+    """
+    return [answer] if len(rows) == 1 else _split(answer, list(rows))
+
+
+def _split(answer: Any, rows: list[int]) -> list[Any]:
+    if answer is None:
+        return [None] * len(rows)
+    if isinstance(answer, torch.Tensor) and answer.ndim and answer.shape[0] == sum(rows):
+        return list(torch.split(answer, rows))
     if isinstance(answer, Mapping):  # diffusers' output objects are mappings with a class of their own
-        parts = {name: split(value, rows) for name, value in answer.items()}
+        parts = {name: _split(value, rows) for name, value in answer.items()}
         return [type(answer)(**{name: part[i] for name, part in parts.items()}) for i in range(len(rows))]
-    if isinstance(answer, tuple | list):
-        columns = [split(value, rows) for value in answer]
+    # A list as long as there are rows may have an item for each of them; a tuple is how a model returns several things
+    if isinstance(answer, tuple) or (isinstance(answer, list) and len(answer) != sum(rows)):
+        columns = [_split(value, rows) for value in answer]
         return [type(answer)(column[i] for column in columns) for i in range(len(rows))]
-    return [answer] * len(rows)
+    raise ValueError(f"an answer without {sum(rows)} rows cannot be split: {getattr(answer, 'shape', type(answer))}")
 
 
 _signatures: dict[Any, inspect.Signature] = {}
@@ -83,7 +100,7 @@ def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _signature(name: str, value: Any, rows: int) -> Hashable:
-    if name in _TIMESTEPS and _is_number(value):
+    if _is_timestep(name, value, rows):
         return "a timestep for each row"
     if isinstance(value, torch.Tensor):
         own = _has_rows(name, value, rows)
@@ -91,13 +108,20 @@ def _signature(name: str, value: Any, rows: int) -> Hashable:
     if isinstance(value, Mapping):
         return tuple((k, _signature(k, v, rows)) for k, v in value.items())
     if isinstance(value, tuple | list):
+        if len(value) == rows and not _is_shared(name) and any(isinstance(v, torch.Tensor | list) for v in value):
+            return _alone()  # it may have an item for each row
         return tuple(_signature(name, v, rows) for v in value)
-    return value if isinstance(value, Hashable) else repr(value)
+    return value if isinstance(value, Hashable) else _alone()  # what cannot be compared is not known to be equal
+
+
+def _alone() -> Hashable:
+    """Equal to nothing: no other call fits a batch with this one."""
+    return object()
 
 
 def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
     first = values[0]
-    if name in _TIMESTEPS and _is_number(first):
+    if _is_timestep(name, first, rows[0]):
         return _timesteps(values, rows)
     if isinstance(first, torch.Tensor):
         return torch.cat(list(values)) if _has_rows(name, first, rows[0]) else first
@@ -110,18 +134,24 @@ def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
 
 def _timesteps(values: Sequence[Any], rows: Sequence[int]) -> torch.Tensor:
     """One timestep per row; whole and fractional ones together become float32, as models cast them anyway."""
-    tensors = [torch.as_tensor(value).reshape(1) for value in values]
+    tensors = [torch.as_tensor(value).reshape(-1) for value in values]
     if len({t.dtype for t in tensors}) > 1:
         tensors = [t.float() for t in tensors]
     return torch.cat([t.expand(n) for t, n in zip(tensors, rows, strict=True)])
 
 
-def _is_number(value: Any) -> bool:
-    return value.ndim == 0 if isinstance(value, torch.Tensor) else isinstance(value, int | float)
+def _is_timestep(name: str, value: Any, rows: int) -> bool:
+    if name not in _TIMESTEPS:
+        return False
+    return value.shape in ((), (rows,)) if isinstance(value, torch.Tensor) else isinstance(value, int | float)
+
+
+def _is_shared(name: str) -> bool:
+    return any(word in str(name) for word in _SHARED)
 
 
 def _has_rows(name: str, value: torch.Tensor, rows: int) -> bool:
-    return name not in _SHARED and value.ndim > 0 and value.shape[0] == rows
+    return not _is_shared(name) and value.ndim > 0 and value.shape[0] == rows
 
 
 def _content(value: torch.Tensor) -> Hashable:

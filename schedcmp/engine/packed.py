@@ -147,7 +147,7 @@ class PackedEngine:
         if not size.settled:
             self._clock.wait()
             size.observe(sum(rows), self._clock.seconds(start, self._ended()))
-        self._account(target, rows, size.rows)
+        self._account(target, rows, size.aim)
         return split(answer, rows)
 
     def _ended(self) -> Any:
