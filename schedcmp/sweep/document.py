@@ -185,8 +185,8 @@ def _problem(problem: Any, key: str) -> str:
         return f"unknown key {key!r}{_nearest_key(key)}"
     text = problem["msg"].removeprefix("Value error, ")
     given = problem["input"]
-    shown = "" if problem["type"] == "value_error" else f", got {given!r}"[:80]
-    return f"{key}: {text[:1].lower()}{text[1:]}{shown}"
+    shown = "" if problem["type"] == "value_error" or not key else f", got {given!r}"[:80]
+    return f"{f'{key}: ' if key else ''}{text[:1].lower()}{text[1:]}{shown}"
 
 
 def _nearest_key(key: str) -> str:
