@@ -24,15 +24,16 @@ from diffusers import (
     StableDiffusion3Pipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionPAGPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
+    UNet2DConditionModel,
 )
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     Gemma2Config,
     Gemma2Model,
-    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -43,7 +44,7 @@ WORDS = ("<pad>", "</s>", "<unk>", "▁", "▁a", "▁b")
 
 def sd(cls: type = StableDiffusionPipeline, **unet_options: Any) -> Any:
     text = CLIPTextModel(text_config())
-    parts = (_vae(4), text, tokenizer(), unet(**unet_options), scheduler(), None, None)
+    parts = (_vae(), text, tokenizer(), unet(**unet_options), scheduler(), None, None)
     return cls(*parts, requires_safety_checker=False)
 
 
@@ -56,14 +57,27 @@ def sd_inpaint() -> Any:
     return sd(StableDiffusionInpaintPipeline, in_channels=9)
 
 
+def sd_inpaint_by_blending() -> Any:
+    """The UNet is that of plain generation; the pipeline blends the image in after every step."""
+    return sd(StableDiffusionInpaintPipeline)
+
+
+def sd_pag() -> Any:
+    """Perturbed attention: its processors, put in for the length of a call, take thirds of the batch apart."""
+    parts = sd().components
+    return StableDiffusionPAGPipeline(**parts, requires_safety_checker=False, pag_applied_layers=["mid"])
+
+
 def sdxl() -> Any:
-    denoiser = unet(
-        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=16 + 6 * 4
-    )
-    first = CLIPTextModel(text_config(projection_dim=8))
-    second = CLIPTextModelWithProjection(text_config(projection_dim=16))
-    denoiser_parts = (_vae(4), first, second, tokenizer(), tokenizer(), _wide(denoiser), scheduler())
-    return StableDiffusionXLPipeline(*denoiser_parts, add_watermarker=False)
+    denoiser = UNet2DConditionModel(
+        sample_size=8, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4, cross_attention_dim=32,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=2, addition_embed_type="text_time", addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=16 + 6 * 4,
+    )  # fmt: skip
+    texts = (CLIPTextModel(text_config()), CLIPTextModelWithProjection(text_config(projection_dim=16)))
+    parts = (_vae(), *texts, tokenizer(), tokenizer(), denoiser, scheduler())
+    return StableDiffusionXLPipeline(*parts, add_watermarker=False)
 
 
 def sd3() -> Any:
@@ -73,7 +87,7 @@ def sd3() -> Any:
     )  # fmt: skip
     clips = [CLIPTextModelWithProjection(text_config(projection_dim=16)) for _ in range(2)]
     encoders = [part for clip in clips for part in (clip, tokenizer())]
-    return StableDiffusion3Pipeline(transformer, _flow(), _vae(4), *encoders, _t5(), _t5_tokenizer())
+    return StableDiffusion3Pipeline(transformer, _flow(), _vae(), *encoders, _t5(), _t5_tokenizer())
 
 
 def flux() -> Any:
@@ -81,8 +95,8 @@ def flux() -> Any:
         in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
         joint_attention_dim=32, pooled_projection_dim=16, guidance_embeds=True, axes_dims_rope=(2, 2, 4),
     )  # fmt: skip
-    text = CLIPTextModel(text_config())
-    return FluxPipeline(_flow(), _vae(4), text, tokenizer(), _t5(), _t5_tokenizer(), transformer)
+    flow, text = _flow(use_dynamic_shifting=True), CLIPTextModel(text_config())
+    return FluxPipeline(flow, _vae(), text, tokenizer(), _t5(), _t5_tokenizer(), transformer)
 
 
 def pixart() -> Any:
@@ -90,7 +104,7 @@ def pixart() -> Any:
         sample_size=8, num_attention_heads=2, attention_head_dim=8, num_layers=2, cross_attention_dim=16,
         caption_channels=32, norm_num_groups=4,
     )  # fmt: skip
-    return PixArtSigmaPipeline(_t5_tokenizer(), _t5(), _vae(4), transformer, scheduler())
+    return PixArtSigmaPipeline(_t5_tokenizer(), _t5(), _vae(), transformer, scheduler())
 
 
 def sana() -> Any:
@@ -122,15 +136,15 @@ def ready(build: Callable[[], Any]) -> Any:
     return pipeline
 
 
-def _vae(latent_channels: int) -> AutoencoderKL:
+def _vae() -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=latent_channels, sample_size=16, shift_factor=0.1,
+        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=16, shift_factor=0.1,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     )  # fmt: skip
 
 
-def _flow() -> FlowMatchEulerDiscreteScheduler:
-    return FlowMatchEulerDiscreteScheduler(shift=3.0)
+def _flow(**options: Any) -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(shift=3.0, **options)
 
 
 def _t5() -> T5EncoderModel:
@@ -139,5 +153,5 @@ def _t5() -> T5EncoderModel:
     )
 
 
-def _t5_tokenizer() -> PreTrainedTokenizerFast:
+def _t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=[(word, -float(i)) for i, word in enumerate(WORDS)], extra_ids=0, model_max_length=8)

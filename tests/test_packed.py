@@ -231,6 +231,25 @@ def test_a_batch_that_the_model_refuses_is_run_one_by_one(
     assert_same_images(ran(packed(pipeline, recipes), cells), expected)
 
 
+def test_a_model_that_mixes_its_rows_is_found_out_and_not_packed(
+    pipeline: Any, recipes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = pipeline.unet.forward
+
+    @functools.wraps(forward)
+    def mixing(*args: Any, **kwargs: Any) -> Any:
+        (sample,) = forward(*args, **kwargs)
+        return (sample - sample.mean(0, keepdim=True) / 2,)
+
+    cells = cells_of(["ddim", "unipc"], (3,), seeds=(0, 1))
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(pipeline.unet), "forward", mixing)
+        expected = alone(pipeline, recipes, cells)
+        engine = packed(pipeline, recipes)
+        assert_same_images(ran(engine, cells), expected)
+    assert engine.throughput.notes == ["not packed: unet answers a row differently when others are beside it"]
+
+
 def test_nothing_of_the_parking_stays_behind(pipeline: Any, recipes: Any) -> None:
     engine = packed(pipeline, recipes)
     next(iter(engine.run(cells_of(["ddim"], (2,), seeds=(0, 1)))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console
 from schedcmp.cli.console import say, table
@@ -83,6 +84,8 @@ def _finish(store: Store) -> int:
     throughput = store.meta("throughput")
     if throughput:
         say(_throughput_line(throughput))
+        for note in throughput["notes"]:
+            console.warn(note)
     troubled = [stored for stored in cells if stored.result.status != "ok"]
     for stored in troubled[:_SHOWN_FAILURES]:
         cell = stored.cell
@@ -96,7 +99,7 @@ def _finish(store: Store) -> int:
     return UNFINISHED if failed or len(cells) < store.planned() else 0
 
 
-def _throughput_line(seen: dict[str, float]) -> str:
+def _throughput_line(seen: dict[str, Any]) -> str:
     return (
         f"packed   {seen['images']:,} images in {seen['wall_s']:.1f} s ({seen['images'] / seen['wall_s']:.3g}/s), "
         f"{seen['rows'] / max(seen['forwards'], 1):.1f} rows per denoiser call, {seen['occupancy']:.0%} full"

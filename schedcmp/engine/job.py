@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,8 +35,9 @@ class Workbench:
         depend on the cells before it.
         """
         pipeline = copy.copy(self.pipeline)
-        pipeline.scheduler = self._fresh_scheduler(cell)
-        return pipeline, self._arguments(cell)
+        arguments = self._arguments(cell)
+        pipeline.scheduler = _seeded(self._fresh_scheduler(cell), arguments["generator"])
+        return pipeline, arguments
 
     def _fresh_scheduler(self, cell: Cell) -> Any:
         """A copy of one that was never used: some constructors take 50 ms, longer than many a step."""
@@ -56,3 +59,19 @@ class Workbench:
             **({"negative_prompt": cell.negative_prompt} if cell.negative_prompt else {}),
             **{name: pixels for name, pixels in size.items() if pixels},
         }
+
+
+def _seeded(scheduler: Any, generator: torch.Generator) -> Any:
+    """The scheduler, drawing its noise from the cell's generator even where a pipeline does not hand it on.
+
+    Those of Stable Diffusion 3 and Flux do not, so that noise would come from the global generator.
+    """
+    step = scheduler.step
+    if "generator" in inspect.signature(step).parameters:
+
+        @functools.wraps(step)  # pipelines inspect its signature
+        def seeded(*args: Any, **kwargs: Any) -> Any:
+            return step(*args, **{"generator": generator} | kwargs)
+
+        scheduler.step = seeded
+    return scheduler

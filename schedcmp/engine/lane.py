@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -45,12 +45,15 @@ class Lane(greenlet):
 
     def park(self, call: Call) -> Any:
         """Called inside the lane: hand a call to the engine and wait for its answer."""
+        assert self.parent is not None
+        return self.parent.switch(call)
+
+    def note(self, call: Call) -> None:
+        """Called inside the lane: what its result says of its calls, whoever answers them."""
         if call.target in DENOISERS:
             self._nfe += 1
         elif call.target == "vae.decode":
             self._latents = next(iter(call.arguments.values()))
-        assert self.parent is not None
-        return self.parent.switch(call)
 
 
 Models = dict[str, Callable[..., Any]]
@@ -63,10 +66,11 @@ def parking(pipeline: Any) -> Iterator[Models]:
     Text encoders answer at once from a memo: a sweep has few prompts, and each is encoded once.
     """
     models: Models = {}
+    changed = _changes([getattr(pipeline, name, None) for name in (*DENOISERS, "vae")])
     with ExitStack() as stack:
         for name in DENOISERS:
-            _park(pipeline, name, "forward", name, models, stack)
-        _park(pipeline, "vae", "decode", "vae.decode", models, stack)
+            _park(pipeline, name, "forward", name, models, changed, stack)
+        _park(pipeline, "vae", "decode", "vae.decode", models, changed, stack)
         for name in pipeline.components:
             module = getattr(pipeline, name)
             if name.startswith("text_encoder") and isinstance(module, torch.nn.Module):
@@ -74,7 +78,15 @@ def parking(pipeline: Any) -> Iterator[Models]:
         yield models
 
 
-def _park(pipeline: Any, component: str, method: str, target: str, models: Models, stack: ExitStack) -> None:
+def _park(
+    pipeline: Any,
+    component: str,
+    method: str,
+    target: str,
+    models: Models,
+    changed: Callable[[], bool],
+    stack: ExitStack,
+) -> None:
     owner = getattr(pipeline, component, None)
     real = getattr(owner, method, None)
     if real is None or not named(real):
@@ -85,9 +97,29 @@ def _park(pipeline: Any, component: str, method: str, target: str, models: Model
         lane = getcurrent()
         if not isinstance(lane, Lane):
             return real(*args, **kwargs)
-        return lane.park(Call(target, _without_unused(target, owner, bind(real, args, kwargs))))
+        call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)))
+        lane.note(call)
+        return real(*args, **kwargs) if changed() else lane.park(call)
 
     stack.enter_context(replaced(owner, method, parked))
+
+
+def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
+    """Whether the models are no longer as they were: some pipelines change them for the length of a call.
+
+    Stable Diffusion XL casts an fp16 VAE to fp32 and back, perturbed-attention guidance puts in attention processors
+    that know which row is which. A lane that has done so must neither share a batch nor let another lane go on before
+    it has put things right, so its calls are answered at once.
+    """
+    models = [part for part in parts if isinstance(part, torch.nn.Module)]
+    dtypes = list(map(_dtype, models))
+    processors = [(m, m.processor) for model in models for m in model.modules() if hasattr(m, "processor")]
+    return lambda: list(map(_dtype, models)) != dtypes or any(m.processor is not before for m, before in processors)
+
+
+def _dtype(model: torch.nn.Module) -> torch.dtype | None:
+    first = next(model.parameters(), None)
+    return None if first is None else first.dtype
 
 
 def _without_unused(target: str, owner: Any, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +134,10 @@ def _remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     def remembering(*args: Any, **kwargs: Any) -> Any:
         call = Call("text", bind(forward, args, kwargs))
-        key = tuple((name, _key(value)) for name, value in call.arguments.items())
+        try:
+            key = tuple((name, _key(value)) for name, value in call.arguments.items())
+        except TypeError:
+            return forward(*args, **kwargs)
         if key not in memo:
             memo[key] = forward(*args, **kwargs)
         return memo[key]
@@ -111,4 +146,11 @@ def _remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _key(value: Any) -> Any:
-    return (value.shape, tuple(value.flatten().tolist())) if isinstance(value, torch.Tensor) else repr(value)
+    """By content. Raises TypeError for what may change, such as a cache of keys and values."""
+    if isinstance(value, torch.Tensor):
+        return (value.shape, tuple(value.flatten().tolist()))
+    if isinstance(value, tuple | list):
+        return tuple(map(_key, value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"not comparable by content: {type(value).__name__}")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from schedcmp.engine.batch import BatchSize, Waiting
-from schedcmp.engine.call import join, split
+from schedcmp.engine.call import NoRowsError, alike, join, split
 from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import Lane, Models, parking
@@ -37,8 +37,9 @@ class Throughput:
     wanted_rows: int = 0  # had every forward been full
     wall_s: float = 0.0
     max_batch: int = 0
+    notes: list[str] = field(default_factory=list)  # what the user should know
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"occupancy": self.occupancy}
 
     @property
@@ -72,6 +73,7 @@ class PackedEngine:
         self._sizes = _Sizes(max_batch)
         self._waiting: Waiting[Lane] = Waiting()
         self._models: Models = {}
+        self._checked: set[Target] = set()  # whose first batch was compared with a call alone
         self.throughput = Throughput()
 
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
@@ -132,6 +134,9 @@ class PackedEngine:
         except Exception as error:  # whatever a model raises
             if len(calls) == 1:
                 return [error]
+            if isinstance(error, NoRowsError):  # nor will the next answer be; by accident it might look like it
+                size = self._sizes.by_target[target] = BatchSize(1, settled=True)
+                self.throughput.notes.append(f"not packed: {error}")
             if not _out_of_memory(error):
                 return [answer for lane in lanes for answer in self._answers(target, [lane], size)]
         size.halve()
@@ -147,8 +152,13 @@ class PackedEngine:
         if not size.settled:
             self._clock.wait()
             size.observe(sum(rows), self._clock.seconds(start, self._ended()))
+        answers = split(answer, rows)
+        if len(calls) > 1 and target not in self._checked:
+            self._checked.add(target)
+            if not alike(self._models[target](**calls[0].arguments), answers[0]):
+                raise NoRowsError(f"{target} answers a row differently when others are beside it")
         self._account(target, rows, size.aim)
-        return split(answer, rows)
+        return answers
 
     def _ended(self) -> Any:
         end = self._clock.now()

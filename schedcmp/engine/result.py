@@ -14,6 +14,7 @@ from schedcmp.image import flatness, pixels_sha256
 from schedcmp.records import Cell, CellResult, Timing
 
 _HARMLESS_WARNINGS = (
+    "`upcast_vae` is deprecated",  # said by diffusers' own SDXL pipeline to itself
     "invalid value encountered in cast",  # NaN pixels: the cell is flagged
     "Should have (ta>=t0|tb<=t1) but got",  # torchsde's tree, off by rounding at the ends of its interval
 )
