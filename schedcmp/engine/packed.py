@@ -7,7 +7,7 @@ nothing of schedulers, and a lane nothing of its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -53,12 +53,13 @@ class _Sizes:
     """A batch size for each model."""
 
     fixed: int | None
+    most: int = 512
     by_target: dict[Target, BatchSize] = field(default_factory=dict)
 
     def of(self, target: Target) -> BatchSize:
         if target not in self.by_target:
             known = self.fixed or (None if target in DENOISERS else _VAE_ROWS)
-            self.by_target[target] = BatchSize(known or 2, settled=known is not None)
+            self.by_target[target] = BatchSize(known or 2, settled=known is not None, most=self.most)
         return self.by_target[target]
 
 
@@ -79,6 +80,7 @@ class PackedEngine:
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
         """Longest cells first, so that the short ones keep the last batches full."""
         queue = sorted(cells, key=lambda c: (c.width or 0, c.height or 0, self._cost(c), -c.index))
+        self._sizes.most = self._most_rows(queue)
         start = self._clock.now()
         # Lanes interleave, so their own no_grad blocks do not nest; one around all of them makes that harmless.
         with torch.no_grad(), harmless_warnings_ignored(), parking(self._bench.pipeline) as self._models:
@@ -88,6 +90,11 @@ class PackedEngine:
                 yield from self._step()
         self._clock.wait()
         self.throughput.wall_s += self._clock.seconds(start, self._clock.now())
+
+    def _most_rows(self, cells: Sequence[Cell]) -> int:
+        """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
+        costs = [self._cost(c) * (2 if c.guidance_scale > 1 else 1) for c in cells]
+        return max(2, sum(costs) // max(map(self._cost, cells), default=1))
 
     def _wants_lanes(self) -> bool:
         """Until the calls that wait for a denoiser fill a batch; a group that cannot be filled is no reason to stop."""
