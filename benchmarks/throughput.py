@@ -27,8 +27,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from schedcmp.engine.probe import replaced
+from schedcmp.prepare import Prepared
 from schedcmp.registry.table import builtin_registry
-from schedcmp.run import Execution, Prepared
+from schedcmp.run import Execution
 from schedcmp.store import Store
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse

@@ -7,8 +7,9 @@ from pathlib import Path
 from statistics import median
 
 from schedcmp.errors import RunFolderError
+from schedcmp.prepare import Prepared
 from schedcmp.records import StoredCell
-from schedcmp.run import Prepared, divided
+from schedcmp.run import divided
 from schedcmp.store import DATABASE, Store
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from filelock import FileLock
@@ -51,6 +52,7 @@ class Store:
     ) -> None:
         self.folder = folder
         self._new = new
+        self._one_at_a_time = Lock()  # a run's images are written by a thread of their own
         self._database = database
         self._lock = lock
 
@@ -164,7 +166,7 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._database:
+            with self._one_at_a_time, self._database:
                 yield self._database
         except sqlite3.OperationalError as error:
             raise _stopped(self.folder, error) from error
@@ -179,7 +181,7 @@ def image_path(cell: Cell, folders: Iterable[str] = ()) -> str:
 def _connect(folder: Path) -> sqlite3.Connection:
     """Raises RunFolderError when the file is not a run's database, or one of a newer schedcmp."""
     path = folder / DATABASE
-    database = sqlite3.connect(path, timeout=30, check_same_thread=False)  # one thread at a time
+    database = sqlite3.connect(path, timeout=30, check_same_thread=False)
     database.row_factory = sqlite3.Row
     try:
         version = database.execute("PRAGMA user_version").fetchone()[0]

@@ -16,11 +16,11 @@ from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.image import pixels_sha256
+from schedcmp.prepare import Prepared
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe, mended, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.table import builtin_registry
-from schedcmp.run import Prepared
 from schedcmp.sweep.document import load as load_sweep
 
 REGISTRY = builtin_registry()

@@ -10,12 +10,12 @@ from pathlib import Path
 from schedcmp.cli.console import say, table
 from schedcmp.errors import RunFolderError
 from schedcmp.files import write_atomically
+from schedcmp.prepare import find_checkpoint
 from schedcmp.registry.build import Recipe, mended, resolve
 from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import Registry, builtin_registry
-from schedcmp.run import find_checkpoint
 from schedcmp.sweep.document import Model, Sweep
 
 _MARKS = {"ok": "✓", "needs": "+", "wrong": "✗", "unsupported": "–"}

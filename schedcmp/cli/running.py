@@ -9,8 +9,9 @@ from typing import Any
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console
 from schedcmp.cli.console import say, table
 from schedcmp.estimate import estimate
+from schedcmp.prepare import Prepared, prepare
 from schedcmp.report.tables import HEAD, readable, timing_rows
-from schedcmp.run import Execution, Prepared, prepare
+from schedcmp.run import Execution
 from schedcmp.store import DATABASE, Store
 
 _SHOWN_FAILURES = 5
