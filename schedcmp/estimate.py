@@ -31,7 +31,7 @@ def estimate(prepared: Prepared, folder: Path) -> str:
         if known:
             solo, packed = (sum(map(prepared.cost, cells)) for cells in divided(prepared.sweep, prepared.plan.cells))
             total = solo * known.solo_s + packed * (known.packed_s or known.solo_s)
-            return f"about {total:,.0f} s on {known.device}, from {known.images} images timed in {path}"
+            return f"about {max(total, 1):,.0f} s on {known.device}, from {known.images} images timed in {path}"
     return "not known before a first run of this checkpoint has been timed"
 
 

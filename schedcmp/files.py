@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 from hashlib import blake2s
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows devices
+
+_PNG_END = b"IEND\xaeB`\x82"
 
 
 def slug(text: str, max_length: int = 64) -> str:
@@ -18,6 +23,29 @@ def slug(text: str, max_length: int = 64) -> str:
         return plain
     mark = blake2s(text.encode("utf-8", "surrogatepass"), digest_size=3).hexdigest()
     return f"{plain[: max_length - 7]}-{mark}".strip("-").lower()
+
+
+def to_json(value: Any) -> str:
+    """JSON for anything: what JSON does not know (infinities, tensors, functions) becomes text."""
+    return json.dumps(_plain(value), ensure_ascii=False, default=str)
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether the file is there and ends as a PNG does; a torn or emptied one does not."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except OSError:
+        return False
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, data: bytes) -> None:

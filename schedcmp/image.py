@@ -12,6 +12,7 @@ from PIL import Image, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
 from schedcmp import __version__
+from schedcmp.files import to_json
 from schedcmp.records import Cell
 
 FLAT_STD = 2.0  # of 255; natural images have 30 to 80
@@ -20,7 +21,7 @@ FLAT_STD = 2.0  # of 255; natural images have 30 to 80
 def encode_png(image: Image.Image, settings: Mapping[str, Any], parameters: str) -> bytes:
     """PNG bytes with `settings` as JSON under "schedcmp" and A1111's one-line form under "parameters"."""
     info = PngInfo()
-    info.add_itxt("schedcmp", json.dumps(settings, ensure_ascii=False, default=str))
+    info.add_itxt("schedcmp", to_json(settings))
     info.add_itxt("parameters", parameters)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)

@@ -13,7 +13,7 @@ from typing import Any
 
 from schedcmp import __version__
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
-from schedcmp.errors import CheckpointError, RegistryError, SweepError
+from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe, mended, resolve
 from schedcmp.registry.compat import judge
@@ -30,6 +30,7 @@ class Prepared:
     def __init__(self, sweep: Sweep, source: Source, *, progress: bool = False) -> None:
         """Raises RequestError for whatever is wrong with the request; loads no weights and writes nothing."""
         self.sweep = sweep
+        self._source = source
         self.checkpoint = find_checkpoint(sweep.model, source, progress=progress)
         self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         self.plan: Plan = make_plan(
@@ -41,13 +42,18 @@ class Prepared:
         self.nfe = self._preflight(source)
 
     def _preflight(self, source: Source) -> Mapping[tuple[str, int], int]:
+        own = {
+            i.name: ("schedulers", at, "steps") for at, i in enumerate(self.sweep.schedulers) if not isinstance(i, str)
+        }
         nfe = {}
         for label, steps in self.plan.steps.items():
             for n in steps:
                 try:
                     nfe[label, n] = preflight(self.recipes[label], n).nfe
                 except RegistryError as error:
-                    raise SweepError(f"{source.where(('steps',))}: steps: {error}") from error
+                    has_own = self.plan.steps[label] is not self.sweep.steps
+                    where = own.get(label, ("steps",)) if has_own else ("steps",)
+                    raise SweepError(f"{source.where(where)}: steps: {error}") from error
         return nfe
 
     def cost(self, cell: Cell) -> int:
@@ -63,7 +69,10 @@ class Prepared:
     def device(self) -> str:
         from schedcmp.checkpoint.load import resolve_device
 
-        return resolve_device(self.sweep.device)
+        try:
+            return resolve_device(self.sweep.device)
+        except RequestError as error:
+            raise SweepError(f"{self._source.where(('device',))}: {error}") from error
 
     @cached_property
     def dtype(self) -> str:
@@ -104,6 +113,19 @@ class Prepared:
             label: _digest(shared | {"class": recipe.cls.__qualname__, "config": recipe.config})
             for label, recipe in self.recipes.items()
         }
+
+    @cached_property
+    def machine(self) -> str:
+        """What timings depend on beside the cell: only those of one machine are comparable."""
+        return _digest({name: self.environment[name] for name in ("device_name", "threads", "system")})
+
+    @property
+    def portable_sweep(self) -> Sweep:
+        """The sweep, repeatable from any folder: a checkpoint on the disk has its whole path."""
+        model, path = self.sweep.model, Path(self.sweep.model.id).expanduser()
+        if not path.exists():
+            return self.sweep
+        return self.sweep.model_copy(update={"model": model.model_copy(update={"id": str(path.absolute())})})
 
     def load(self) -> Any:
         """The checkpoint's pipeline. Raises CheckpointError."""

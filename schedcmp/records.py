@@ -56,6 +56,7 @@ class CellResult:
     image_sha256: str | None = None  # of the pixels, not of the file
     timings: tuple[Timing, ...] = ()  # one per timed repeat; empty if not timed
     peak_memory_bytes: int | None = None
+    packed: bool = False  # made in batches with others: equal to a solo image but for rounding
     scheduler_config: dict[str, Any] = field(default_factory=dict)  # resolved, the class's own keys only
     timesteps: tuple[float, ...] = ()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
-from schedcmp.store import Store, image_path
+from schedcmp.registry.table import builtin_registry
+from schedcmp.store import Provenance, Store, image_path
 from schedcmp.sweep.document import Sweep, dump
 
 _MOST_UNWRITTEN = 32  # images that wait to be written, so that a slow disk bounds memory
@@ -24,28 +25,34 @@ class Execution:
     store: Store
     pending: list[Cell]
     pipeline: Any  # None if nothing is pending
+    throughput: list[Any] = field(default_factory=list)  # one engine.packed.Throughput, if anything was packed
 
     @classmethod
-    def begin(cls, prepared: Prepared, store: Store, pipeline: Any = None) -> Execution:
+    def begin(cls, prepared: Prepared, store: Store, pipeline: Any = None, *, fresh: bool = False) -> Execution:
         """Load the checkpoint if it is needed and not given, then write down what will be done.
+
+        Args:
+            fresh: discard what the folder holds already.
 
         Raises:
             CheckpointError: it cannot be loaded; nothing is written.
         """
-        plan = prepared.plan
-        pending = store.pending(plan.cells, prepared.keys)
+        plan, text = prepared.plan, dump(prepared.portable_sweep)
+        pending = list(plan.cells) if fresh else pending_cells(prepared, store)
         if pending and pipeline is None:
             pipeline = prepared.load()
+        if fresh:
+            store.clear()
         store.begin(
             plan.cells,
             {
-                "sweep": dump(prepared.sweep),
+                "sweep": text,
                 "environment": prepared.environment,
                 "warnings": plan.warnings,
                 **({"throughput": None} if pending else {}),  # what was measured of other cells
             },
         )
-        store.write_text("sweep.yaml", dump(prepared.sweep))
+        store.write_text("sweep.yaml", text)
         return cls(prepared, store, pending, pipeline)
 
     def run(self) -> Iterator[CellResult]:
@@ -62,6 +69,8 @@ class Execution:
                 most = 0 if result.timings else _MOST_UNWRITTEN
                 yield from _written(writing, most)
             yield from _written(writing, 0)
+        if self.throughput:
+            self.store.note("throughput", self.throughput[0].as_dict())
 
     def _results(self) -> Iterator[CellResult]:
         from schedcmp.engine.job import Workbench
@@ -75,16 +84,14 @@ class Execution:
         yield from SoloEngine(bench, Measuring(timing.mode == "solo", timing.repeats, timing.warmup)).run(solo)
         if packed:
             engine = PackedEngine(bench, prepared.cost, sweep.max_batch)
-            try:
-                yield from engine.run(packed)
-            finally:
-                self.store.note("throughput", engine.throughput.as_dict())
+            self.throughput.append(engine.throughput)
+            yield from engine.run(packed)
 
     def _keep(self, result: CellResult) -> None:
         folders = _folders(self.prepared.sweep)
         png = self._encode(result) if result.image else None
         key = self.prepared.keys[result.cell.scheduler]
-        self.store.add(result, key, image_path(result.cell, folders(result.cell)), png)
+        self.store.add(result, key, self.prepared.machine, image_path(result.cell, folders(result.cell)), png)
 
     def _encode(self, result: CellResult) -> bytes:
         from schedcmp.image import a1111_parameters, encode_png
@@ -92,7 +99,8 @@ class Execution:
         assert result.image is not None
         prepared, cell = self.prepared, result.cell
         entry = prepared.plan.entries[cell.scheduler]
-        sampler = next(iter(entry.also.get("a1111", ())), entry.name)
+        known = builtin_registry().entries.get(entry.base, entry)
+        sampler = next(iter(known.also.get("a1111", ())), entry.name)
         environment = prepared.environment
         parameters = a1111_parameters(
             cell, sampler, result.image.size, environment["checkpoint"], environment["fingerprint"]
@@ -107,6 +115,21 @@ class Execution:
             "environment": environment,
         }
         return encode_png(result.image, settings, parameters)
+
+
+def pending_cells(prepared: Prepared, store: Store) -> list[Cell]:
+    """The cells that are still to be made.
+
+    One that is to be timed, or made solo, is made again if it was packed, or timed too seldom, or on another machine.
+    """
+    sweep, needed = prepared.sweep, prepared.sweep.timing.repeats if prepared.sweep.timing.mode == "solo" else 0
+    solo = {c.id for c in divided(sweep, prepared.plan.cells)[0]}
+
+    def enough(cell: Cell, made: Provenance) -> bool:
+        timed = not needed or (made.timings >= needed and made.machine == prepared.machine)
+        return made.key == prepared.keys[cell.scheduler] and (cell.id not in solo or (timed and not made.packed))
+
+    return store.pending(prepared.plan.cells, enough)
 
 
 def divided(sweep: Sweep, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
@@ -130,6 +153,8 @@ def _folders(sweep: Sweep) -> Any:
 
     def folders(cell: Cell) -> list[str]:
         prompt = [cell.prompt_name] if len(sweep.prompt) > 1 else []
-        return prompt + ([f"guidance-{cell.guidance_scale:g}"] if len(sweep.guidance_scale) > 1 else [])
+        short, exact = f"{cell.guidance_scale:g}", repr(cell.guidance_scale)
+        guidance = short if float(short) == cell.guidance_scale else exact
+        return prompt + ([f"guidance-{guidance}"] if len(sweep.guidance_scale) > 1 else [])
 
     return folders

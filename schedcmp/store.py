@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,27 +21,37 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from schedcmp.errors import RunError, RunFolderError
-from schedcmp.files import slug, write_atomically
+from schedcmp.files import is_whole_png, slug, to_json, write_atomically
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
 
 SCHEMA_VERSION = 1
 DATABASE = "run.sqlite"
 _LOCK = ".run.lock"
-_RESULTS = ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "sweep.yaml", "results.csv", "report.html")
+_RESULTS = ("sweep.yaml", "results.csv", "report.html")
 _RESULT_FOLDERS = ("images", "grids", "plots")
 _CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name != "index")  # the plan has the order
 _JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
 _PLAIN_COLUMNS = (
-    "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes",
+    "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes", "packed",
 )  # fmt: skip
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS plan (id TEXT PRIMARY KEY, position INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS cells (
   {", ".join(_CELL_COLUMNS).replace("id,", "id TEXT PRIMARY KEY,", 1)},
-  key TEXT NOT NULL, {", ".join(_PLAIN_COLUMNS)}, {", ".join(_JSON_COLUMNS)},
+  key TEXT NOT NULL, machine TEXT NOT NULL, {", ".join(_PLAIN_COLUMNS)}, {", ".join(_JSON_COLUMNS)},
   image_path TEXT, finished_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How the image and the timings of a stored cell came about."""
+
+    key: str  # of all that determines the image beside the cell itself
+    machine: str  # of what determines the timings
+    packed: bool
+    timings: int
 
 
 class Store:
@@ -57,14 +67,14 @@ class Store:
         self._lock = lock
 
     @classmethod
-    def create(cls, folder: Path, *, fresh: bool = False) -> Store:
-        """Open a run's folder for writing, alone; with `fresh`, without what is there.
+    def create(cls, folder: Path) -> Store:
+        """Open a run's folder for writing, alone.
 
         Raises:
             RunFolderError: it cannot be written, another run is using it, or it holds something else.
         """
-        new = not folder.exists()
         try:
+            new = not folder.exists()
             _refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / _LOCK)
@@ -75,18 +85,16 @@ class Store:
             ) from error
         except OSError as error:
             raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
-        if fresh:
-            _clear(folder)
         for torn in folder.glob("**/.*.part"):
             torn.unlink()
-        return cls(folder, _connect(folder), lock, new=new)
+        return cls(folder, _connect(folder, write=True), lock, new=new)
 
     @classmethod
     def open(cls, folder: Path) -> Store:
         """Open a run's folder for reading; it may be being written. Raises RunFolderError."""
         if not (folder / DATABASE).is_file():
             raise RunFolderError(f"{folder}: has no {DATABASE}; give the folder of a run, such as outputs/quickstart")
-        return cls(folder, _connect(folder))
+        return cls(folder, _connect(folder, write=False))
 
     def close(self) -> None:
         self._database.close()
@@ -102,29 +110,47 @@ class Store:
         if unused:  # the request was refused after all: leave nothing behind
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def begin(self, cells: Iterable[Cell], meta: Mapping[str, Any]) -> None:
+    def clear(self) -> None:
+        """Forget all results, and remove what a run has made; other files stay."""
+        with self._transaction() as database:
+            for name in ("plan", "cells", "meta"):
+                database.execute(f"DELETE FROM {name}")
+        for name in _RESULT_FOLDERS:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for path in [self.folder / name for name in _RESULTS] + list(self.folder.glob("timings.*")):
+            path.unlink(missing_ok=True)
+
+    def begin(self, cells: Sequence[Cell], meta: Mapping[str, Any]) -> None:
         """Make these cells the run's plan. Results of earlier plans stay, and are used if they come back."""
         with self._transaction() as database:
             database.execute("DELETE FROM plan")
             database.executemany("INSERT INTO plan VALUES (?, ?)", ((c.id, c.index) for c in cells))
             rows = [(name, json.dumps(value)) for name, value in meta.items()]
+            names = [(c.prompt_name, c.id, c.prompt_name) for c in cells]  # an automatic name changes with the plan
+            database.executemany("UPDATE cells SET prompt_name = ? WHERE id = ? AND prompt_name != ?", names)
             database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
-    def pending(self, cells: Iterable[Cell], keys: Mapping[str, str]) -> list[Cell]:
-        """The cells that still have to be made; `keys` maps a label to what else determines its images.
+    def pending(self, cells: Iterable[Cell], enough: Callable[[Cell, Provenance], bool]) -> list[Cell]:
+        """The cells that still have to be made: not there, failed, image gone, or not made well `enough`."""
+        query = (
+            "SELECT id, key, machine, packed, json_array_length(timings) AS timings, image_path "
+            "FROM cells WHERE status != 'failed'"
+        )
+        with self._readable():
+            found = {row["id"]: row for row in self._database.execute(query)}
+        return [c for c in cells if c.id not in found or not self._is_done(c, found[c.id], enough)]
 
-        A cell is done if it did not fail, all that determines it is the same, and its image is there.
+    def _is_done(self, cell: Cell, row: sqlite3.Row, enough: Callable[[Cell, Provenance], bool]) -> bool:
+        made = Provenance(row["key"], row["machine"], bool(row["packed"]), row["timings"])
+        return enough(cell, made) and is_whole_png(self.folder / row["image_path"])
+
+    def add(self, result: CellResult, key: str, machine: str, image_path: str, png: bytes | None) -> None:
+        """Store a finished cell, its image first; the cell of an earlier plan whose image it replaces goes.
+
+        Raises:
+            RunError: the disk is full or gone.
         """
-        query = "SELECT id, key, image_path FROM cells WHERE status != 'failed'"
-        done = {row["id"]: row for row in self._database.execute(query)}
-        return [c for c in cells if not self._is_done(done.get(c.id), keys[c.scheduler])]
-
-    def _is_done(self, row: sqlite3.Row | None, key: str) -> bool:
-        return row is not None and row["key"] == key and (self.folder / row["image_path"]).is_file()
-
-    def add(self, result: CellResult, key: str, image_path: str, png: bytes | None) -> None:
-        """Store a finished cell, its image first. Raises RunError when the disk is full or gone."""
-        values = _row(result, key, image_path if png else None)
+        values = _row(result, key, image_path if png else None) | {"machine": machine}
         names, marks = ", ".join(values), ", ".join("?" * len(values))
         try:
             if png:
@@ -132,6 +158,7 @@ class Store:
         except OSError as error:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
+            database.execute("DELETE FROM cells WHERE image_path = ? AND id != ?", (image_path, result.cell.id))
             database.execute(f"INSERT OR REPLACE INTO cells ({names}) VALUES ({marks})", [*values.values()])
 
     def note(self, name: str, value: Any) -> None:
@@ -151,8 +178,9 @@ class Store:
     def cells(self) -> Iterator[StoredCell]:
         """The finished cells of the present plan, in the sweep's order."""
         query = "SELECT cells.*, position FROM cells JOIN plan USING (id) ORDER BY position"
-        for row in self._database.execute(query):
-            yield _stored(row)
+        with self._readable():
+            for row in self._database.execute(query):
+                yield _stored(row)
 
     def planned(self) -> int:
         """How many cells the present plan has."""
@@ -162,6 +190,13 @@ class Store:
         """What `begin` was given under this name, or None."""
         row = self._database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return json.loads(row["value"]) if row else None
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self.folder / DATABASE, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -178,21 +213,27 @@ def image_path(cell: Cell, folders: Iterable[str] = ()) -> str:
     return "/".join(["images", *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
 
 
-def _connect(folder: Path) -> sqlite3.Connection:
+def _connect(folder: Path, *, write: bool) -> sqlite3.Connection:
     """Raises RunFolderError when the file is not a run's database, or one of a newer schedcmp."""
     path = folder / DATABASE
-    database = sqlite3.connect(path, timeout=30, check_same_thread=False)
-    database.row_factory = sqlite3.Row
     try:
+        mode = "rwc" if write else "ro"
+        address = f"{path.absolute().as_uri()}?mode={mode}"
+        database = sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
+        database.row_factory = sqlite3.Row
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise RunFolderError(f"{path}: was written by a newer schedcmp; upgrade, or choose another folder with -o")
-        if version == 0:
-            database.executescript(_SCHEMA)
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if version == 0 and write:
+            database.executescript(f"{_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
+        database.execute("SELECT machine, packed FROM cells LIMIT 1")
     except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{path}: cannot be used as a run's database: {error}") from error
+        raise _unusable(path, error) from error
     return database
+
+
+def _unusable(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(f"{path}: cannot be used as a run's database: {error}")
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -205,13 +246,6 @@ def _refuse_foreign(folder: Path) -> None:
         raise RunFolderError(
             f"{folder}: holds files that are not a run's ({strangers[0]}, ...); choose an empty or new folder with -o"
         )
-
-
-def _clear(folder: Path) -> None:
-    for name in _RESULT_FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in [folder / name for name in _RESULTS] + list(folder.glob("timings.*")):
-        path.unlink(missing_ok=True)
 
 
 def _stopped(folder: Path, error: Exception) -> RunError:
@@ -229,7 +263,7 @@ def _row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
         "key": key,
         "image_path": path,
         "timings": json.dumps(timings),
-        "scheduler_config": json.dumps(result.scheduler_config, default=str),
+        "scheduler_config": to_json(result.scheduler_config),
         "timesteps": json.dumps(result.timesteps),
     }
 

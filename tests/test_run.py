@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from schedcmp.cli import app
+from schedcmp.image import pixels_sha256
 from schedcmp.store import Store
 
 Write = Callable[..., Path]
@@ -241,3 +243,67 @@ def test_packed_and_solo_runs_make_the_same_images(write_sweep: Write, tmp_path:
             assert max(high for _, high in ImageChops.difference(one, other).getextrema()) <= 1
     with Store.open(tmp_path / "packed") as store:
         assert store.meta("throughput")["images"] == 3 * 2 * 3
+
+
+def verified(out: Path) -> list[dict[str, str]]:
+    """The rows of results.csv, after making sure that each image is the one its row says."""
+    found = rows(out / "results.csv")
+    for row in found:
+        with Image.open(out / row["image"]) as image:
+            assert pixels_sha256(image) == row["image_sha256"]
+            assert json.loads(image.text["schedcmp"])["cell"]["prompt"] == row["prompt"]
+    return found
+
+
+def test_going_back_to_an_earlier_sweep_never_shows_another_sweeps_image(write_sweep: Write, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for change in ["prompt=a", "prompt=b", "prompt=a", "guidance_scale=9", "guidance_scale=3"]:
+        assert run("run", write_sweep(), "-o", out, "--set", change) == 0
+        assert len(verified(out)) == 12
+
+
+def test_guidance_scales_that_look_alike_are_kept_apart(write_sweep: Write, tmp_path: Path) -> None:
+    run("run", write_sweep(guidance_scale=[2.0000001, 7.5, 2.0000002]), "-o", tmp_path / "out")
+    found = verified(tmp_path / "out")
+    assert len({row["image"] for row in found}) == len(found) == 36
+
+
+def timed(out: Path) -> dict[tuple[str, str], str]:
+    return {(row["scheduler"], row["seed"]): row["engine"] for row in rows(out / "results.csv") if row["latency_s"]}
+
+
+def test_timings_that_are_asked_for_later_are_made(write_sweep: Write, tmp_path: Path) -> None:
+    sweep, out = write_sweep(steps=[2]), tmp_path / "out"
+    run("run", sweep, "-o", out, "--set", "timing.mode=off")
+    assert timed(out) == {}
+    run("run", sweep, "-o", out)
+    assert timed(out) == {(name, "0"): "solo" for name in ("ddim", "euler-a", "heun")}
+    run("run", sweep, "-o", out, "--set", "timing.repeats=3")
+    assert {row["n"] for row in rows(out / "timings.csv")} == {"3"}
+    run("run", sweep, "-o", out, "--set", "engine=solo")
+    assert len(timed(out)) == 6
+    assert set(timed(out).values()) == {"solo"}
+
+
+def test_a_fresh_run_that_cannot_load_destroys_nothing(
+    write_sweep: Write, tmp_path: Path, sd1: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, broken = tmp_path / "out", tmp_path / "broken"
+    run("run", write_sweep(), "-o", out)
+    before = fingerprints(out)
+    shutil.copytree(sd1, broken)
+    edited = json.loads((broken / "unet/config.json").read_text()) | {"cross_attention_dim": 24}
+    (broken / "unet/config.json").write_text(json.dumps(edited))
+    assert run("run", write_sweep(model=str(broken)), "-o", out, "--fresh") == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert fingerprints(out) == before
+
+
+def test_adding_a_prompt_makes_only_what_is_new(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run("run", write_sweep(prompt="a"), "-o", out)
+    run("run", write_sweep(prompt=["b", "a"]), "-o", out)
+    assert "12 cells are there already" in capsys.readouterr().out
+    assert [row["prompt_name"] for row in verified(out)] == ["p0"] * 12 + ["p1"] * 12

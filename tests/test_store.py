@@ -16,9 +16,13 @@ from schedcmp import files, store
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import slug, write_atomically
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
-from schedcmp.store import Store, image_path
+from schedcmp.store import Provenance, Store, image_path
 
-KEYS = {"ddim": "key"}
+PNG = b"\x89PNG and so on IEND\xaeB`\x82"
+
+
+def same_key(_: Cell, made: Provenance) -> bool:
+    return made.key == "key"
 
 
 def cell(n: int) -> Cell:
@@ -29,7 +33,7 @@ def result(n: int, status: str = "ok") -> CellResult:
     timing = Timing(1.5, 0.1, 1.0, 0.1, 0.2, (0.25, 0.25))
     return CellResult(
         cell(n), status, None if status == "ok" else "why", 4, 64, 64, None,
-        "sha", (timing,), 10**9, {"beta_start": 0.1, "betas": None}, (9.0, 1.0),
+        "sha", (timing,), 10**9, scheduler_config={"beta_start": 0.1, "betas": None}, timesteps=(9.0, 1.0),
     )  # fmt: skip
 
 
@@ -45,7 +49,7 @@ def filled(folder: Path, *results: CellResult) -> None:
     with Store.create(folder) as s:
         s.begin(CELLS, {"environment": {"torch": "2"}})
         for r in results:
-            s.add(r, "key", image_path(r.cell), None if r.status == "failed" else b"png")
+            s.add(r, "key", "machine", image_path(r.cell), None if r.status == "failed" else PNG)
 
 
 def test_what_goes_in_comes_out(folder: Path) -> None:
@@ -58,15 +62,15 @@ def test_what_goes_in_comes_out(folder: Path) -> None:
         assert s.planned() == 4
         assert s.meta("environment") == {"torch": "2"}
         assert s.meta("nothing") is None
-    assert (folder / "images/ddim/steps-004/seed-0000.png").read_bytes() == b"png"
+    assert (folder / "images/ddim/steps-004/seed-0000.png").read_bytes() == PNG
 
 
 def test_failed_missing_and_changed_cells_are_pending(folder: Path) -> None:
     filled(folder, result(0), result(1, "failed"), result(2, "flagged"), result(3))
     (folder / image_path(cell(3))).unlink()
     with Store.create(folder) as s:
-        assert [c.id for c in s.pending(CELLS, KEYS)] == ["id1", "id3"]
-        assert len(s.pending(CELLS, {"ddim": "another diffusers"})) == 4
+        assert [c.id for c in s.pending(CELLS, same_key)] == ["id1", "id3"]
+        assert len(s.pending(CELLS, lambda _, made: made.key == "another diffusers")) == 4
 
 
 def test_results_of_an_earlier_plan_stay_and_come_back(folder: Path) -> None:
@@ -75,7 +79,7 @@ def test_results_of_an_earlier_plan_stay_and_come_back(folder: Path) -> None:
         s.begin(CELLS[1:], {})
         assert [c.cell.id for c in s.cells()] == ["id1"]
         s.begin(CELLS, {})
-        assert [c.id for c in s.pending(CELLS, KEYS)] == ["id2", "id3"]
+        assert [c.id for c in s.pending(CELLS, same_key)] == ["id2", "id3"]
 
 
 def test_cells_come_in_the_sweeps_order_whatever_the_order_of_work(folder: Path) -> None:
@@ -87,8 +91,10 @@ def test_cells_come_in_the_sweeps_order_whatever_the_order_of_work(folder: Path)
 def test_fresh_discards_results_and_nothing_else(folder: Path) -> None:
     filled(folder, result(0))
     (folder / "notes.txt").write_text("mine")
-    with Store.create(folder, fresh=True) as s:
+    with Store.create(folder) as s:
+        s.clear()
         assert s.planned() == 0
+        s.begin(CELLS, {})
     assert (folder / "notes.txt").exists()
     assert not (folder / "images").exists()
 
@@ -107,7 +113,7 @@ def test_a_second_run_in_the_folder_is_refused_but_reading_is_not(folder: Path) 
 def test_foreign_folders_and_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunFolderError, match=r"holds files that are not a run's \(thesis.tex"):
-        Store.create(tmp_path, fresh=True)
+        Store.create(tmp_path)
     with pytest.raises(RunFolderError, match="is not a folder"):
         Store.create(tmp_path / "thesis.tex")
     with pytest.raises(RunFolderError, match="has no run"):
@@ -146,7 +152,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_there(folder: Path, monkeyp
     with Store.create(folder) as s:
         monkeypatch.setattr(files.os, "fsync", full)
         with pytest.raises(RunError, match=r"No space left.*what was finished is kept"):
-            s.add(result(1), "key", image_path(cell(1)), b"png")
+            s.add(result(1), "key", "machine", image_path(cell(1)), PNG)
         monkeypatch.undo()
         assert [c.cell.id for c in s.cells()] == ["id0"]
     assert [p.name for p in (folder / "images").rglob("*") if p.is_file()] == ["seed-0000.png"]
@@ -157,7 +163,7 @@ def test_a_full_database_stops_the_run(folder: Path) -> None:
     with Store.create(folder) as s:
         s._database.execute("PRAGMA max_page_count = 1")
         with pytest.raises(RunError, match="database or disk is full"):
-            s.add(replace(result(1), error="x" * 10**6), "key", image_path(cell(1)), b"png")
+            s.add(replace(result(1), error="x" * 10**6), "key", "machine", image_path(cell(1)), PNG)
     with Store.open(folder) as s:
         assert len(list(s.cells())) == 1
 
@@ -201,3 +207,46 @@ def test_a_stored_row_is_readable_without_schedcmp(folder: Path) -> None:
 
     row = sqlite3.connect(folder / "run.sqlite").execute("SELECT scheduler, steps, timings FROM cells").fetchone()
     assert (row[0], row[1], json.loads(row[2])[0]["latency_s"]) == ("ddim", 4, 1.5)
+
+
+def test_an_image_that_was_replaced_takes_its_row_with_it(folder: Path) -> None:
+    filled(folder, result(0))
+    other = replace(result(0), cell=replace(cell(0), id="another prompt"))
+    with Store.create(folder) as s:
+        s.add(other, "key", "machine", image_path(cell(0)), PNG)
+        assert [c.id for c in s.pending(CELLS[:1], same_key)] == ["id0"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG torn", PNG[:-1]])
+def test_a_torn_image_is_made_again(folder: Path, content: bytes) -> None:
+    filled(folder, result(0))
+    (folder / image_path(cell(0))).write_bytes(content)
+    with Store.create(folder) as s:
+        assert [c.id for c in s.pending(CELLS[:1], same_key)] == ["id0"]
+
+
+def test_what_made_a_cell_is_told_to_whoever_asks(folder: Path) -> None:
+    filled(folder, replace(result(0), packed=True))
+    seen = []
+    with Store.create(folder) as s:
+        s.pending(CELLS, lambda c, made: bool(seen.append((c.id, made))))
+    assert seen == [("id0", Provenance("key", "machine", packed=True, timings=1))]
+
+
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\x00 and then nonsense"])
+def test_a_broken_database_is_one_message_and_stays_as_it_is(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / "run.sqlite").write_bytes(content)
+    with pytest.raises(RunFolderError, match="cannot be used as a run's database"):
+        Store.open(folder)
+    assert (folder / "run.sqlite").read_bytes() == content
+    (folder / "run.sqlite").unlink()
+    (folder / "run.sqlite").mkdir()
+    with pytest.raises(RunFolderError):
+        Store.create(folder)
+
+
+def test_json_is_json_whatever_the_value() -> None:
+    assert json.loads(files.to_json({"a": [float("inf"), float("nan"), 1.5], "b": {3: None, "c": object}})) == {
+        "a": ["inf", "nan", 1.5], "b": {"3": None, "c": str(object)},
+    }  # fmt: skip

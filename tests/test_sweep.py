@@ -27,6 +27,8 @@ GOOD: dict[str, Any] = {
 
 def flow(value: Any) -> str:
     """YAML on one line."""
+    if value == "\ud800":
+        return r'"\ud800"'
     return (
         yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
     )
@@ -88,7 +90,7 @@ def test_the_written_sweep_reads_back_as_itself(tmp_path: Path) -> None:
         ("guidance_scale", -1, "greater than or equal to 0"),
         ("width", 64, "sweep.yaml:1: width and height go together"),
         ("width", 65, "sweep.yaml:6: width: input should be a multiple of 8, got 65"),
-        ("height", 10**9, "less than or equal to 8192"),
+        ("height", 10**9, "less than or equal to 4096"),
         ("width", 0, "greater than or equal to 8"),
         ("prompt", [], "is an empty list"),
         ("prompt", 3, "expected a text"),
@@ -98,6 +100,10 @@ def test_the_written_sweep_reads_back_as_itself(tmp_path: Path) -> None:
         ("timing", {"mode": "fast"}, "timing.mode: input should be 'solo' or 'off', got 'fast'"),
         ("timing", {"repeats": 0}, "timing.repeats"),
         ("grid", {"rows": "colour"}, "grid.rows"),
+        ("grid", {"rows": "steps", "cols": "steps"}, "uses steps twice"),
+        ("guidance_scale", 10**400, "expected a finite number"),
+        ("prompt", "\ud800", "surrogate"),
+        ("prompt", {"a": "x", "b": "x"}, "the same text is there twice"),
         ("device", "gpu", "device"),
         ("dtype", "fp64", "dtype"),
         ("name", "../evil", "name"),
@@ -122,6 +128,9 @@ def test_a_wrong_value_is_refused_with_its_place(tmp_path: Path, key: str, value
         ("model: \x00", "is not valid YAML"),
         ("model: " + "[" * 3000, "sweep.yaml"),
         ("model: 2001-99-99", "cannot be read"),
+        ("model: !!timestamp x", "'x' cannot be read"),
+        ("model: !!bool x", "'x' cannot be read"),
+        ('model: !!int ""', "cannot be read"),
     ],
 )
 def test_broken_yaml_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -147,6 +156,29 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin1.yaml").write_bytes(b"prompt: caf\xe9")
     with pytest.raises(SweepError, match="is not UTF-8"):
         load(tmp_path / "latin1.yaml")
+
+
+def test_a_timing_mode_of_off_may_be_written_as_yaml_reads_it(tmp_path: Path) -> None:
+    assert (
+        load(write(tmp_path, "\n".join([*(f"{k}: {flow(v)}" for k, v in GOOD.items()), "timing: {mode: off}"])))[
+            0
+        ].timing.mode
+        == "off"
+    )
+
+
+def test_default_axes_of_a_grid_give_way(tmp_path: Path) -> None:
+    grid = sweep_of(tmp_path, grid={"rows": "steps"}).grid
+    assert (grid.rows, grid.cols) == (("steps",), ("scheduler",))
+    assert sweep_of(tmp_path, grid={"cols": "scheduler"}).grid.rows == ("steps",)
+
+
+def test_a_file_name_that_is_no_sweeps_name_is_made_one(tmp_path: Path) -> None:
+    path = tmp_path / "my (1).sweep.yaml"
+    path.write_text(write(tmp_path, GOOD).read_text())
+    sweep, _ = load(path)
+    (tmp_path / "again.yaml").write_text(dump(sweep))
+    assert load(tmp_path / "again.yaml")[0] == sweep
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,12 @@ class _Commands(TyperGroup):
         except SchedcmpError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(REFUSED if isinstance(error, RequestError) else UNFINISHED) from error
+        except BrokenPipeError:  # whoever read our output has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(UNFINISHED) from None
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(UNFINISHED) from error
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
@@ -164,4 +171,7 @@ def _as_overrides(**values: str | None) -> tuple[str, ...]:
 
 def main() -> None:
     """The `schedcmp` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that has no "µ" shows "?"
+            stream.reconfigure(errors="replace")
     app()

@@ -11,7 +11,7 @@ from schedcmp.cli.console import say, table
 from schedcmp.estimate import estimate
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.report.tables import HEAD, readable, timing_rows
-from schedcmp.run import Execution
+from schedcmp.run import Execution, pending_cells
 from schedcmp.store import DATABASE, Store
 
 _SHOWN_FAILURES = 5
@@ -21,15 +21,15 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fr
     """Run a sweep and report; returns the exit code."""
     prepared = prepare(path, overrides, progress=console.err.is_terminal)
     _headline(prepared, device=True)
-    with Store.create(output or prepared.folder, fresh=fresh) as store:
-        execution = Execution.begin(prepared, store)
+    with Store.create(output or prepared.folder) as store:
+        execution = Execution.begin(prepared, store, fresh=fresh)
         try:
             _make(execution)
         except KeyboardInterrupt:
-            done = store.planned() - len(store.pending(prepared.plan.cells, prepared.keys))
+            done = store.planned() - len(pending_cells(prepared, store))
             say(f"interrupted: {done} of {store.planned()} cells are in {store.folder}; repeat the command to go on")
             return INTERRUPTED
-        return _finish(store)
+        return _finish(store, bool(execution.throughput))
 
 
 def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> None:
@@ -41,7 +41,7 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> No
         (name, prepared.plan.entries[name].class_name, str(n), str(prepared.nfe[name, n]), str(count))
         for (name, n), count in counts.items()
     ]
-    table(["scheduler", "class", "steps", "NFE", "cells"], rows, names=("scheduler",), left=("class",))
+    table(["scheduler", "class", "steps", "NFE", "cells"], rows, left=("scheduler", "class"))
     folder = output or prepared.folder
     say(f"folder   {folder}{' (exists; what is finished there is not made again)' if folder.exists() else ''}")
     say(f"time     {estimate(prepared, folder)}")
@@ -76,14 +76,14 @@ def _make(execution: Execution) -> None:
             advance(cost[cell.id], f"{cell.scheduler} {cell.steps} steps seed {cell.seed}")
 
 
-def _finish(store: Store) -> int:
+def _finish(store: Store, packed: bool) -> int:
     cells = list(store.cells())
     rows = timing_rows(cells)
     if rows:
         shown = 7  # the rest is in timings.md: a terminal may have 80 columns
-        table(HEAD[:shown], [readable(row)[:shown] for row in rows], names=("scheduler",))
+        table(HEAD[:shown], [cells[:shown] for cells in readable(rows)], left=("scheduler",))
     throughput = store.meta("throughput")
-    if throughput:
+    if packed and throughput:
         say(_throughput_line(throughput))
         for note in throughput["notes"]:
             console.warn(note)
@@ -91,7 +91,8 @@ def _finish(store: Store) -> int:
     for stored in troubled[:_SHOWN_FAILURES]:
         cell = stored.cell
         console.warn(
-            f"{stored.result.status}: {cell.scheduler}, {cell.steps} steps, seed {cell.seed}: {stored.result.error}"
+            f"{stored.result.status}: {cell.scheduler}, {cell.steps} steps, seed {cell.seed}: "
+            f"{str(stored.result.error).splitlines()[0]}"
         )
     if len(troubled) > _SHOWN_FAILURES:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ class Lane(greenlet):
             output = pipeline(**arguments)
             timesteps = tuple(float(t) for t in pipeline.scheduler.timesteps)
             config = self._bench.recipes[self.cell.scheduler].config
-            self.result = finished(self.cell, Made(output, self._latents, self._nfe, timesteps), config)
+            made = Made(output, self._latents, self._nfe, timesteps)
+            self.result = replace(finished(self.cell, made, config), packed=True)
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
             self.result = failed(self.cell, error)
 

@@ -96,9 +96,10 @@ def load_class(path: str, origin: str = "schedcmp") -> type:
     try:
         module = importlib.import_module(module_name or "diffusers")
         cls = getattr(module, name)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # importing runs somebody's code
         where = module_name or f"diffusers {importlib.import_module('diffusers').__version__}"
-        raise RegistryError(f"{origin}: there is no scheduler class {name!r} in {where} ({error})") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RegistryError(f"{origin}: there is no scheduler class {name!r} in {where} ({reason})") from error
     if not (isinstance(cls, type) and hasattr(cls, "set_timesteps") and hasattr(cls, "step")):
         raise RegistryError(f"{origin}: {path} is not a scheduler class (no set_timesteps and step)")
     return cls

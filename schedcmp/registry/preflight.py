@@ -30,6 +30,8 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
     """
     name = recipe.entry.name
     trained = recipe.config.get("num_train_timesteps", 1000)
+    if not isinstance(trained, int):
+        raise RegistryError(f"{name}: num_train_timesteps must be a whole number, got {trained!r}")
     if steps > trained:
         raise RegistryError(f"{name}: {steps} steps are more than the noise schedule's {trained}")
     scheduler = recipe.build()

@@ -35,14 +35,16 @@ class TimingRow:
     scheduler_overhead_s: float
     vae_s: float
     peak_memory_bytes: int | None
-    relative: float = 1.0  # to the fastest row
+    relative: float = 1.0  # to the fastest row with the same guidance and size
 
 
 def timing_rows(cells: Iterable[StoredCell]) -> list[TimingRow]:
     """One row per scheduler × steps (and guidance and size, where there are several), in the sweep's order."""
     rows = [_timing_row(members) for members in _timed_groups(cells).values()]
-    fastest = min((row.latency_s for row in rows), default=1.0)
-    return [replace(row, relative=row.latency_s / fastest) for row in rows]
+    fastest: dict[tuple[Any, ...], float] = {}
+    for row in rows:
+        fastest[_task(row)] = min(row.latency_s, fastest.get(_task(row), row.latency_s))
+    return [replace(row, relative=row.latency_s / fastest[_task(row)]) for row in rows]
 
 
 def with_group_timings(cells: Sequence[StoredCell]) -> list[StoredCell]:
@@ -70,14 +72,21 @@ HEAD = ("scheduler", "steps", "NFE", "latency", "IQR", "per NFE", "relative", "n
 
 def timings_markdown(rows: Sequence[TimingRow]) -> str:
     """The rows as a table for people: rounded, with units."""
-    lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *map(readable, rows)]
+    lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *readable(rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
-def readable(row: TimingRow) -> tuple[str, ...]:
-    """A row's cells for people, under `HEAD`."""
+def readable(rows: Sequence[TimingRow]) -> list[tuple[str, ...]]:
+    """The rows' cells for people, under `HEAD`; guidance and size are named where there are several."""
+    several = [len({getattr(row, name) for row in rows}) > 1 for name in ("guidance_scale", "width", "height")]
+    return [_readable(row, guidance=several[0], size=any(several[1:])) for row in rows]
+
+
+def _readable(row: TimingRow, *, guidance: bool, size: bool) -> tuple[str, ...]:
+    name = [row.scheduler, *([f"guidance {row.guidance_scale:g}"] if guidance else [])]
+    name += [f"{row.width}×{row.height}"] if size else []
     return (
-        row.scheduler,
+        ", ".join(name),
         str(row.steps),
         str(row.nfe),
         seconds(row.latency_s),
@@ -107,6 +116,10 @@ def megabytes(value: int | None) -> str:
 def _group(stored: StoredCell) -> tuple[Any, ...]:
     cell, result = stored.cell, stored.result
     return (cell.scheduler, cell.steps, cell.guidance_scale, result.width, result.height)
+
+
+def _task(row: TimingRow) -> tuple[Any, ...]:
+    return (row.guidance_scale, row.width, row.height)
 
 
 def _timed_groups(cells: Iterable[StoredCell]) -> dict[tuple[Any, ...], list[StoredCell]]:
@@ -179,6 +192,7 @@ def _result_row(stored: StoredCell) -> dict[str, Any]:
         "image_sha256": result.image_sha256,
         "latency_s": median(latencies) if latencies else None,
         "peak_memory_bytes": result.peak_memory_bytes,
+        "engine": "packed" if result.packed else "solo",
     }
 
 

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from schedcmp.errors import SweepError
+from schedcmp.files import slug
 from schedcmp.sweep.source import Source, read
 from schedcmp.sweep.values import integers, numbers, words
 
 Axis = Literal["scheduler", "sigma_schedule", "steps", "seed", "prompt", "guidance_scale"]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=64)]
 _PromptName = Annotated[str, Field(min_length=1, max_length=64)]
-_Pixels = Annotated[int, Field(strict=True, ge=8, le=8192, multiple_of=8)]
+_Pixels = Annotated[int, Field(strict=True, ge=8, le=4096, multiple_of=8)]
 _Range = str | int | list[int | str]
 _Steps = Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(integers, json_schema_input_type=_Range)]
 _SYNONYMS = {
@@ -61,7 +62,7 @@ class EntrySpec(_Part):
 class Timing(_Part):
     """How latency is measured."""
 
-    mode: Literal["solo", "off"] = "solo"
+    mode: Annotated[Literal["solo", "off"], BeforeValidator(lambda v: "off" if v is False else v)] = "solo"
     seeds: Annotated[int, Field(strict=True, ge=1)] = Field(1, description="how many seeds are timed, when packed")
     repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
     warmup: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
@@ -74,9 +75,37 @@ class Grid(_Part):
     cols: _Axes = ("steps",)
     page: _Axes = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_give_way(cls, data: Any) -> Any:
+        """`rows: steps` alone means steps down and schedulers across."""
+        if isinstance(data, dict) and ("rows" in data) != ("cols" in data):
+            given, other = ("rows", "cols") if "rows" in data else ("cols", "rows")
+            taken = _as_axes(data[given])
+            free = [
+                axis for axis in ("steps", "scheduler", "seed") if axis not in (*taken, *_as_axes(data.get("page")))
+            ]
+            default = "scheduler" if other == "rows" and "scheduler" in free else free[0]
+            return {**data, other: default}
+        return data
+
+    @model_validator(mode="after")
+    def _each_axis_once(self) -> Grid:
+        used = [*self.rows, *self.cols, *self.page]
+        twice = next((axis for axis in used if used.count(axis) > 1), None)
+        if twice:
+            raise ValueError(f"uses {twice} twice; give each axis one place among rows, cols and page")
+        return self
+
 
 def _as_model(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
+
+
+def _printable(text: str) -> str:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("holds half of a surrogate pair, which is no character")
+    return text
 
 
 def _as_prompts(value: Any) -> Any:
@@ -104,11 +133,11 @@ class Sweep(_Part):
         description="builtin:tiny, a folder, a .safetensors file, or a hub id"
     )
     prompt: Annotated[
-        dict[_PromptName, str],
+        dict[_PromptName, Annotated[str, AfterValidator(_printable)]],
         BeforeValidator(_as_prompts, json_schema_input_type=str | list[str] | dict[str, str]),
         Field(min_length=1),
     ] = Field(description="a text, a list of texts, or {name: text}")
-    negative_prompt: str = ""
+    negative_prompt: Annotated[str, BeforeValidator(lambda v: v or ""), AfterValidator(_printable)] = ""
     guidance_scale: Annotated[
         tuple[Annotated[float, Field(ge=0, le=1000)], ...],
         BeforeValidator(numbers, json_schema_input_type=float | list[float]),
@@ -138,9 +167,11 @@ class Sweep(_Part):
     grid: Grid = Grid()
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> Sweep:
+    def _makes_sense(self) -> Sweep:
         if (self.width is None) != (self.height is None):  # diffusers' pipelines ignore one without the other
             raise ValueError("width and height go together; give both or neither")
+        if len(set(self.prompt.values())) < len(self.prompt):
+            raise ValueError("prompt: the same text is there twice under two names")
         return self
 
 
@@ -155,7 +186,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:
         sweep = Sweep.model_validate(source.data)
     except ValidationError as error:
         raise SweepError(_message(error, source)) from error
-    return (sweep if sweep.name else sweep.model_copy(update={"name": path.stem})), source
+    return (sweep if sweep.name else sweep.model_copy(update={"name": slug(path.stem)})), source
 
 
 def dump(sweep: Sweep) -> str:

@@ -17,6 +17,7 @@ from schedcmp.sweep.document import EntrySpec, Sweep
 from schedcmp.sweep.source import Source
 
 EVERYTHING = "*"
+MOST_CELLS = 1_000_000
 Judge = Callable[[Entry], tuple[str, str]]  # (status, reason), as registry.compat.judge
 
 
@@ -43,6 +44,9 @@ def make_plan(sweep: Sweep, source: Source, registry: Registry, judge: Judge) ->
     found, warnings = _Selection(sweep, source, registry, judge).collect()
     entries = {entry.name: entry for entry, _ in found}
     steps = {entry.name: own or sweep.steps for entry, own in found}
+    count = sum(map(len, steps.values())) * len(sweep.seeds) * len(sweep.prompt) * len(sweep.guidance_scale)
+    if count > MOST_CELLS:
+        raise SweepError(f"{source.name}: has {count:,} cells; a sweep may have {MOST_CELLS:,}. Split it, or use fewer")
     return Plan(sweep, entries, steps, tuple(_cells(sweep, entries, steps)), tuple(warnings))
 
 
@@ -53,6 +57,7 @@ class _Selection:
         self.sweep, self.source, self.registry, self.judge = sweep, source, registry, judge
         self.warnings: list[str] = []
         self.found: dict[str, tuple[Entry, tuple[int, ...] | None]] = {}
+        self.named: set[str] = set()
 
     def collect(self) -> tuple[list[tuple[Entry, tuple[int, ...] | None]], list[str]]:
         for i, item in enumerate(self.sweep.schedulers):
@@ -72,7 +77,7 @@ class _Selection:
             for sigmas in self._sigma_names():
                 entry = base.with_sigmas(self.registry.sigma_schedule(sigmas))
                 if self._accept(entry, must=named and entry == base):
-                    self._put(entry, own_steps, named)
+                    self._put(entry, own_steps, named and entry == base)
 
     def _bases(self, item: str | EntrySpec) -> Iterable[Entry]:
         if item == EVERYTHING:
@@ -108,10 +113,13 @@ class _Selection:
         return True
 
     def _put(self, entry: Entry, steps: tuple[int, ...] | None, named: bool) -> None:
-        if entry.name not in self.found:
-            self.found[entry.name] = (entry, steps)
-        elif named:
+        """Sigma schedules and "*" may lead to an entry that is there already; naming one twice is a mistake."""
+        if named and entry.name in self.named:
             raise RegistryError(f"{entry.name} is there twice")
+        if named:
+            self.named.add(entry.name)
+        if named or entry.name not in self.found:
+            self.found[entry.name] = (entry, steps)
 
 
 def _cells(sweep: Sweep, entries: Mapping[str, Entry], steps: Mapping[str, tuple[int, ...]]) -> Iterator[Cell]:
@@ -144,7 +152,7 @@ def _cells(sweep: Sweep, entries: Mapping[str, Entry], steps: Mapping[str, tuple
 def _identity(cell: Cell, entry: Entry, generator: str) -> blake2s:
     """The hash of all that a request is, except for steps and seed."""
     parts: dict[str, Any] = {
-        "names": [cell.scheduler, cell.prompt_name],
+        "name": cell.scheduler,
         "class": entry.cls,
         "options": entry.options,
         "unless": entry.unless,

@@ -148,7 +148,7 @@ class _Builder:
     def _scalar(self, node: yaml.Node) -> Any:
         try:
             return self.scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
+        except Exception as error:  # PyYAML's constructors raise what they like for a wrong tag
             problem = getattr(error, "problem", None) or error
             raise SweepError(f"{self._at(node)}: {str(node.value)[:40]!r} cannot be read: {problem}") from error
 

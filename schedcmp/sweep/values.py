@@ -53,9 +53,13 @@ def _integer_or_range(item: Any) -> range | list[int]:
 
 
 def _number(item: Any) -> float:
-    if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
-        raise ValueError(f"expected a finite number, got {item!r}")
-    return float(item)
+    try:
+        number = float(item) if isinstance(item, int | float) and not isinstance(item, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"expected a finite number, got {str(item)[:40]!r}")
+    return number
 
 
 def _distinct(items: list[Any]) -> tuple[Any, ...]:
