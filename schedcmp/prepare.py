@@ -32,7 +32,10 @@ class Prepared:
         self.sweep = sweep
         self._source = source
         self.checkpoint = find_checkpoint(sweep.model, source, progress=progress)
-        self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
+        try:
+            self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
+        except RegistryError as error:
+            raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
         self.plan: Plan = make_plan(
             sweep, source, builtin_registry(), lambda entry: judge(entry, self.scheduler_config)
         )

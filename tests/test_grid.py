@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw
 
@@ -390,6 +390,7 @@ def test_arabic_letters_join() -> None:
     assert bidi.shape("ب\u200cب").replace("\u200c", "") == "\ufe8f\ufe8f"  # kept apart by a non-joiner
 
 
+@example("0000 :", 40, 2, "end")
 @given(st.text(max_size=60), st.integers(40, 400), st.integers(1, 4), st.sampled_from(["end", "middle"]))
 def test_paragraphs_fit(words: str, width: int, lines: int, cut: Any) -> None:
     block = paragraph(words, STYLE, width, lines, cut)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -81,6 +82,14 @@ def test_markdown_is_a_table_of_equal_rows() -> None:
     lines = timings_markdown(timing_rows(CELLS)).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| heun | 4 | 8 | 2 s | 1 s | 150 ms | 4.00× | 3 |")
+
+
+def test_rows_of_several_guidances_are_told_apart_and_compared_with_their_like() -> None:
+    plain, guided = stored("ddim", 4, 0, 1.0), stored("ddim", 4, 0, 2.0)
+    guided = replace(guided, result=replace(guided.result, cell=replace(guided.cell, guidance_scale=7.5)))
+    rows = timing_rows([plain, guided])
+    assert [row.relative for row in rows] == [1.0, 1.0]
+    assert "| ddim, guidance 7.5 | 4 |" in timings_markdown(rows)
 
 
 def test_packed_cells_show_the_latency_of_their_like() -> None:

@@ -172,6 +172,8 @@ def _config_files(folder: Path, parts: list[layout.Component]) -> Iterator[Conte
 def _checkpoint(spec: ModelSpec, name: str, path: Path, folder: Path, content: tuple[ContentFile, ...]) -> Checkpoint:
     index = layout.read_json(folder / layout.MODEL_INDEX)
     scheduler = layout.read_json(folder / layout.SCHEDULER_CONFIG)
+    if not isinstance(scheduler.get("_class_name", ""), str):
+        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must be the name of a class.")
     width, height = layout.image_size(folder)
     return Checkpoint(
         spec=spec,

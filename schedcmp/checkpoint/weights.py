@@ -106,7 +106,10 @@ def _file_digest(path: Path) -> str:
 
 
 def _canonical(path: Path) -> bytes:
-    value = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); fetch it again.") from error
     if isinstance(value, dict):
         left_out = _PROVENANCE | ({"scheduler"} if path.name == MODEL_INDEX else set())
         value = {key: item for key, item in value.items() if key not in left_out}

@@ -19,8 +19,6 @@ _LIBRARY_SETTINGS = {
     # Our own checks say what matters, and the libraries' remarks break tables and progress bars
     "DIFFUSERS_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
-    # OpenMP threads that wait by spinning make a CPU run tens of times slower when anything else uses a core
-    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 

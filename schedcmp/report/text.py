@@ -148,7 +148,7 @@ def _wrap(text: str, style: Style, width: float) -> list[str]:
         if line:
             lines.append(line.rstrip())
         *full, line = _break_anywhere(piece, style, width)
-        lines += full
+        lines += [part.rstrip() for part in full]
     return [*lines, line.rstrip()] if line else lines
 
 
