@@ -330,7 +330,13 @@ def test_captions() -> None:
     assert caption(CellResult(CELL, "ok", nfe=19, timings=timings)) == "0.41 s · 19 NFE"
     assert caption(CellResult(CELL, "ok", nfe=19)) == "19 NFE"
     assert caption(CellResult(CELL, "failed")) == "–"
-    assert [latency_text(s) for s in (0.0032, 0.41, 12.3, 154)] == ["3.2 ms", "0.41 s", "12.3 s", "154 s"]
+    assert [latency_text(s) for s in (0.0032, 0.044, 0.41, 12.3, 154)] == [
+        "3.2 ms",
+        "44 ms",
+        "0.41 s",
+        "12.3 s",
+        "154 s",
+    ]
 
 
 SCRIPTS = ["红色圆蓝", "あいうカ", "한국어글", "بتثج", "אבגד", "हिन्दी", "กขคง", "ЖЩЫЮ", "ΣΩλψ", "😀🎨🚀🦊"]

@@ -59,7 +59,7 @@ def caption(result: CellResult) -> str:
 
 
 def latency_text(latency_s: float) -> str:
-    """Seconds to two or three figures: "3.2 ms", "0.41 s", "12.3 s", "154 s"."""
-    if latency_s < 0.01:
-        return f"{latency_s * 1000:.1f} ms"
+    """Seconds to two or three figures: "3.2 ms", "44 ms", "0.41 s", "12.3 s", "154 s"."""
+    if latency_s < 0.0995:
+        return f"{latency_s * 1000:.{1 if latency_s < 0.00995 else 0}f} ms"
     return f"{latency_s:.{2 if latency_s < 9.995 else 1 if latency_s < 99.95 else 0}f} s"
