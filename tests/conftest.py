@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkpoints import save_sd1
+from latents import Latents
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,8 @@ def write_sweep(tmp_path: Path, sd1: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def latents(monkeypatch: pytest.MonkeyPatch) -> Latents:
+    return Latents(monkeypatch)

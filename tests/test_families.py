@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from latents import Latents
 from PIL import Image
 
 from schedcmp.engine.call import Call, join
@@ -106,28 +107,6 @@ def cells_of(kind: Family) -> list[Cell]:
         prompt, guidance = ("a b", "b", "a a b")[i % 3], (3.0, 1.0, 7.5, 3.0)[i % 4]
         made.append(Cell(str(i), i, name, name, "default", steps, i % 2, "p", prompt, "", guidance, *kind.size))
     return made
-
-
-class Latents:
-    """The final latents of each cell: what the VAE is given is what schedulers are compared by."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from schedcmp.engine import lane, solo
-
-        self.of: dict[str, torch.Tensor] = {}
-        for module in (lane, solo):
-            finished = module.finished
-
-            def keeping(cell: Cell, made: Any, *args: Any, finished: Any = finished) -> CellResult:
-                self.of[cell.id] = made.latents.clone()
-                return finished(cell, made, *args)
-
-            monkeypatch.setattr(module, "finished", keeping)
-
-
-@pytest.fixture
-def latents(monkeypatch: pytest.MonkeyPatch) -> Latents:
-    return Latents(monkeypatch)
 
 
 def ran(engine: Any, cells: list[Cell]) -> dict[str, CellResult]:

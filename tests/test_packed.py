@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latents import Latents
 
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
@@ -50,28 +51,6 @@ def cells_of(
         replace(plain, id=f"{name}/{n}/{seed}", index=i, scheduler=name, steps=n, seed=seed, **changes)
         for i, (name, n, seed) in enumerate(product(schedulers, steps, seeds))
     ]
-
-
-class Latents:
-    """The final latents of each cell: what the VAE is given is what schedulers are compared by."""
-
-    def __init__(self, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        from schedcmp.engine import lane, solo
-
-        self.of: dict[str, torch.Tensor] = {}
-        for module in (lane, solo):
-            finished = module.finished
-
-            def keeping(cell: Cell, made: Any, *args: Any, finished: Any = finished) -> CellResult:
-                self.of[cell.id] = made.latents.clone()
-                return finished(cell, made, *args)
-
-            monkeypatch.setattr(module, "finished", keeping)
-
-
-@pytest.fixture
-def latents(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Latents:
-    return Latents(pipeline, monkeypatch)
 
 
 def packed(pipeline: Any, recipes: dict[str, Recipe], max_batch: int | None = None) -> PackedEngine:

@@ -101,6 +101,7 @@ def test_the_written_sweep_reads_back_as_itself(tmp_path: Path) -> None:
         ("timing", {"repeats": 0}, "timing.repeats"),
         ("grid", {"rows": "colour"}, "grid.rows"),
         ("grid", {"rows": "steps", "cols": "steps"}, "uses steps twice"),
+        ("grid", {"rows": "steps", "page": ["scheduler", "seed"]}, "uses steps twice"),
         ("guidance_scale", 10**400, "expected a finite number"),
         ("prompt", "\ud800", "surrogate"),
         ("prompt", {"a": "x", "b": "x"}, "the same text is there twice"),

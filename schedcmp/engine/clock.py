@@ -36,6 +36,12 @@ class Clock:
         """From one instant to another. On CUDA, only after `wait`."""
         return float(start.elapsed_time(end) / 1e3 if self._cuda else end - start)
 
+    def since(self, start: Any) -> float:
+        """Seconds from an instant until the device has done all that it was asked to by now."""
+        end = self.now()
+        self.wait()
+        return self.seconds(start, end)
+
     def wait(self) -> None:
         """Until the device has done all that it was asked to."""
         if self._cuda:

@@ -88,8 +88,7 @@ class PackedEngine:
                 while queue and self._wants_lanes():
                     yield from self._resume(Lane(self._bench, queue.pop()))
                 yield from self._step()
-        self._clock.wait()
-        self.throughput.wall_s += self._clock.seconds(start, self._clock.now())
+        self.throughput.wall_s += self._clock.since(start)
 
     def _most_rows(self, cells: Sequence[Cell]) -> int:
         """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
@@ -157,8 +156,7 @@ class PackedEngine:
         start = self._clock.now()
         answer = self._models[target](**join(calls))
         if not size.settled:
-            self._clock.wait()
-            size.observe(sum(rows), self._clock.seconds(start, self._ended()))
+            size.observe(sum(rows), self._clock.since(start))
         answers = split(answer, rows)
         if len(calls) > 1 and target not in self._checked:
             self._checked.add(target)
@@ -166,11 +164,6 @@ class PackedEngine:
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         self._account(target, rows, size.aim)
         return answers
-
-    def _ended(self) -> Any:
-        end = self._clock.now()
-        self._clock.wait()
-        return end
 
     def _account(self, target: Target, rows: list[int], wanted: int) -> None:
         seen, total = self.throughput, sum(rows)

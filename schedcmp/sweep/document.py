@@ -81,11 +81,9 @@ class Grid(_Part):
         """`rows: steps` alone means steps down and schedulers across."""
         if isinstance(data, dict) and ("rows" in data) != ("cols" in data):
             given, other = ("rows", "cols") if "rows" in data else ("cols", "rows")
-            taken = _as_axes(data[given])
-            free = [
-                axis for axis in ("steps", "scheduler", "seed") if axis not in (*taken, *_as_axes(data.get("page")))
-            ]
-            default = "scheduler" if other == "rows" and "scheduler" in free else free[0]
+            taken = {*_as_axes(data[given]), *_as_axes(data.get("page"))}
+            wanted = ("scheduler", "steps", "seed") if other == "rows" else ("steps", "scheduler", "seed")
+            default = next((axis for axis in wanted if axis not in taken), wanted[0])
             return {**data, other: default}
         return data
 
