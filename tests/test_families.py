@@ -36,8 +36,8 @@ class Bench(Workbench):
 
     more: Mapping[str, Any] = field(default_factory=dict)
 
-    def job(self, cell: Cell) -> tuple[Any, dict[str, Any]]:
-        pipeline, arguments = Workbench.job(self, cell)
+    def job(self, *cells: Cell) -> tuple[Any, dict[str, Any]]:
+        pipeline, arguments = Workbench.job(self, *cells)
         return pipeline, arguments | self.more
 
 

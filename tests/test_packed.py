@@ -18,9 +18,10 @@ from latents import Latents
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.engine.batch import BatchSize, Waiting
-from schedcmp.engine.call import Call, join, split
+from schedcmp.engine.call import Call, apart, first_of, join, split, together
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
+from schedcmp.engine.sharing import crews, exact
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import Recipe, mended, resolve
@@ -132,6 +133,79 @@ def test_a_prompt_is_encoded_once(pipeline: Any, recipes: Any) -> None:
         patch.setattr(pipeline.text_encoder, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
         ran(packed(pipeline, recipes), cells_of(["ddim", "heun"], (2,), seeds=range(3)))
     assert len(calls) == 2  # the prompt and the empty negative prompt
+
+
+@pytest.mark.parametrize("generator", ["cpu", "device"])
+def test_seeds_that_share_a_lane_are_bit_equal_to_seeds_that_do_not(
+    generator: Any, latents: Latents, pipeline: Any, recipes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole registry, on a denoiser that answers each row by itself to the last bit."""
+
+    def rowwise(sample: torch.Tensor, timestep: Any, encoder_hidden_states: torch.Tensor, **_: Any) -> Any:
+        return ((sample * encoder_hidden_states.mean((1, 2)).reshape(-1, 1, 1, 1)).sin(),)
+
+    monkeypatch.setitem(vars(pipeline.unet), "forward", rowwise)
+    cells = cells_of(recipes, (4, 5), seeds=range(7))
+    bench = Workbench(pipeline, recipes, generator)
+    found = []
+    for seeds in (1, 4):
+        monkeypatch.setattr("schedcmp.engine.packed._SEEDS", seeds)
+        engine = PackedEngine(bench, lambda c: c.steps, 48)
+        results = ran(engine, cells)
+        found.append((dict(latents.of), {i: r.nfe for i, r in results.items()}, engine.throughput.evaluations))
+    (apart, nfe, evaluations), (shared, shared_nfe, shared_evaluations) = found
+    assert all(torch.equal(shared[i], latent) for i, latent in apart.items())
+    assert (shared_nfe, shared_evaluations) == (nfe, evaluations)
+    assert sum(nfe.values()) == evaluations
+
+
+def test_what_depends_on_other_seeds_does_not_share_a_lane(recipes: Any) -> None:
+    assert {name for name, recipe in recipes.items() if not exact(recipe)} == {
+        "dpmpp-sde", "dpmpp-sde-karras",  # one tree of noise for all
+        "dpm-adaptive",  # one step size for all
+    }  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2), st.integers(0, 30)), unique=True))
+def test_every_cell_is_in_one_crew_of_its_like(chosen: list[tuple[str, int, int]]) -> None:
+    cells = [cells_of([name], (steps,), (seed,))[0] for name, steps, seed in chosen]
+    found = list(crews(cells, lambda cell: 4 if cell.scheduler == "a" else 1))
+    assert sorted(cell.id for crew in found for cell in crew) == sorted(cell.id for cell in cells)
+    for crew in found:
+        assert len({(cell.scheduler, cell.steps) for cell in crew}) == 1
+        assert len(crew) in ((1, 2, 4) if crew[0].scheduler == "a" else (1,))
+
+
+@given(st.integers(1, 4), st.integers(1, 3))
+def test_a_call_taken_apart_and_its_answers_together_are_what_they_were(cells: int, per_cell: int) -> None:
+    rows = cells * per_cell
+    call = Call(
+        "unet", {"x": torch.randn(rows, 2), "timestep": torch.tensor(3), "more": {"y": torch.randn(rows)}}, cells
+    )
+    parts = apart(call)
+    assert [part.rows for part in parts] == [per_cell] * cells
+    answers = [{"out": (part.arguments["x"], part.arguments["more"]["y"])} for part in parts]
+    whole = together(answers)
+    assert torch.equal(whole["out"][0], call.arguments["x"])
+    assert torch.equal(whole["out"][1], call.arguments["more"]["y"])
+    assert torch.equal(first_of(whole, cells)["out"][0], answers[0]["out"][0])
+
+
+def test_one_seed_that_raises_does_not_take_the_others_with_it(
+    pipeline: Any, recipes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from schedcmp.engine import lane
+
+    finished = lane.finished
+
+    def picky(cell: Cell, *args: Any) -> CellResult:
+        if cell.seed == 2:
+            raise ZeroDivisionError("planted")
+        return finished(cell, *args)
+
+    monkeypatch.setattr(lane, "finished", picky)
+    got = ran(packed(pipeline, recipes), cells_of(["ddim"], (3,), seeds=range(4)))
+    assert {i for i, r in got.items() if r.status == "failed"} == {"ddim/3/2"}
 
 
 def assert_same_images(got: dict[str, CellResult], expected: dict[str, CellResult]) -> None:

@@ -435,8 +435,8 @@ def test_packed_equals_alone_for_every_function(sd1_pipeline: Any, latents: Late
 )
 def test_other_families_pack_functions_too(build: Any, names: Any, more: dict[str, Any], latents: Latents) -> None:
     class Bench(Workbench):
-        def job(self, cell: Cell) -> tuple[Any, dict[str, Any]]:
-            pipeline, arguments = Workbench.job(self, cell)
+        def job(self, *cells: Cell) -> tuple[Any, dict[str, Any]]:
+            pipeline, arguments = Workbench.job(self, *cells)
             return pipeline, arguments | more
 
     pipeline = families.ready(build)

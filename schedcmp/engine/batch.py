@@ -53,9 +53,9 @@ class BatchSize:
         best = max(self._rates.values(), default=0.0)
         return min((rows for rows, rate in self._rates.items() if rate * self.WORTH >= best), default=self.rows)
 
-    def halve(self) -> None:
-        """This size did not fit into memory."""
-        self.rows, self.settled = max(1, self.rows // 2), True
+    def halve(self, rows: int) -> None:
+        """So many rows did not fit into memory."""
+        self.rows, self.settled = max(1, min(self.rows, rows) // 2), True
         self._rates.clear()
 
     def _grow_or_settle(self) -> None:
@@ -83,7 +83,7 @@ class Waiting(Generic[T]):
         return {signature: sum(group.values()) for signature, group in self._groups.items()}
 
     def take(self, signature: Hashable, most_rows: int) -> list[T]:
-        """The owners of the next batch of a group: at most so many rows, but at least one owner."""
+        """The owners of the next batch of a group: the oldest, and after it those that fit into so many rows."""
         group = self._groups[signature]
         taken = list(_within(group.items(), most_rows))
         for owner in taken:
@@ -96,7 +96,6 @@ class Waiting(Generic[T]):
 def _within(items: Iterable[tuple[T, int]], most_rows: int) -> Iterator[T]:
     total = 0
     for owner, rows in items:
-        total += rows
-        if total > most_rows and total > rows:
-            return
-        yield owner
+        if not total or total + rows <= most_rows:
+            total += rows
+            yield owner

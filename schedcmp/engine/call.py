@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 # A timestep may be one number for all rows; packed, every row has its own.
 _TIMESTEPS = ("timestep", "timesteps")
@@ -29,6 +30,7 @@ class Call:
 
     target: str  # which method of which model: "unet", "vae.decode"
     arguments: Mapping[str, Any]
+    cells: int = 1  # whose rows take turns: a, b, c, and with guidance a, b, c once more
 
     @cached_property
     def first(self) -> torch.Tensor | None:
@@ -69,10 +71,27 @@ def join(calls: Sequence[Call]) -> dict[str, Any]:
     return {name: _join(name, [c.arguments[name] for c in calls], rows) for name in calls[0].arguments}
 
 
-def padding(call: Call, rows: int) -> Call:
-    """A call for so many rows, each a copy of the first row of `call`: its answer is thrown away."""
-    arguments = {name: _first_row(name, value, call.rows, rows) for name, value in call.arguments.items()}
-    return Call(call.target, arguments)
+def every(call: Call, start: int, step: int) -> Call:
+    """The call for every `step`-th row of `call`, from row `start` on."""
+    rows = slice(start, None, step)
+    return Call(call.target, {name: _some_rows(name, value, call.rows, rows) for name, value in call.arguments.items()})
+
+
+def apart(call: Call) -> list[Call]:
+    """One call for each of the cells of `call`."""
+    return [every(call, i, call.cells) for i in range(call.cells)] if call.cells > 1 else [call]
+
+
+def together(answers: Sequence[Any]) -> Any:
+    """The answer to a call, from the answers to its `apart`."""
+    if len(answers) == 1:
+        return answers[0]
+    return tree_map(lambda *parts: torch.stack(parts, 1).flatten(0, 1) if _is_array(parts[0]) else parts[0], *answers)
+
+
+def first_of(answer: Any, cells: int) -> Any:
+    """What an answer to so many cells says to the first."""
+    return tree_map(lambda part: part[::cells] if _is_array(part) else part, answer)
 
 
 def split(answer: Any, rows: Sequence[int]) -> list[Any]:
@@ -155,13 +174,13 @@ def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
     return first
 
 
-def _first_row(name: str, value: Any, had: int, rows: int) -> Any:
-    if isinstance(value, torch.Tensor) and (_is_timestep(name, value, had) or _has_rows(name, value, had)):
-        return value.reshape(1).expand(rows) if not value.ndim else value[:1].expand(rows, *value.shape[1:])
+def _some_rows(name: str, value: Any, had: int, rows: slice) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value[rows] if _has_rows(name, value, had) else value
     if isinstance(value, Mapping):
-        return {k: _first_row(k, v, had, rows) for k, v in value.items()}
+        return {k: _some_rows(k, v, had, rows) for k, v in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_first_row(name, v, had, rows) for v in value)
+        return type(value)(_some_rows(name, v, had, rows) for v in value)
     return value
 
 
@@ -183,6 +202,10 @@ def _is_timestep(name: str, value: Any, rows: int) -> bool:
 
 def _holds_tensors(value: Any) -> bool:
     return isinstance(value, torch.Tensor) or (isinstance(value, tuple | list) and any(map(_holds_tensors, value)))
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim > 0
 
 
 def _is_shared(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What an engine needs to make one cell: a copy of the pipeline with a scheduler and generator of its own."""
+"""What an engine needs to make a cell: a copy of the pipeline with a scheduler and generator of its own."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ class Workbench:
     def device(self) -> torch.device:
         return torch.device(self.pipeline._execution_device)  # with model offload, the models wait elsewhere
 
-    def job(self, cell: Cell) -> tuple[Any, dict[str, Any]]:
+    def job(self, *cells: Cell) -> tuple[Any, dict[str, Any]]:
         """A shallow copy of the pipeline with a fresh scheduler, and the arguments of its `__call__`.
 
         State in a shared scheduler (diffusers issues 1606, 9362) or a used generator would make a cell's image
         depend on the cells before it.
+
+        Args:
+            cells: one, or several that differ only by their seeds: images of one call, each with its generator.
         """
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
-        arguments = self._arguments(cell)
-        scheduler = self.recipes[cell.scheduler].build(cell.seed)
-        pipeline.scheduler = _seeded(scheduler, arguments["generator"])
+        arguments = self._arguments(*cells)
+        scheduler = self.recipes[cells[0].scheduler].build(cells[0].seed)
+        pipeline.scheduler = seeded(scheduler, arguments["generator"])
         if getattr(scheduler, "needs_unconditional", False):
             scheduler.unconditional_output = watched(pipeline).unconditional
         return pipeline, arguments
@@ -52,21 +55,28 @@ class Workbench:
         known = {"device": self.device, "_execution_device": self.device}
         return type(type(pipeline).__name__, (type(pipeline),), known)
 
-    def _arguments(self, cell: Cell) -> dict[str, Any]:
+    @cached_property
+    def makes_several(self) -> bool:
+        """Whether the pipeline makes several images in one call."""
+        return "num_images_per_prompt" in inspect.signature(self.pipeline.__call__).parameters
+
+    def _arguments(self, cell: Cell, *more: Cell) -> dict[str, Any]:
         where = self.device if self.generator == "device" else "cpu"
+        generators = [torch.Generator(where).manual_seed(c.seed) for c in (cell, *more)]
         size = {"width": cell.width, "height": cell.height}
         return {
             "prompt": cell.prompt,
             "num_inference_steps": cell.steps,
             "guidance_scale": cell.guidance_scale,
-            "generator": torch.Generator(where).manual_seed(cell.seed),
+            "generator": generators if more else generators[0],
+            **({"num_images_per_prompt": len(generators)} if more else {}),
             **({"negative_prompt": cell.negative_prompt} if cell.negative_prompt else {}),
             **{name: pixels for name, pixels in size.items() if pixels},
         }
 
 
-def _seeded(scheduler: Any, generator: torch.Generator) -> Any:
-    """The scheduler, drawing its noise from the cell's generator even where a pipeline does not hand it on.
+def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -> Any:
+    """The scheduler, drawing its noise from the cells' generators even where a pipeline does not hand them on.
 
     Those of Stable Diffusion 3 and Flux do not, so that noise would come from the global generator.
     """
@@ -76,8 +86,8 @@ def _seeded(scheduler: Any, generator: torch.Generator) -> Any:
     if "generator" in inspect.signature(step).parameters:
 
         @functools.wraps(step)  # pipelines inspect its signature
-        def seeded(*args: Any, **kwargs: Any) -> Any:
+        def with_generator(*args: Any, **kwargs: Any) -> Any:
             return step(*args, **{"generator": generator} | kwargs)
 
-        scheduler.step = seeded
+        scheduler.step = with_generator
     return scheduler

@@ -1,4 +1,7 @@
-"""A lane: one cell in flight, as a greenlet that runs the pipeline's own `__call__` until it wants a model's answer."""
+"""A lane: a cell in flight, or several that differ by their seeds.
+
+It is a greenlet that runs the pipeline's own `__call__` until that wants a model's answer.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,22 @@ from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.call import Call, bind, named
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import replaced
-from schedcmp.engine.result import Made, failed, finished
+from schedcmp.engine.result import failed, finished, made_by
 from schedcmp.records import Cell, CellResult
 
 
 class Lane(greenlet):
-    """Runs one cell. `resume` returns its next parked call, or None when it has ended with a `result`."""
+    """Runs cells that differ by their seeds. `resume` returns the next parked call, or None when it has ended.
 
-    def __init__(self, bench: Workbench, cell: Cell) -> None:
+    Attributes:
+        results: one for each cell; none if it had several and failed, since it may be the fault of one of them.
+    """
+
+    def __init__(self, bench: Workbench, *cells: Cell) -> None:
         super().__init__(self._work)
-        self.cell = cell
+        self.cells = cells
         self.call: Call | None = None
-        self.result: CellResult | None = None
+        self.results: list[CellResult] = []
         self._bench = bench
         self._nfe = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
@@ -36,15 +43,16 @@ class Lane(greenlet):
         return self.call
 
     def _work(self, _: object) -> None:
+        first, *more = self.cells
         try:
-            pipeline, arguments = self._bench.job(self.cell)
+            pipeline, arguments = self._bench.job(*self.cells)
             output = pipeline(**arguments)
-            timesteps = tuple(float(t) for t in pipeline.scheduler.timesteps)
-            config = self._bench.recipes[self.cell.scheduler].config
-            made = Made(output, self._latents, self._nfe, timesteps)
-            self.result = replace(finished(self.cell, made, config), packed=True)
+            config = self._bench.recipes[first.scheduler].config
+            made = made_by(pipeline, output, self._latents, self._nfe, len(self.cells))
+            results = [finished(cell, one, config) for cell, one in zip(self.cells, made, strict=True)]
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
-            self.result = replace(failed(self.cell, error), packed=True)
+            results = [] if more else [failed(first, error)]
+        self.results = [replace(result, packed=True) for result in results]
 
     def park(self, call: Call) -> Any:
         """Called inside the lane: hand a call to the engine and wait for its answer."""
@@ -102,7 +110,7 @@ def _park(
         lane = getcurrent()
         if not isinstance(lane, Lane):
             return real(*args, **kwargs)
-        call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)))
+        call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells))
         lane.note(call)
         return real(*args, **kwargs) if changed() else lane.park(call)
 

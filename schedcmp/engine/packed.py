@@ -15,15 +15,17 @@ import torch
 
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Waiting
-from schedcmp.engine.call import Call, NoRowsError, alike, join, padding, split
+from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together
 from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import Lane, Models, parking
 from schedcmp.engine.result import harmless_warnings_ignored
+from schedcmp.engine.sharing import crews, exact
 from schedcmp.records import Cell, CellResult
 
 Target = str
 _VAE_ROWS = 8  # decoding gains little from more, and its activations are large
+_SEEDS = 4  # in a lane: with more, the last batches of a run are hard to fill
 
 
 @dataclass(slots=True)
@@ -32,7 +34,7 @@ class Throughput:
 
     images: int = 0
     forwards: int = 0  # of the denoiser
-    evaluations: int = 0  # of the denoiser: calls that lanes made
+    evaluations: int = 0  # of the denoiser, for all cells
     rows: int = 0  # of the denoiser: an evaluation with classifier-free guidance has two
     wanted_rows: int = 0  # had every forward been full
     wall_s: float = 0.0
@@ -53,13 +55,14 @@ class _Sizes:
     """A batch size for each model."""
 
     fixed: int | None
+    least: int = 2  # rows of the widest lane
     most: int = 512
     by_target: dict[Target, BatchSize] = field(default_factory=dict)
 
     def of(self, target: Target) -> BatchSize:
         if target not in self.by_target:
             known = self.fixed or (None if target in DENOISERS else _VAE_ROWS)
-            self.by_target[target] = BatchSize(known or 2, settled=known is not None, most=self.most)
+            self.by_target[target] = BatchSize(known or self.least, settled=known is not None, most=self.most)
         return self.by_target[target]
 
 
@@ -88,28 +91,46 @@ class PackedEngine:
         self._fixed_shapes = fixed_shapes
         self._clock = Clock(bench.device)
         self._sizes = _Sizes(max_batch)
+        self._queue: list[tuple[Cell, ...]] = []  # each for one lane, the next one last
         self._waiting: Waiting[Lane] = Waiting()
         self._models: Models = {}
         self._checked: set[Target] = set()  # whose first batch was compared with a call alone
+        self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
         self.throughput = Throughput()
 
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
         """Longest cells first, so that the short ones keep the last batches full."""
-        queue = sorted(cells, key=lambda c: (c.width or 0, c.height or 0, self._cost(c), -c.index))
-        self._sizes.most = self._most_rows(queue)
         start = self._clock.now()
+        cells = list(cells)
+        with harmless_warnings_ignored():
+            together = list(crews(cells, self._seeds_per_lane))
+        self._queue = sorted(together, key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
+        self._sizes.most = self._most_rows(cells)
+        self._sizes.least = max((len(crew) * _rows(crew[0]) for crew in together), default=2)
         # Lanes interleave, so their own no_grad blocks do not nest; one around all of them makes that harmless.
         with torch.no_grad(), harmless_warnings_ignored(), parking(self._bench.pipeline) as self._models:
-            while queue or self._waiting:
-                while queue and self._wants_lanes():
-                    yield from self._resume(Lane(self._bench, queue.pop()))
+            while self._queue or self._waiting:
+                while self._queue and self._wants_lanes():
+                    yield from self._resume(Lane(self._bench, *self._queue.pop()))
                 yield from self._step()
         self.throughput.wall_s += self._clock.since(start)
 
     def _most_rows(self, cells: Sequence[Cell]) -> int:
         """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
-        costs = [self._cost(c) * (2 if c.guidance_scale > 1 else 1) for c in cells]
+        costs = [self._cost(c) * _rows(c) for c in cells]
         return max(2, sum(costs) // max(map(self._cost, cells), default=1))
+
+    def _seeds_per_lane(self, cell: Cell) -> int:
+        """As many as divide a given batch size, where lanes of several seeds are exact."""
+        fit = next(n for n in (_SEEDS, 2, 1) if n == 1 or not (self._sizes.fixed or 0) % (n * _rows(cell)))
+        if fit > 1 and self._bench.makes_several and self._exact(cell.scheduler):
+            return fit
+        return 1
+
+    def _exact(self, scheduler: str) -> bool:
+        if scheduler not in self._shared:
+            self._shared[scheduler] = exact(self._bench.recipes[scheduler])
+        return self._shared[scheduler]
 
     def _wants_lanes(self) -> bool:
         """Until the calls that wait for a denoiser fill a batch; a group that cannot be filled is no reason to stop."""
@@ -127,9 +148,13 @@ class PackedEngine:
         if not self._waiting:
             return
         signature = self._choose()
-        size = self._sizes.of(signature[0])
-        lanes = self._waiting.take(signature, size.rows)
-        for lane, answer in zip(lanes, self._answers(signature[0], lanes, size), strict=True):
+        lanes = self._waiting.take(signature, self._sizes.of(signature[0]).rows)
+        answers = self._answers(signature[0], lanes)
+        if signature[0] in DENOISERS:
+            evaluations = sum(len(lane.cells) for lane in lanes)
+            self.throughput.evaluations += evaluations
+            self._evaluated(evaluations)
+        for lane, answer in zip(lanes, answers, strict=True):
             yield from self._resume(lane, answer)
 
     def _choose(self) -> tuple[Target, Hashable]:
@@ -144,30 +169,44 @@ class PackedEngine:
         if call is not None:
             self._waiting.add(lane, call)
             return
-        assert lane.result is not None
-        self.throughput.images += 1
-        yield lane.result
+        if not lane.results:  # alone, only the one to blame will fail
+            self._queue += [(cell,) for cell in reversed(lane.cells)]
+        self.throughput.images += len(lane.results)
+        yield from lane.results
 
-    def _answers(self, target: Target, lanes: list[Lane], size: BatchSize) -> list[Any]:
+    def _answers(self, target: Target, lanes: list[Lane]) -> list[Any]:
         """One answer per lane, from one forward; in halves if memory runs out, alone if the batch cannot run."""
-        calls = [lane.call for lane in lanes if lane.call is not None]
+        calls, size = [lane.call for lane in lanes if lane.call is not None], self._sizes.of(target)
+        too_wide = calls[0].cells > 1 and size.rows < calls[0].rows
         try:
-            return self._forward(target, calls, size)
-        except Exception as error:  # whatever a model raises
+            if not too_wide:
+                return self._forward(target, calls, size)
             if len(calls) == 1:
+                return [together([self._forward(target, [call], size)[0] for call in apart(calls[0])])]
+            part = 1
+        except Exception as error:  # whatever a model raises
+            if len(calls) == 1 and (too_wide or calls[0].cells == 1):
                 return [error]
-            if isinstance(error, NoRowsError):  # nor will the next answer be; by accident it might look like it
-                size = self._sizes.by_target[target] = BatchSize(1, settled=True)
-                self.throughput.notes.append(f"not packed: {error}")
-            if not _out_of_memory(error):
-                return [answer for lane in lanes for answer in self._answers(target, [lane], size)]
-        size.halve()
-        if self._bench.device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(lanes) // 2
-        return self._answers(target, lanes[:half], size) + self._answers(target, lanes[half:], size)
+            smaller = self._made_smaller(target, sum(call.rows for call in calls), error)
+            if len(calls) == 1 and not smaller:
+                return [error]
+            part = max(1, len(lanes) // 2) if _out_of_memory(error) else 1
+        return [answer for i in range(0, len(lanes), part) for answer in self._answers(target, lanes[i : i + part])]
 
-    def _forward(self, target: Target, calls: list[Any], size: BatchSize) -> list[Any]:
+    def _made_smaller(self, target: Target, rows: int, error: Exception) -> bool:
+        """Whether so many rows were too many; if so, the next batches are smaller."""
+        if isinstance(error, NoRowsError):  # nor will the next answer be; by accident it might look like it
+            self._sizes.by_target[target] = BatchSize(1, settled=True)
+            self.throughput.notes.append(f"not packed: {error}")
+        elif _out_of_memory(error):
+            self._sizes.of(target).halve(rows)
+            if self._bench.device.type == "cuda":
+                torch.cuda.empty_cache()
+        else:
+            return False
+        return True
+
+    def _forward(self, target: Target, calls: list[Call], size: BatchSize) -> list[Any]:
         rows = [call.rows for call in calls]
         if self._fixed_shapes and target in DENOISERS:
             calls = _filled(calls, sum(rows), size.rows)
@@ -176,9 +215,10 @@ class PackedEngine:
         if not size.settled:
             size.observe(sum(rows), self._clock.since(start))
         answers = split(answer, [call.rows for call in calls])[: len(rows)]
-        if len(rows) > 1 and target not in self._checked:
+        if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
-            if not alike(self._models[target](**calls[0].arguments), answers[0]):
+            alone = self._models[target](**apart(calls[0])[0].arguments)
+            if not alike(alone, first_of(answers[0], calls[0].cells)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         self._account(target, rows, size.aim)
         return answers
@@ -187,17 +227,20 @@ class PackedEngine:
         seen, total = self.throughput, sum(rows)
         if target in DENOISERS:
             seen.forwards += 1
-            seen.evaluations += len(rows)
             seen.rows += total
             seen.wanted_rows += max(total, wanted)
             seen.max_batch = max(seen.max_batch, total)
-            self._evaluated(len(rows))
+
+
+def _rows(cell: Cell) -> int:
+    """Rows of a denoiser's call for a cell; pipelines without classifier-free guidance have one."""
+    return 2 if cell.guidance_scale > 1 else 1
 
 
 def _filled(calls: list[Call], rows: int, most: int) -> list[Call]:
     """`calls` and what brings them up to the next power of two, or to the most that a batch may have."""
     missing = min(1 << (rows - 1).bit_length(), max(rows, most)) - rows
-    return [*calls, padding(calls[0], missing)] if missing else calls
+    return [*calls, *[every(calls[0], 0, calls[0].rows)] * missing]
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL.Image import Image
 
 from schedcmp.image import flatness, pixels_sha256
 from schedcmp.records import Cell, CellResult, Timing
@@ -22,12 +23,30 @@ _HARMLESS_WARNINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a pipeline's call gave."""
+    """What a pipeline's call gave to one cell."""
 
-    output: Any  # the pipeline's output object
-    latents: torch.Tensor | None  # what the VAE was given
+    image: Image
+    blanked: bool  # by the checkpoint's safety checker
+    latents: torch.Tensor | None  # (1, ...), what the VAE was given
     nfe: int
     timesteps: tuple[float, ...]
+
+
+def made_by(pipeline: Any, output: Any, latents: torch.Tensor | None, nfe: int, cells: int = 1) -> list[Made]:
+    """What each of the cells of a pipeline's call got.
+
+    Raises:
+        ValueError: there are more or fewer images or latents than cells.
+    """
+    if len(output.images) != cells or (latents is not None and cells > 1 and len(latents) != cells):
+        raise ValueError(f"{type(pipeline).__name__} made {len(output.images)} images for {cells} cells")
+    timesteps = tuple(float(t) for t in pipeline.scheduler.timesteps)
+    blanked = getattr(output, "nsfw_content_detected", None) or [False] * cells
+    parts = [None] * cells if latents is None else [latents] if cells == 1 else torch.split(latents, 1)
+    return [
+        Made(image, bool(black), part, nfe, timesteps)
+        for image, black, part in zip(output.images, blanked, parts, strict=True)
+    ]
 
 
 def finished(
@@ -38,7 +57,7 @@ def finished(
     peak_memory_bytes: int | None = None,
 ) -> CellResult:
     """The result of a cell whose pipeline returned; flagged if its image should not be trusted."""
-    image = made.output.images[0]
+    image = made.image
     reason = _suspicion(made)
     return CellResult(
         cell,
@@ -75,6 +94,6 @@ def _suspicion(made: Made) -> str | None:
     """Why an image that was made should not be trusted, or None."""
     if made.latents is not None and not bool(torch.isfinite(made.latents).all()):
         return "the latents are not finite (NaN or infinite): the solver diverged or the dtype overflowed"
-    if any(getattr(made.output, "nsfw_content_detected", None) or ()):
+    if made.blanked:
         return "the checkpoint's safety checker blanked the image"
-    return flatness(made.output.images[0])
+    return flatness(made.image)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from schedcmp.engine.clock import Clock, PeakMemory
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
-from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored
+from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
 from schedcmp.records import Cell, CellResult, Timing
 
 WARMUP_STEPS = 2
@@ -59,8 +59,7 @@ class SoloEngine:
         pipeline, arguments = self._bench.job(cell)
         with harmless_warnings_ignored(), watch(pipeline, self._clock) as seen:
             output = pipeline(**arguments)
-        timesteps = tuple(float(t) for t in pipeline.scheduler.timesteps)
-        return Made(output, seen.latents, seen.nfe, timesteps), seen.timing(self._clock)
+        return made_by(pipeline, output, seen.latents, seen.nfe)[0], seen.timing(self._clock)
 
     def _warm_up(self, cell: Cell) -> None:
         """Run the cell's scheduler once at its size: first calls load libraries and choose kernels."""
