@@ -34,8 +34,8 @@ class BatchSize:
     _rates: dict[int, float] = field(default_factory=dict)
     _samples: int = 0
 
-    WORTH = 1.05  # more rows must gain this much
-    SAMPLES = 2
+    WORTH = 1.02  # more rows must gain this much
+    SAMPLES = 3
 
     def observe(self, rows: int, seconds: float) -> None:
         """A batch of `rows` took so long. Batches that are not full say nothing."""
