@@ -45,7 +45,7 @@ def write_reports(store: Store) -> Reports:
     rows = timing_rows(cells)
     answers = answer(cells, store.references().values())
     sweep = yaml.safe_load(store.meta("sweep"))
-    repeated = inert(cells, store.folder)
+    repeated = inert(cells, store.folder, store.fingerprints())
     texts = {
         "results.csv": results_csv(cells, _trajectories(store), repeated),
         "timings.csv": timings_csv(rows),

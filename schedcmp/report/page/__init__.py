@@ -27,7 +27,7 @@ def write_page(store: Store, *, running: bool = False, inert: Mapping[str, str] 
     """
     cells = list(store.cells())
     if inert is None:
-        inert = {} if running else repeated(cells, store.folder)
+        inert = {} if running else repeated(cells, store.folder, store.fingerprints())
     try:
         thumbs = thumbnails(cells, store.folder)
     except OSError as error:
