@@ -31,6 +31,8 @@ def estimate(prepared: Prepared, folder: Path) -> str:
         if known:
             solo, packed = (sum(map(prepared.cost, cells)) for cells in divided(prepared, prepared.supported))
             packed += prepared.references.nfe if prepared.references else 0
+            timing = prepared.sweep.timing
+            solo *= timing.repeats if timing.mode == "solo" else 1
             total = solo * known.solo_s + packed * (known.packed_s or known.solo_s)
             return f"about {max(total, 1):,.0f} s on {known.device}, from {known.images} images timed in {path}"
     return "not known before a first run of this checkpoint has been timed"

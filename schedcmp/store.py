@@ -23,6 +23,7 @@ from filelock import Timeout as LockTimeout
 from schedcmp.database import connect, from_row, insert, to_row, unusable
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import is_whole_png, slug, write_atomically
+from schedcmp.image import fingerprint
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Store:
     def clear(self) -> None:
         """Forget all results, and remove what a run has made; other files stay."""
         with self._transaction() as database:
-            for name in ("plan", "cells", "metrics", "meta"):
+            for name in ("plan", "cells", "metrics", "fingerprints", "meta"):
                 database.execute(f"DELETE FROM {name}")
         for name in _RESULT_FOLDERS:
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -164,7 +165,11 @@ class Store:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
             database.execute("DELETE FROM cells WHERE image_path = ? AND id != ?", (image_path, result.cell.id))
-            database.execute("DELETE FROM metrics WHERE id = ?", (result.cell.id,))  # of an earlier image
+            for table in ("metrics", "fingerprints"):  # of an earlier image
+                database.execute(f"DELETE FROM {table} WHERE id = ?", (result.cell.id,))
+            if result.image:
+                pixels = (result.cell.id, fingerprint(result.image))
+                database.execute("INSERT INTO fingerprints VALUES (?, ?)", pixels)
             insert(database, values)
 
     def refuse(self, results: Iterable[CellResult]) -> None:
@@ -243,10 +248,18 @@ class Store:
     def metrics(self) -> dict[str, dict[str, float]]:
         """Cell id → metric → value, of all finished cells, in the present plan or not."""
         found: dict[str, dict[str, float]] = {}
-        tables = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'metrics'").fetchone()
-        for row in self._database.execute("SELECT * FROM metrics") if tables else ():
+        for row in self._rows("metrics"):
             found.setdefault(row["id"], {})[row["name"]] = row["value"]
         return found
+
+    def fingerprints(self) -> dict[str, bytes]:
+        """Cell id → its image's fingerprint, see `image.fingerprint`."""
+        return {row["id"]: row["pixels"] for row in self._rows("fingerprints")}
+
+    def _rows(self, table: str) -> Iterable[sqlite3.Row]:
+        """All rows of a table that runs of an earlier schedcmp lack."""
+        there = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        return self._database.execute(f"SELECT * FROM {table}") if there else ()
 
     def planned(self) -> int:
         """How many cells the present plan has."""

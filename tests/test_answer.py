@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,9 @@ def test_the_fastest_within_the_limit_is_named() -> None:
     found = the_answer(run_of(8))
     assert found.fastest is not None
     assert (found.fastest.scheduler, found.fastest.steps) == ("dpmpp-2m", 8)
-    assert "fastest within 0.1 of converged is dpmpp-2m at 8 steps (8 NFE, 80 ms)" in sentences(found)[0]
+    assert "(RMSE to the converged image at most 0.1): dpmpp-2m at 8 steps, 8 NFE, 80 ms, RMSE" in sentences(found)[0]
     assert the_answer(run_of(8), limit=1e-9).fastest is None
-    assert "Nothing is surely within 1e-09 of converged." in sentences(the_answer(run_of(8), limit=1e-9))[0]
+    assert "Nothing has surely converged" in sentences(the_answer(run_of(8), limit=1e-9))[0]
 
 
 def test_what_is_near_only_by_its_estimate_is_hopeful() -> None:
@@ -80,7 +81,7 @@ def test_what_is_near_only_by_its_estimate_is_hopeful() -> None:
 def test_a_budget_that_brings_nothing_better_says_so_briefly() -> None:
     errors = {("good", 4): 0.01, ("poor", 4): 0.5, ("poor", 8): 0.3}
     cells = [stored(*at, s, metrics={"reference_rmse": e + s / 1000}) for at, e in errors.items() for s in range(2)]
-    assert "Up to 8 NFE: still good at 4 steps." in sentences(the_answer(cells))
+    assert "Best up to 8 NFE: still good at 4 steps." in sentences(the_answer(cells))
 
 
 def test_each_budget_has_its_best_and_what_is_not_told_apart_from_it() -> None:
@@ -92,8 +93,8 @@ def test_each_budget_has_its_best_and_what_is_not_told_apart_from_it() -> None:
     assert {p.steps for p, _ in eight.others if p.scheduler == "heun"} == {4}
     text = sentences(found)[2]
     assert "not told apart from" in text
-    assert "better than the other 2" in text
-    assert "seeds would tell the first two" in text
+    assert "; better than heun at 4 steps, ddim at 8 steps." in text
+    assert "seeds would tell the first two, if they differ as much as they seem" in text
 
 
 def test_more_seeds_tell_more_apart() -> None:
@@ -129,7 +130,7 @@ def test_schedulers_that_draw_noise_are_not_ranked_by_a_distance() -> None:
     found = the_answer([*run_of(3), *(stored("euler-a", 8, s, metrics={}) for s in range(3))])
     assert found.unmeasured == ("euler-a",)
     assert "euler-a" not in {p.scheduler for p in found.measured}
-    assert any("No RMSE to the converged image of euler-a: they draw noise, or" in s for s in sentences(found))
+    assert any("Without RMSE to the converged image: euler-a; they draw noise, or" in s for s in sentences(found))
 
 
 def test_what_lacks_a_seed_is_left_out_and_named() -> None:
@@ -137,6 +138,44 @@ def test_what_lacks_a_seed_is_left_out_and_named() -> None:
     found = the_answer(cells)
     assert [(p.scheduler, p.steps) for p in found.incomplete] == [("ddim", 8)]
     assert any("Left out, as values are missing: ddim at 8 steps" in s for s in sentences(found))
+
+
+def test_nothing_is_better_by_less_than_the_converged_image_is_known_to() -> None:
+    errors = {("best", 8): 0.001, ("alike", 4): 0.0019, ("far", 2): 0.01}
+    cells = [stored(*at, s, metrics={"reference_rmse": e}) for at, e in errors.items() for s in range(8)]
+    references = [Reference(c.cell.task, "reference.png", 0.001) for c in cells]
+    assert the_answer(cells).choices[-1].best.scheduler == "best"
+    (found,) = answer(cells, references)
+    last = found.choices[-1]
+    assert {last.best.scheduler, *(p.scheduler for p, _ in last.alike)} == {"best", "alike"}
+    assert [p.scheduler for p in found.front] == ["far", "alike"]
+    assert any("RMSE below 0.002, as far as the converged image is known" in s for s in sentences(found))
+
+
+def test_latencies_that_are_not_steady_are_no_cost() -> None:
+    def timed(scheduler: str, steps: int, seed: int, times: tuple[float, ...]) -> StoredCell:
+        of = stored(scheduler, steps, seed, metrics={"reference_rmse": 0.05 / steps})
+        timings = tuple(Timing(t, 0, t, 0, 0, ()) for t in times)
+        return replace(of, result=replace(of.result, timings=timings))
+
+    steady, busy = (1.0, 1.01, 1.02, 1.0, 1.01, 1.02), (1.0, 2.0, 1.1, 1.5, 1.0, 1.9)
+    assert the_answer([timed("a", 8, s, steady) for s in range(3)]).by_latency
+    found = the_answer([timed("a", 8, s, busy) for s in range(3)] + [timed("b", 4, s, busy) for s in range(3)])
+    assert not found.by_latency
+    assert found.fastest is not None
+    assert found.fastest.scheduler == "b"
+    assert any("Latencies are not steady" in s and "counted in NFE" in s for s in sentences(found))
+    assert sentences(found)[0].startswith("The cheapest that has converged")
+
+
+def test_a_scheduler_is_not_as_fast_as_itself_with_fewer_steps() -> None:
+    def timed(scheduler: str, steps: int, seed: int) -> StoredCell:
+        of = stored(scheduler, steps, seed, metrics={"reference_rmse": 0.05})
+        timings = tuple(Timing(1 + i / 100, 0, 1, 0, 0, ()) for i in range(6))
+        return replace(of, result=replace(of.result, timings=timings))
+
+    found = the_answer([timed(name, n, s) for name, n in (("a", 4), ("a", 5), ("b", 6)) for s in range(3)])
+    assert [p.scheduler for p in found.as_fast] == ["b"]
 
 
 def test_failed_cells_are_no_points() -> None:

@@ -8,14 +8,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 from test_run import Write, rows, run
 from test_sweep import plan_of, refusal
 
 from schedcmp.errors import SweepError
+from schedcmp.image import fingerprint
 from schedcmp.prepare import prepare
+from schedcmp.report.inert import inert
 from schedcmp.report.write import write_reports
 from schedcmp.store import Store
 from schedcmp.sweep.values import numbers, sizes
@@ -164,7 +168,19 @@ def test_a_setting_that_changes_nothing_is_said_to_be_inert(write_sweep: Write, 
     with Store.open(out) as store:
         write_reports(store)
         trajectories = {(t["scheduler"], t["steps"]): t for t in store.meta("trajectories")}
+        cells, prints = list(store.cells()), store.fingerprints()
+        assert prints.keys() == {c.cell.id for c in cells}
+        assert inert(cells, out, prints) == inert(cells, out, {})  # as of a run that has none yet
     assert trajectories["dpmpp-2m", 8]["sigmas"][-1] == 0
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(16, 16), (64, 64), (40, 72)]))
+def test_images_that_differ_by_one_level_have_fingerprints_that_do(seed: int, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    one = rng.integers(1, 255, (*size, 3))
+    other = one + rng.integers(-1, 2, one.shape)
+    a, b = (np.frombuffer(fingerprint(Image.fromarray(x.astype(np.uint8))), np.uint8).astype(int) for x in (one, other))
+    assert np.abs(a - b).max() <= 1
 
 
 def test_every_setting_is_timed_whatever_seeds_it_has(write_sweep: Write, tmp_path: Path) -> None:

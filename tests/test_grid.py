@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -312,7 +313,30 @@ def test_stale_grids_go_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "grids" / "figure-1.png").touch()
     write_grids(cells[:1], tmp_path, GridAxes(), "a run")
     left = {path.name for path in (tmp_path / "grids").iterdir()}
-    assert left == {"grid.png", "grid notes.png", "figure-1.png"}
+    assert left == {"grid.png", "grid notes.png", "figure-1.png", ".drawn.json"}
+
+
+def test_grids_are_drawn_again_where_they_would_differ_and_only_there(tmp_path: Path) -> None:
+    cells = store(tmp_path, make_cells(["ddim"], seed=[0, 1, 2]))
+
+    def redrawn(cells: Sequence[StoredCell], title: str = "a run") -> set[int]:
+        before = {path: path.stat().st_ino for path in (tmp_path / "grids").glob("*.png")}
+        return {i for i, p in enumerate(write_grids(cells, tmp_path, GridAxes(), title)) if before.get(p) != _inode(p)}
+
+    assert redrawn(cells) == {0, 1, 2}
+    assert redrawn(cells) == set()
+    slower = replace(cells[1], result=replace(cells[1].result, nfe=77))
+    assert redrawn([cells[0], slower, cells[2]]) == {1}
+    assert redrawn(cells) == {1}
+    (tmp_path / str(cells[2].image_path)).unlink()
+    assert redrawn(cells) == {2}
+    (tmp_path / "grids" / "grid_seed-0000.png").write_bytes(b"torn")
+    assert redrawn(cells) == {0}
+    assert redrawn(cells, "another title") == {0, 1, 2}
+
+
+def _inode(path: Path) -> int:
+    return path.stat().st_ino
 
 
 def test_no_cells_no_grids(tmp_path: Path) -> None:
@@ -322,6 +346,7 @@ def test_no_cells_no_grids(tmp_path: Path) -> None:
 def test_the_same_cells_make_the_same_bytes(tmp_path: Path) -> None:
     cells = store(tmp_path, make_cells(["ddim", "euler"], [4, 8], prompt=["红色圆圈 😀 שלום"]))
     first = [path.read_bytes() for path in write_grids(cells, tmp_path, GridAxes(), "a run")]
+    shutil.rmtree(tmp_path / "grids")
     assert first == [path.read_bytes() for path in write_grids(cells, tmp_path, GridAxes(), "a run")]
 
 

@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from schedcmp.cli import app
+from schedcmp.report.answer import answer
 from schedcmp.report.page import live, write_page
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
@@ -376,6 +377,14 @@ def test_the_ranking_is_the_posterior_of_bradley_and_terry(browser: Browser, sma
     for shown, expected in zip(cells, percent, strict=True):
         numbers = [float(n) for n in re.findall(r"\d+", f"{shown[2]} {shown[3]}")]
         assert numbers == pytest.approx(expected, abs=0.51)
+    browser.js("URL.createObjectURL = blob => { blob.text().then(text => window.saved = text); return '#'; }")
+    browser.js("[...document.querySelectorAll('button')].find(b => b.textContent.startsWith('Export')).click()")
+    browser.wait("return window.saved")
+    saved = json.loads(browser.js("return window.saved"))
+    assert len(saved["votes"]) == 7
+    assert [(row["scheduler"], row["steps"]) for row in saved["ranking"]] == [(names[i], 8) for i in order]
+    assert [row["strength"] for row in saved["ranking"]] == pytest.approx([found.x[i] for i in order], abs=1e-4)
+    assert [row["strength_sd"] for row in saved["ranking"]] == pytest.approx([sd[i] for i in order], abs=1e-4)
 
 
 def many(folder: Path, count: int, image: str = "images/one.png") -> Path:
@@ -385,7 +394,7 @@ def many(folder: Path, count: int, image: str = "images/one.png") -> Path:
     write_run(folder, [result(cell("one", 4))])
     Image.new("RGB", (64, 64), (90, 120, 90)).save(folder / "images" / "one.png")
     with Store.open(folder) as store:
-        data = page_data(store, stored(cells, image), {}, {}, running=False)
+        data = page_data(store, stored(cells, image), {}, {}, [], running=False)
         return store.write_text("report.html", render(data))
 
 
@@ -546,6 +555,33 @@ def test_a_point_of_the_scatter_opens_its_image(browser: Browser, small: Path) -
     assert browser.one("#hover strong").text == "ddim"
     browser.keys(ENTER)
     assert browser.texts("#lightbox-title") == ["ddim, 4 steps, seed 0"]
+
+
+def test_the_scatter_shows_the_answers_numbers_and_front(browser: Browser, tmp_path: Path) -> None:
+    errors = {("euler", 4): 0.3, ("ddim", 4): 0.4, ("euler", 8): 0.1, ("ddim", 8): 0.2}
+    at = [(*key, seed) for key in errors for seed in range(6)]
+    folder = write_run(tmp_path / "run", [result(cell(*a)) for a in at])
+    with Store.create(folder) as store:
+        store.measure({cell(*a).id: {"reference_rmse": errors[a[:2]] * (1 + a[2] / 10)} for a in at})
+        (found,) = answer(list(store.cells()))
+        write_page(store)
+    browser.open(folder / "report.html", "view=plots")
+    labels = browser.js(
+        "return [...document.querySelectorAll('.point')].map(p => [p.ariaLabel, !!p.querySelector('.ring')])"
+    )
+    qualities = {(p.scheduler, p.steps): p.quality for p in found.measured}
+    assert len(labels) == len(qualities) == 4
+    for label, ring in labels:
+        scheduler, steps, numbers = (
+            label.split(", ", 1)[0],
+            int(re.findall(r"(\d+) step", label)[0]),
+            label.split("NFE, ")[1],
+        )
+        quality = qualities[scheduler, steps]
+        read = [float(n) for n in re.findall(r"[\d.]+", numbers)]
+        assert read == pytest.approx([quality.value, quality.low, quality.high], rel=0.005)
+        assert ring == ((scheduler, steps) in {(p.scheduler, p.steps) for p in found.front})
+    assert len(browser.all(".ends")) == 4
 
 
 def test_a_run_without_images_or_numbers_still_has_a_page(browser: Browser, tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def test_a_metric_that_is_asked_for_later_remakes_only_what_it_needs(small: Writ
     assert {c.cell.id: c.metrics for c in cells(out)} == before
     next(out.glob("images/ddim/**/*.png")).unlink()
     assert make(small(), out) == 1
-    assert {c.cell.id: c.metrics for c in cells(out)} == before
+    for c in cells(out):  # in a batch of another size sums are rounded otherwise
+        assert c.metrics == pytest.approx(before[c.cell.id], rel=1e-6)
 
 
 def test_a_stopped_run_goes_on_to_the_same_distances(small: Write, tmp_path: Path) -> None:

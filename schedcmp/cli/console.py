@@ -1,39 +1,16 @@
-"""The terminal: tables for people, and progress that also reads well in a log."""
+"""The terminal: lines and tables for people."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
-from typing import Literal, Protocol
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
-
-_LOG_EVERY_S = 5.0
-
-
-class Advance(Protocol):
-    """Told of what goes on: evaluations as they are spent, cells as they are finished."""
-
-    def spend(self, evaluations: int) -> None: ...
-    def finish(self, text: str) -> None: ...
 
 
 def say(text: str = "") -> None:
@@ -60,79 +37,3 @@ def table(
     for row in rows:
         grid.add_row(*map(escape, row))
     out.print(grid)
-
-
-@contextmanager
-def progress(cells: int, evaluations: int) -> Iterator[Advance]:
-    """A bar with the time left on a terminal, else a line now and then. Time goes with the denoiser's evaluations."""
-    if err.is_terminal:
-        with _bar() as bar:
-            yield _Shown(bar, bar.add_task("", total=evaluations, cells=cells, done=0))
-    else:
-        yield _Log(cells, evaluations)
-
-
-class _Shown:
-    """Progress as a bar."""
-
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
-        self._done = 0
-
-    def spend(self, evaluations: int) -> None:
-        self._bar.update(self._task, advance=evaluations)
-
-    def finish(self, text: str) -> None:
-        self._done += 1
-        self._bar.update(self._task, done=self._done, description=escape(text))
-
-
-class _Log:
-    """Progress as plain lines, for logs and CI."""
-
-    def __init__(self, cells: int, evaluations: int) -> None:
-        self._cells, self._evaluations = cells, evaluations
-        self._done = self._spent = 0
-        self._start = self._last = time.monotonic()
-
-    def spend(self, evaluations: int) -> None:
-        self._spent += evaluations
-        self._tell(over=False)
-
-    def finish(self, text: str) -> None:
-        self._done += 1
-        self._tell(over=self._done == self._cells)
-
-    def _tell(self, *, over: bool) -> None:
-        now = time.monotonic()
-        if over or now - self._last >= _LOG_EVERY_S:
-            self._last = now
-            left = (now - self._start) / max(self._spent, 1) * max(0, self._evaluations - self._spent)
-            ending = duration(now - self._start) if over else f"about {duration(left)} left"
-            err.print(f"{self._done}/{self._cells} cells, {ending}", markup=False, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """ "0:01:30"; below ten seconds "4.2 s"."""
-    return f"{seconds:.1f} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
-
-
-class _Pace(ProgressColumn):
-    """Denoiser evaluations per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} NFE/s" if task.speed else "")
-
-
-def _bar() -> Progress:
-    return Progress(
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[done]}/{task.fields[cells]} cells"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        _Pace(),
-        TextColumn("{task.description}", style="dim"),
-        console=err,
-        transient=True,
-    )

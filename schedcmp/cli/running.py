@@ -8,9 +8,10 @@ from typing import Any
 
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console
 from schedcmp.cli.console import say, table
+from schedcmp.cli.progress import progress
 from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
-from schedcmp.pending import pending_cells
+from schedcmp.pending import divided, pending_cells
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Task
 from schedcmp.report.tables import HEAD, readable, timing_rows
@@ -95,12 +96,20 @@ def _make(execution: Execution) -> None:
     if done:
         say(f"{done:,} cells are there already")
     cost = {c.id: prepared.cost(c) for c in (*pending, *execution.references)}
+    timing, seen = prepared.sweep.timing, execution.throughput
+    runs = timing.repeats if timing.mode == "solo" else 1
+    alone = {c.id for c in divided(prepared, pending)[0]}
+    solo = sum(cost[id_] for id_ in alone)
     page = LivePage(execution.store)
-    with console.progress(len(pending), sum(cost.values())) as advance:
-        for result in execution.run(advance.spend):
+
+    def occupancy() -> float | None:
+        return seen[0].occupancy if seen and seen[0].forwards else None
+
+    with progress(len(pending), runs * solo, sum(cost.values()) - solo, occupancy) as advance:
+        for result in execution.run(advance.packed):
             cell = result.cell
-            if not result.packed:
-                advance.spend(cost[cell.id])
+            if cell.id in alone:
+                advance.solo(runs * cost[cell.id])
             advance.finish(f"{cell.scheduler} {cell.steps} steps seed {cell.seed}")
             if not result.timings:  # beside a timed cell nothing else may run
                 page.update()
@@ -158,7 +167,8 @@ def _tell_files(store: Store, files: list[Path]) -> None:
     grids = [f for f in files if f.parent.name == "grids"]
     tables = [f.name for f in files if f.parent == store.folder and f.suffix != ".html"]
     say(f"images   {store.folder / 'images'}")
-    say(f"grids    {', '.join(map(str, grids[:3]))}{f' and {len(grids) - 3} more' if len(grids) > 3 else ''}")
+    folder = store.folder / "grids"
+    say(f"grids    {grids[0] if len(grids) == 1 else f'{folder}: {len(grids):,} files'}")
     say(f"tables   {store.folder}: {', '.join(tables)}")
     say(f"store    {store.folder / DATABASE}")
     say(f"page     {store.folder / 'report.html'}")

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from schedcmp.cli.console import err, progress, say, table
+from schedcmp.cli.console import err, say, table
+from schedcmp.cli.progress import progress
 from schedcmp.errors import RunFolderError
 from schedcmp.files import write_atomically
 from schedcmp.prepare import find_checkpoint
@@ -57,10 +58,10 @@ def verify_schedulers(
     checkpoint = find_checkpoint(Model(id=model))
     config = mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
     entries = _entries(names, sigmas, every_sigma_schedule)
-    with progress(len(entries), len(entries)) as advance:
+    with progress(len(entries), len(entries), things="schedulers") as advance:
 
         def tell(name: str) -> None:
-            advance.spend(1)
+            advance.solo(1)
             advance.finish(name)
 
         verdicts = verify(entries, config, tell)

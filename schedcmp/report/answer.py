@@ -19,6 +19,8 @@ from schedcmp.report.quality import (
     front,
     goodness,
     points,
+    resolutions,
+    scatter,
     timed,
 )
 from schedcmp.truth.statistics import LEVEL, Difference, Estimate, against_best
@@ -69,6 +71,7 @@ class Answer:
     choices: tuple[Choice, ...]
     front: tuple[Point, ...]
     by_latency: bool  # else costs are NFE
+    scatter: float | None  # of latencies, see `quality.scatter`
     unmeasured: tuple[str, ...]  # schedulers whose images have no value of the metric
     incomplete: tuple[Point, ...]  # left out: values are missing
     withheld: Mapping[str, int]  # why tasks have no converged image, and how many
@@ -97,11 +100,11 @@ def answer(
     Raises:
         RequestError: the run has no such metric.
     """
-    chosen = choose_metric(cells, metric)
+    chosen, references = choose_metric(cells, metric), list(references)
     notes = [(r.task[2], r.note) for r in references if r.note]
     return [
         _answer(s, found, chosen, budget, limit, Counter(note for guidance, note in notes if guidance == s[0]))
-        for s, found in points(cells, chosen).items()
+        for s, found in points(cells, chosen, resolutions(references)).items()
     ]
 
 
@@ -115,7 +118,7 @@ def _answer(
 ) -> Answer:
     measured = complete(found)
     allowed = [p for p in measured if budget is None or budget.allows(p)]
-    by_latency = timed(measured or found)
+    by_latency = timed(found)
     distance = metric is not None and not metric.higher
     near = [p for p in allowed if distance and _within(p.quality, limit)]
     fastest = min(near, key=lambda p: cost(p, by_latency=by_latency), default=None)
@@ -127,13 +130,14 @@ def _answer(
         metric,
         limit if distance else None,
         tuple(measured),
-        tuple(sorted(found, key=lambda p: cost(p, by_latency=timed(found)))),
+        tuple(sorted(found, key=lambda p: cost(p, by_latency=by_latency))),
         fastest,
         None if hopeful is fastest else hopeful,
-        tuple(p for p in near if fastest and p is not fastest and _overlap(p.latency, fastest.latency)),
+        tuple(p for p in near if fastest and by_latency and _as_fast(p, fastest)),
         _choices(allowed, metric, [budget] if budget else _budgets(measured)) if metric else (),
         tuple(front(allowed, metric, by_latency=by_latency)) if metric else (),
         by_latency,
+        scatter(found),
         tuple(dict.fromkeys(p.scheduler for p in found if metric and not p.values and p.scheduler not in names)),
         tuple(p for p in found if p.values and p not in measured),
         withheld,
@@ -145,8 +149,18 @@ def _within(quality: Estimate | None, limit: float) -> bool:
     return quality is not None and (quality.value if quality.high is None else quality.high) <= limit
 
 
-def _overlap(a: Estimate | None, b: Estimate | None) -> bool:
-    if a is None or b is None or a.low is None or a.high is None or b.low is None or b.high is None:
+def _as_fast(point: Point, fastest: Point) -> bool:
+    """Another scheduler's point whose latency is not known to be longer."""
+    a, b = point.latency, fastest.latency
+    if (
+        point.scheduler == fastest.scheduler
+        or a is None
+        or b is None
+        or a.low is None
+        or a.high is None
+        or b.low is None
+        or b.high is None
+    ):
         return False
     return a.low <= b.high and b.low <= a.high
 

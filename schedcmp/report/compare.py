@@ -92,7 +92,7 @@ def compare(old: Store, new: Store, *, max_rmse: float = 1.0) -> Comparison:
     environments = [store.meta("environment") or {} for store in (old, new)]
     return Comparison(
         tuple(changes),
-        tuple(_slowdowns(before.values(), after.values())),
+        tuple(_slowdowns(*([side[i] for i in side if i in before and i in after] for side in (before, after)))),
         {
             name: (environments[0].get(name), environments[1].get(name))
             for name in dict.fromkeys([*environments[0], *environments[1]])

@@ -7,50 +7,74 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
+from schedcmp.image import fingerprint
 from schedcmp.records import StoredCell, Task
 from schedcmp.report.tiles import open_picture
 
 _LEVELS = 1  # of 255: what packing's other order of sums may change in a pixel
-_SMALL = (16, 16)  # enough to tell nearly all images apart
 
 
-def inert(cells: Iterable[StoredCell], folder: Path) -> Mapping[str, str]:
-    """By cell id: the earlier cell of the same task (prompt, guidance, size, seed) whose image it repeats."""
-    firsts: dict[Task, list[tuple[np.ndarray, StoredCell]]] = defaultdict(list)
+class _Different:
+    """The cells of a task whose images differ, with what is compared first: their fingerprints, (n, d)."""
+
+    def __init__(self) -> None:
+        self.cells: list[StoredCell] = []
+        self._prints = np.empty((16, 0), np.int16)
+
+    def like(self, pixels: npt.NDArray[np.int16]) -> list[StoredCell]:
+        """Those that may have the same image."""
+        if self._prints.shape[1] != len(pixels):
+            return []
+        apart = np.abs(self._prints[: len(self.cells)] - pixels).max(axis=1)
+        return [self.cells[i] for i in np.flatnonzero(apart <= _LEVELS)]
+
+    def add(self, stored: StoredCell, pixels: npt.NDArray[np.int16]) -> None:
+        if not self.cells:
+            self._prints = np.empty((16, len(pixels)), np.int16)
+        if len(self.cells) == len(self._prints):
+            self._prints = np.concatenate([self._prints, np.empty_like(self._prints)])
+        self._prints[len(self.cells)] = pixels
+        self.cells.append(stored)
+
+
+def inert(cells: Iterable[StoredCell], folder: Path, prints: Mapping[str, bytes]) -> Mapping[str, str]:
+    """By cell id: the earlier cell of the same task (prompt, guidance, size, seed) whose image it repeats.
+
+    Args:
+        prints: the images' fingerprints, as far as the store has them; the other images are opened.
+    """
+    tasks: dict[Task, _Different] = defaultdict(_Different)
     found = {}
     for stored in cells:
-        pixels = _pixels(stored, folder, small=True)
+        pixels = _print(stored, folder, prints)
         if pixels is None:
             continue
-        known = firsts[stored.cell.task]
-        alike = (first for small, first in known if _equal(small, pixels) and _same_image(first, stored, folder))
-        first = next(alike, None)
+        known = tasks[stored.cell.task]
+        first = next((c for c in known.like(pixels) if _same_image(c, stored, folder)), None)
         if first is None:
-            known.append((pixels, stored))
+            known.add(stored, pixels)
         else:
             found[stored.cell.id] = f"same image as {first.cell.scheduler} at {first.cell.steps} steps"
     return found
 
 
+def _print(stored: StoredCell, folder: Path, prints: Mapping[str, bytes]) -> npt.NDArray[np.int16] | None:
+    kept = prints.get(stored.cell.id)
+    if kept is None:
+        try:
+            kept = fingerprint(open_picture(folder / stored.image_path)) if stored.image_path else None
+        except (OSError, SyntaxError, ValueError):
+            return None
+    return None if kept is None else np.frombuffer(kept, np.uint8).astype(np.int16)
+
+
 def _same_image(one: StoredCell, other: StoredCell, folder: Path) -> bool:
     if one.result.image_sha256 == other.result.image_sha256:
         return True
-    a, b = (_pixels(stored, folder) for stored in (one, other))
-    return a is not None and b is not None and _equal(a, b)
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and bool(np.abs(a - b).max() <= _LEVELS)
-
-
-def _pixels(stored: StoredCell, folder: Path, *, small: bool = False) -> np.ndarray | None:
-    """Levels (height, width, 3); None if there is no image."""
     try:
-        picture = open_picture(folder / stored.image_path) if stored.image_path else None
+        a, b = (np.asarray(open_picture(folder / str(c.image_path)), np.int16) for c in (one, other))
     except (OSError, SyntaxError, ValueError):
-        return None
-    if picture is None:
-        return None
-    return np.asarray(picture.resize(_SMALL, Image.Resampling.BOX) if small else picture, np.int16)
+        return False
+    return a.shape == b.shape and bool(np.abs(a - b).max() <= _LEVELS)

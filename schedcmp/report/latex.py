@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from schedcmp.report.tables import HEAD, TimingRow, readable
 
@@ -35,11 +35,21 @@ def timings_latex(rows: Sequence[TimingRow]) -> str:
         "\\toprule",
         _line(head),
         "\\midrule",
-        *map(_line, body),
+        *_apart(rows, map(_line, body)),
         "\\bottomrule",
         "\\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _apart(rows: Sequence[TimingRow], lines: Iterable[str]) -> Iterator[str]:
+    """A little space where another scheduler begins."""
+    before = None
+    for row, line in zip(rows, lines, strict=True):
+        if before not in (None, row.scheduler):
+            yield "\\addlinespace"
+        before = row.scheduler
+        yield line
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 from typing import NamedTuple
 
 from schedcmp.errors import RequestError
-from schedcmp.records import StoredCell
+from schedcmp.records import Reference, StoredCell, Task
+from schedcmp.report.tables import interquartile_range
 from schedcmp.truth.statistics import Estimate, estimate
 
 _AS_FAST = 1.05
+_STEADY = 0.1  # interquartile range over median; a machine that has nothing else to do stays below it
+_RESOLVED = 2  # a distance below twice the reference's uncertainty is as much the reference's as the cell's
 _SMALLEST = 1e-6  # a distance below single precision's rounding of latents is none
 
 
@@ -25,13 +29,19 @@ class Metric:
     brief: str
     higher: bool = True  # more is better
     ratio: bool = False  # compared as ratios
+    unit: str = ""
+
+    @property
+    def title(self) -> str:
+        """The label with its unit, for an axis."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
 METRICS = {
     m.name: m
     for m in (
-        Metric("reference_rmse", "RMSE to the converged image", "RMSE", higher=False, ratio=True),
-        Metric("reference_psnr_db", "PSNR to the converged image (dB)", "PSNR"),
+        Metric("reference_rmse", "RMSE to the converged image", "RMSE", False, True, "standard deviations"),
+        Metric("reference_psnr_db", "PSNR to the converged image", "PSNR", unit="dB"),
         Metric("reference_ssim", "SSIM to the converged image", "SSIM"),
         Metric("adherence", "prompt adherence", "adherence"),
         Metric("clip", "CLIP score", "CLIP score"),
@@ -65,7 +75,9 @@ class Point:
     nfe: int
     latency: Estimate | None  # s, median of solo images
     quality: Estimate | None  # mean over the pairs, or geometric mean where the metric is compared by ratios
-    values: Mapping[Pair, float]  # the metric of each pair that has it
+    values: Mapping[Pair, float]  # the metric of each pair that has it, none below what is known of the pair
+    scatter: float | None = None  # of the latencies: interquartile range over median
+    converged: bool = False  # all values are as small as can be told
 
 
 def choose_metric(cells: Sequence[StoredCell], name: str | None = None) -> Metric | None:
@@ -83,15 +95,26 @@ def choose_metric(cells: Sequence[StoredCell], name: str | None = None) -> Metri
     return METRICS[name]
 
 
-def points(cells: Iterable[StoredCell], metric: Metric | None) -> dict[Setting, list[Point]]:
-    """A point per scheduler and steps, in the sweep's order, of the cells that have an image."""
+def resolutions(references: Iterable[Reference]) -> dict[Task, float]:
+    """The distances below which cells of a task cannot be told apart."""
+    return {r.task: _RESOLVED * r.uncertainty for r in references if r.uncertainty is not None}
+
+
+def points(
+    cells: Iterable[StoredCell], metric: Metric | None, resolved: Mapping[Task, float] = MappingProxyType({})
+) -> dict[Setting, list[Point]]:
+    """A point per scheduler and steps, in the sweep's order, of the cells that have an image.
+
+    Args:
+        resolved: see `resolutions`; a smaller distance counts as this, so that nothing is better by what is not known.
+    """
     groups: dict[Setting, dict[tuple[str, int], list[StoredCell]]] = defaultdict(lambda: defaultdict(list))
     for stored in cells:
         if stored.result.status in ("ok", "flagged"):
             cell, result = stored.cell, stored.result
             setting = Setting(cell.guidance_scale, result.width, result.height)
             groups[setting][cell.scheduler, cell.steps].append(stored)
-    return {setting: [_point(g, metric) for g in found.values()] for setting, found in groups.items()}
+    return {setting: [_point(g, metric, resolved) for g in found.values()] for setting, found in groups.items()}
 
 
 def complete(points: Iterable[Point]) -> list[Point]:
@@ -125,15 +148,23 @@ def goodness(point: Point, metric: Metric) -> float:
     return point.quality.value if metric.higher else -point.quality.value
 
 
-def timed(points: Iterable[Point]) -> bool:
-    """Whether all have a latency, so that seconds can be their cost."""
-    return all(p.latency for p in points)
+def timed(points: Sequence[Point]) -> bool:
+    """Whether seconds can be the points' cost: all have a latency, and something like the same each time."""
+    return all(p.latency for p in points) and (scatter(points) or 0.0) <= _STEADY
 
 
-def _point(members: Sequence[StoredCell], metric: Metric | None) -> Point:
+def scatter(points: Iterable[Point]) -> float | None:
+    """The median of the points' scatter; None if no point was timed twice."""
+    found = [p.scatter for p in points if p.scatter is not None]
+    return median(found) if found else None
+
+
+def _point(members: Sequence[StoredCell], metric: Metric | None, resolved: Mapping[Task, float]) -> Point:
     cell = members[0].cell
     latencies = [t.latency_s for m in members for t in m.result.timings]
-    values = {} if metric is None else dict(_values(members, metric))
+    floors = resolved if metric and metric.name == "reference_rmse" else {}
+    values = {} if metric is None else dict(_values(members, metric, floors))
+    spread = interquartile_range(latencies)
     return Point(
         cell.scheduler,
         cell.base,
@@ -142,12 +173,17 @@ def _point(members: Sequence[StoredCell], metric: Metric | None) -> Point:
         estimate(latencies, "median") if latencies else None,
         estimate([*values.values()], "geometric mean" if metric and metric.ratio else "mean") if values else None,
         values,
+        None if spread is None else spread / median(latencies),
+        bool(floors and values)
+        and all(m.metrics.get("reference_rmse", 0) <= floors.get(m.cell.task, 0) for m in members),
     )
 
 
-def _values(members: Sequence[StoredCell], metric: Metric) -> Iterable[tuple[Pair, float]]:
+def _values(
+    members: Sequence[StoredCell], metric: Metric, floors: Mapping[Task, float]
+) -> Iterator[tuple[Pair, float]]:
     for stored in members:
         cell, value = stored.cell, stored.metrics.get(metric.name)
         if value is not None:
             pair = Pair(cell.prompt, cell.negative_prompt, cell.seed)
-            yield pair, max(value, _SMALLEST) if metric.ratio else value
+            yield pair, max(value, floors.get(cell.task, 0.0), _SMALLEST) if metric.ratio else value

@@ -71,6 +71,13 @@ def number(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 
+def quality(point: Point, metric: Metric) -> str:
+    """ "RMSE 0.0831 [0.0702, 0.0987]"; "RMSE below 0.004" where the converged image is not known better."""
+    if point.converged and point.quality:
+        return f"{metric.brief} below {point.quality.value:.2g}, as far as the converged image is known"
+    return f"{metric.brief} {number(point.quality)}"
+
+
 def _cost(point: Point) -> str:
     latency = [seconds(point.latency.value)] if point.latency else []
     return ", ".join([f"{point.nfe} NFE", *latency])
@@ -80,23 +87,25 @@ def _speed(found: Answer) -> Iterator[str]:
     if found.metric is None:
         yield f"The fastest is {short(found.cheapest[0])} ({_cost(found.cheapest[0])})."
     elif found.limit is not None and found.measured:
+        within = f"{found.metric.label} at most {found.limit:g}"
         if found.fastest:
-            like = f"; as fast for all that is known: {_names(found.as_fast)}" if found.as_fast else ""
-            yield f"The fastest within {found.limit:g} of converged is {_told(found.fastest, found.metric)}{like}."
+            like = f" As fast for all that is known: {_names(found.as_fast)}." if found.as_fast else ""
+            what = "fastest" if found.by_latency else "cheapest"
+            yield f"The {what} that has converged ({within}): {_told(found.fastest, found.metric)}.{like}"
         else:
-            yield f"Nothing is surely within {found.limit:g} of converged."
+            yield f"Nothing has surely converged ({within})."
         if found.hopeful:
-            yield f"Perhaps {_told(found.hopeful, found.metric)}: the interval reaches beyond {found.limit:g}."
+            yield f"Perhaps {_told(found.hopeful, found.metric)}: its interval reaches beyond {found.limit:g}."
 
 
 def _told(point: Point, metric: Metric) -> str:
-    return f"{short(point)} ({_cost(point)}): {metric.label} {number(point.quality)}"
+    return f"{short(point)}, {_cost(point)}, {quality(point, metric)}"
 
 
 def _budgets(found: Answer) -> Iterator[str]:
     for choice, before in zip(found.choices, (None, *found.choices), strict=False):
         if before and before.best is choice.best:
-            yield f"Up to {_limit(choice)}: still {short(choice.best)}."
+            yield f"Best up to {_limit(choice)}: still {short(choice.best)}."
         else:
             yield _budget(found, choice)
 
@@ -108,22 +117,23 @@ def _limit(choice: Choice) -> str:
 
 def _budget(found: Answer, choice: Choice) -> str:
     assert found.metric
-    best = f"Up to {_limit(choice)}: {short(choice.best)}, {found.metric.brief} {number(choice.best.quality)}"
+    best = f"Best up to {_limit(choice)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
     if not choice.others:
         return f"{best}; nothing else to compare with."
     if not choice.alike:
-        return f"{best}: better than all {len(choice.others)} others; {_lead(found.metric, choice)}."
+        return f"{best}; better than all {len(choice.others)} others: {_lead(found.metric, choice)}."
     if len(found.pairs) < 2:
         return f"{best}; next {_names([p for p, _ in choice.others])}."
-    told = len(choice.others) - len(choice.alike)
-    rest = f"; better than the other {told if told > 1 else 'one'}" if told else ""
+    alike = {id(p) for p, _ in choice.alike}
+    told = [p for p, _ in choice.others if id(p) not in alike]
+    rest = f"; better than {_names(told)}" if told else ""
     return f"{best}; not told apart from {_names([p for p, _ in choice.alike])}{_needed(found, choice)}{rest}."
 
 
 def _lead(metric: Metric, choice: Choice) -> str:
     point, difference = choice.others[0]
-    size = difference.estimate
-    return f"{short(point)}, the next, is {number(size)}{' times as far' if metric.ratio else ' away'}"
+    size = number(difference.estimate)
+    return f"the next, {short(point)}, is {f'{size} times as far' if metric.ratio else f'at a difference of {size}'}"
 
 
 def _needed(found: Answer, choice: Choice) -> str:
@@ -133,7 +143,7 @@ def _needed(found: Answer, choice: Choice) -> str:
     seeds = None if pairs is None else -(-pairs // prompts)
     if seeds is None or pairs is None or pairs <= len(found.pairs):
         return ""
-    return f" (about {seeds} seeds would tell the first two)"
+    return f" (about {seeds} seeds would tell the first two, if they differ as much as they seem)"
 
 
 def _missing(found: Answer) -> Iterator[str]:
@@ -151,12 +161,24 @@ def _missing(found: Answer) -> Iterator[str]:
         yield f"Intervals are 95 %, over {len(found.pairs)} pairs of prompt and seed ({seeds} seeds)."
     if found.unmeasured:
         other = found.metric.name.startswith("reference_")
-        why = ": they draw noise, or solve another equation as CFG++ does, and head for other images" if other else ""
-        yield f"No {found.metric.label} of {few(found.unmeasured)}{why}."
+        why = "; they draw noise, or solve another equation as CFG++ does, and head for other images" if other else ""
+        yield f"Without {found.metric.label}: {few(found.unmeasured)}{why}."
     if found.incomplete:
         yield f"Left out, as values are missing: {_names(found.incomplete)}."
-    if not found.by_latency:
+    yield from _timing(found)
+
+
+def _timing(found: Answer) -> Iterator[str]:
+    """What to think of the latencies."""
+    if not all(p.latency for p in found.cheapest):
         yield "Not every scheduler was timed, so cost is counted in NFE."
+    elif not found.by_latency and found.scatter is not None:
+        yield (
+            f"Latencies are not steady (interquartile range {found.scatter:.0%} of the median, as of a machine with "
+            "other work), so cost is counted in NFE."
+        )
+    elif any(p.latency and p.latency.low is None for p in found.cheapest):
+        yield "Latencies of fewer than six runs have no intervals: give the sweep `timing: {repeats: 6}`."
 
 
 def _names(points: Sequence[Point]) -> str:
@@ -176,8 +198,9 @@ def _front(found: Answer, metric: Metric) -> str:
         for p in found.front
     ]
     lines = [head, ["---", *["---:"] * 4], *rows]
+    what = "nothing as fast, to 5 %," if found.by_latency else "nothing of as few NFE"
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"The Pareto front: nothing that costs as little is better (latencies within 5 % count as equal).\n\n{table}"
+    return f"The Pareto front: {what} is better.\n\n{table}"
 
 
 def _choice_json(choice: Choice) -> dict[str, Any]:

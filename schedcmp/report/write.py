@@ -45,7 +45,7 @@ def write_reports(store: Store) -> Reports:
     rows = timing_rows(cells)
     answers = answer(cells, store.references().values())
     sweep = yaml.safe_load(store.meta("sweep"))
-    repeated = inert(cells, store.folder)
+    repeated = inert(cells, store.folder, store.fingerprints())
     texts = {
         "results.csv": results_csv(cells, _trajectories(store), repeated),
         "timings.csv": timings_csv(rows),
@@ -63,7 +63,7 @@ def write_reports(store: Store) -> Reports:
         grids = write_grids(with_group_timings(cells), store.folder, axes, sweep["name"])
     except OSError as error:
         raise RunError(f"{store.folder}: grids and plots cannot be written: {error.strerror or error}") from error
-    return Reports([*files, write_page(store, inert=repeated), *grids], answers)
+    return Reports([*files, write_page(store, inert=repeated, answers=answers), *grids], answers)
 
 
 def _trajectories(store: Store) -> dict[tuple[str, int], Mapping[str, Any]]:

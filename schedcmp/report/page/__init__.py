@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from schedcmp.errors import RunError
+from schedcmp.report.answer import Answer, answer
 from schedcmp.report.inert import inert as repeated
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
@@ -15,21 +16,30 @@ from schedcmp.store import Store
 __all__ = ["write_page"]
 
 
-def write_page(store: Store, *, running: bool = False, inert: Mapping[str, str] | None = None) -> Path:
+def write_page(
+    store: Store,
+    *,
+    running: bool = False,
+    inert: Mapping[str, str] | None = None,
+    answers: Sequence[Answer] | None = None,
+) -> Path:
     """Write `report.html` into a run's folder, and thumbnails of large images beside it.
 
     Args:
         running: the run goes on. The page then reloads itself, and cells are not searched for repeated images.
         inert: what cells repeat, by id, where that is known already (see `report.inert`).
+        answers: what the run answers, likewise.
 
     Raises:
         RunError: the folder cannot be written.
     """
     cells = list(store.cells())
     if inert is None:
-        inert = {} if running else repeated(cells, store.folder)
+        inert = {} if running else repeated(cells, store.folder, store.fingerprints())
+    if answers is None:
+        answers = answer(cells, store.references().values())
     try:
         thumbs = thumbnails(cells, store.folder)
     except OSError as error:
         raise RunError(f"{store.folder / 'thumbs'}: cannot be written: {error.strerror or error}") from error
-    return store.write_text("report.html", render(page_data(store, cells, thumbs, inert, running=running)))
+    return store.write_text("report.html", render(page_data(store, cells, thumbs, inert, answers, running=running)))

@@ -15,9 +15,10 @@ import yaml
 from schedcmp import __version__
 from schedcmp.files import to_json
 from schedcmp.records import Cell, StoredCell, Task
+from schedcmp.report.answer import Answer
 from schedcmp.report.axes import AXIS_NAMES, Value, point, scheduler_values
 from schedcmp.report.labels import value_label
-from schedcmp.report.quality import METRICS
+from schedcmp.report.quality import METRICS, Point
 from schedcmp.report.tables import timing_rows
 from schedcmp.store import Store
 
@@ -26,7 +27,13 @@ _SORTED = ("nfe",)  # it has no order of its own in a sweep
 
 
 def page_data(
-    store: Store, cells: Sequence[StoredCell], thumbs: Mapping[str, str], inert: Mapping[str, str], *, running: bool
+    store: Store,
+    cells: Sequence[StoredCell],
+    thumbs: Mapping[str, str],
+    inert: Mapping[str, str],
+    answers: Sequence[Answer],
+    *,
+    running: bool,
 ) -> dict[str, Any]:
     """Everything the page shows, of finished `cells` in the sweep's order. Times in seconds, unrounded."""
     sweep_text = store.meta("sweep")
@@ -62,6 +69,8 @@ def page_data(
         "timings": [asdict(row) for row in rows],
         "remake": _remake(sweep, cells),
         "answer": _answer(store.folder),
+        "decides": _decides(answers),
+        "points": [_point(p, found) for found in answers for p in found.measured],
         "plots": sorted(path.name for path in (store.folder / "plots").glob("*.svg")),
         "environment": store.meta("environment") or {},
         "warnings": store.meta("warnings") or [],
@@ -135,7 +144,7 @@ class _Recipes:
 def _metrics(cells: Iterable[StoredCell]) -> list[dict[str, Any]]:
     """What was measured, the known ones first; a metric that nothing is known of has no better end."""
     names = {name for stored in cells for name in stored.metrics}
-    known = [{"name": m.name, "label": m.label, "higher": m.higher} for m in METRICS.values() if m.name in names]
+    known = [{"name": m.name, "label": m.title, "higher": m.higher} for m in METRICS.values() if m.name in names]
     others = sorted(names - METRICS.keys())
     return known + [{"name": name, "label": name.replace("_", " "), "higher": None} for name in others]
 
@@ -176,6 +185,23 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for values in product(*several.values()):
         label = " ".join([item["name"], *(f"{name}={value}" for name, value in zip(several, values, strict=True))])
         yield label, options | {name: [value] for name, value in zip(several, values, strict=True)}
+
+
+def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:
+    """What the answers weigh: a metric against a cost."""
+    metric = answers[0].metric if answers else None
+    if metric is None:
+        return None
+    return {"metric": metric.name, "cost": "latency" if all(a.by_latency for a in answers) else "nfe"}
+
+
+def _point(point: Point, found: Answer) -> dict[str, Any]:
+    """A scheduler's quality at a number of steps, as the answer has it."""
+    return {
+        "of": [point.scheduler, point.steps, *found.setting],
+        "quality": point.quality and asdict(point.quality),
+        "front": point in found.front,
+    }
 
 
 def _answer(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image, features
@@ -19,11 +20,14 @@ _FORMAT = ("webp", "WEBP") if features.check("webp") else ("jpg", "JPEG")
 
 def thumbnails(cells: Iterable[StoredCell], folder: Path) -> Mapping[str, str]:
     """By cell id: the thumbnail's path relative to `folder`; those of no cell are removed. Raises OSError."""
-    found = {}
-    for stored in cells:
-        name = f"{FOLDER}/{stored.result.image_sha256 or stored.cell.id}.{_FORMAT[0]}"
-        if _is_large(stored) and ((folder / name).exists() or _make(stored, folder, folder / name)):
-            found[stored.cell.id] = name
+    large = {
+        stored.cell.id: (stored, f"{FOLDER}/{stored.result.image_sha256 or stored.cell.id}.{_FORMAT[0]}")
+        for stored in cells
+        if _is_large(stored)
+    }
+    with ThreadPoolExecutor() as pool:  # decoding and reducing leave other threads alone
+        there = pool.map(lambda item: _is_there(item[0], folder, item[1]), large.values())
+        found = {id_: name for (id_, (_, name)), has in zip(large.items(), there, strict=True) if has}
     kept = {folder / name for name in found.values()}
     for stale in {*(folder / FOLDER).glob(f"*.{_FORMAT[0]}")} - kept:
         stale.unlink(missing_ok=True)
@@ -32,6 +36,10 @@ def thumbnails(cells: Iterable[StoredCell], folder: Path) -> Mapping[str, str]:
 
 def _is_large(stored: StoredCell) -> bool:
     return stored.image_path is not None and max(stored.result.width or 0, stored.result.height or 0) > SIDE
+
+
+def _is_there(stored: StoredCell, folder: Path, name: str) -> bool:
+    return (folder / name).exists() or _make(stored, folder, folder / name)
 
 
 def _make(stored: StoredCell, folder: Path, path: Path) -> bool:

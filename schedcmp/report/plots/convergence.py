@@ -26,7 +26,7 @@ def convergence_data(found: Answer) -> list[Line]:
 
 def draw_convergence(lines: Sequence[Line], metric: Metric, title: str) -> Figure:
     prepare = partial(_scales, values=[x for line in lines for x in line.x], ratio=metric.ratio)
-    return line_figure(lines, title, "denoiser evaluations (NFE)", metric.label, prepare)
+    return line_figure(lines, title, "denoiser evaluations (NFE)", metric.title, prepare)
 
 
 def _line(name: str, at: Sequence[Point]) -> Line:

@@ -44,7 +44,7 @@ def draw_pareto(places: list[Place], metric: Metric, title: str, *, by_latency: 
     else:
         nfe_axis(ax, [p.x for p in places])
         ax.set_xlabel("denoiser evaluations (NFE)")
-    ax.set_ylabel(f"{metric.label}: {'more' if metric.higher else 'less'} is better")
+    ax.set_ylabel(f"{metric.title}: {'more' if metric.higher else 'less'} is better")
     if metric.ratio:
         ax.set_yscale("log")
         log_ticks(ax.yaxis)

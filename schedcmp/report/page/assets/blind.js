@@ -125,8 +125,13 @@ function undo() {
 }
 
 function ranking() {
+  const rows = ranked();
+  return rows.length ? rankingTable(rows) : h("p", { class: "quiet" }, "No votes yet.");
+}
+
+// The contestants that have votes, best first
+function ranked() {
   const votes = counted();
-  if (!votes.length) return h("p", { class: "quiet" }, "No votes yet.");
   const found = new Map(
     votes.flatMap(([a, b]) => [
       [contestant(a), a],
@@ -139,14 +144,27 @@ function ranking() {
     places.get(contestant(b)),
     CHOICES[choice],
   ]);
-  const strengths = bradleyTerry(places.size, results);
+  const strengths = places.size ? bradleyTerry(places.size, results) : [];
   const rows = [...found].map(([key, cell]) => ({
     name: contestantName(cell),
+    scheduler: at(cell, "scheduler").value,
+    cost: at(cell, cost).value,
     votes: results.filter((r) => r[0] === places.get(key) || r[1] === places.get(key)).length,
     ...strengths[places.get(key)],
   }));
-  return rankingTable(rows.sort((a, b) => b.value - a.value));
+  return rows.sort((a, b) => b.value - a.value);
 }
+
+// For other programs; strengths are logits against the mean of those ranked
+const exportedRanking = () =>
+  ranked().map((row) => ({
+    scheduler: row.scheduler,
+    [cost]: row.cost,
+    votes: row.votes,
+    strength: row.value,
+    strength_sd: row.sd,
+    wins_against_average: logistic(row.value),
+  }));
 
 const BLIND_KEYS = {
   ArrowLeft: () => vote("left"),

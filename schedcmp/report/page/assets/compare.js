@@ -72,6 +72,7 @@ function stage(cell) {
 }
 
 const stacked = (mode, ...layers) => h("div", { class: `stage ${mode}` }, h("div", { class: "stack" }, layers));
+const titled = (box, ...tags) => (box.append(h("div", { class: "names" }, tags)), box);
 const tag = (side, text) => h("span", { class: `tag ${side}`, dir: "auto" }, text);
 
 function slider(first, second, name, otherName) {
@@ -128,7 +129,7 @@ function blink(first, second, name, otherName) {
 }
 
 function difference(first, second, name, otherName) {
-  const box = stacked("difference", second, first, tag("a", `|${name} − ${otherName}|`));
+  const box = titled(stacked("difference", second, first), tag("a", `|${name} − ${otherName}|`)); // not amplified
   const gain = h("input", {
     type: "range",
     min: 0,

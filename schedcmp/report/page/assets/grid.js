@@ -64,7 +64,7 @@ function sharedPrompt(shown) {
 }
 
 function headRow() {
-  const corner = headWidth() ? h("div", { class: "corner-cell", role: "columnheader" }, cornerText()) : null;
+  const corner = headWidth() ? h("div", { class: "corner-cell", role: "columnheader" }, ...cornerText()) : null;
   const element = h(
     "div",
     { class: "head-row", role: "row", "aria-rowindex": 1, style: { height: `${headHeight()}px` } },
@@ -73,7 +73,7 @@ function headRow() {
   return { element, cells: new Map() };
 }
 
-const cornerText = () => `${AXIS_LABELS[state.rows]} ↓  ${AXIS_LABELS[state.cols]} →`;
+const cornerText = () => [`${AXIS_LABELS[state.rows]} ↓`, `${AXIS_LABELS[state.cols]} →`].map((text) => h("span", {}, text));
 
 // The first and last row and column in view, with some beyond
 function range() {

@@ -136,7 +136,7 @@ function recipeParts(recipe) {
   return [
     h("details", {}, h("summary", {}, "Resolved scheduler config"), keyValues(config)),
     h("details", {}, h("summary", {}, `Timesteps (${recipe.timesteps.length})`), list(recipe.timesteps)),
-    recipe.sigmas ? h("details", {}, h("summary", {}, `Sigmas (${recipe.sigmas.length})`), list(recipe.sigmas)) : null,
+    recipe.sigmas?.length ? h("details", {}, h("summary", {}, `Sigmas (${recipe.sigmas.length})`), list(recipe.sigmas)) : null,
   ];
 }
 

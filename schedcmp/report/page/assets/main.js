@@ -5,7 +5,7 @@ const VIEWS = [
   ["plots", "Plots"],
   ["timings", "Timings"],
   ["blind", "Blind"],
-  ["run", "Run"],
+  ["run", "Answer"],
 ];
 const DRAWN = { plots: drawPlots, timings: drawTimings, blind: drawBlind, run: drawOverview };
 

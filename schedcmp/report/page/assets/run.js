@@ -38,9 +38,14 @@ const measures = new Map([
   ],
   ...run.metrics.map((m) => [
     m.name,
-    { label: m.label, short: m.label.split(" to ")[0], of: (c) => c.metrics[m.name], text: digits, higher: m.higher },
+    { label: m.label, short: m.label.split(/ to | \(/)[0], of: (c) => c.metrics[m.name], text: digits, higher: m.higher },
   ]),
 ]);
+
+// What the answer says of a scheduler at a number of steps, where it says something
+const estimates = new Map(run.points.map((point) => [JSON.stringify(point.of), point]));
+const estimateOf = (cell) => estimates.get(JSON.stringify([...pointKey(cell), cell.width, cell.height]));
+const pointKey = (cell) => ["scheduler", "steps", "guidance_scale"].map((axis) => at(cell, axis).value);
 
 const tasks = group(cells, (cell) => cell.task);
 

@@ -2,6 +2,7 @@
 
 // Okabe and Ito's colours, which most people can tell apart; blacks and yellows are left to the text and the paper
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
+const DASHES = ["none", "7 3", "2 3"]; // where there are more lines than colours
 const PLOT = { width: 860, height: 480, left: 62, right: 150, top: 16, bottom: 46 };
 
 function drawPlots() {
@@ -14,8 +15,8 @@ function drawPlots() {
     h(
       "p",
       { class: "quiet" },
-      "A point is the median over a scheduler's images at one number of steps; choose one to see an image of it. " +
-        "Where nothing is both cheaper and better, it has a ring.",
+      "A point is a scheduler at one number of steps: the answer's mean with its 95 % interval where it has one, else " +
+        "the median of its images. Choose one to see an image. Where nothing as cheap is better, it has a ring.",
     ),
     ...run.plots.map(savedPlot),
   );
@@ -26,7 +27,11 @@ function savedPlot(name) {
   return h(
     "figure",
     { class: "plot" },
-    h("img", { src: address(`plots/${name}`), alt: title, loading: "lazy" }),
+    h(
+      "a",
+      { href: address(`plots/${name}`), target: "_blank" },
+      h("img", { src: address(`plots/${name}`), alt: title, loading: "lazy" }),
+    ),
     h("figcaption", {}, title),
   );
 }
@@ -41,7 +46,7 @@ function scatter() {
     PLOT.width - PLOT.right,
   );
   const y = scale(
-    points.map((p) => p.y),
+    points.flatMap((p) => [p.y, ...(p.ends ?? [])]).filter(isNumber),
     PLOT.height - PLOT.bottom,
     PLOT.top,
   );
@@ -54,13 +59,24 @@ function scatter() {
   });
   chart.append(
     ...frame(x, y),
-    ...curves.map((line, i) => drawSeries(line, colour(i, curves.length), x, y, best)),
+    frontLine([...best], x, y),
+    ...curves.map((line, i) => drawSeries(line, style(i, curves.length), x, y, best)),
     ...names(curves, x, y),
   );
   return h("div", { class: "chart" }, chart, h("div", { id: "hover", class: "hover", hidden: true }));
 }
 
-const colour = (i, count) => (count <= COLOURS.length ? COLOURS[i] : null);
+function style(i, count) {
+  if (count > COLOURS.length * DASHES.length) return {};
+  return { "--line": COLOURS[i % COLOURS.length], "--dash": DASHES[Math.floor(i / COLOURS.length)] };
+}
+
+// Stairs: what each cost gets at best
+function frontLine(points, x, y) {
+  const ordered = points.map((p) => [x.place(p.x), y.place(p.y)]).sort(([a], [b]) => a - b);
+  const d = ordered.map(([a, b], i) => (i ? `H${a}V${b}` : `M${a} ${b}`)).join("");
+  return svg("path", { class: "front", d });
+}
 
 function series() {
   const [x, y] = [measures.get(state.x), measures.get(state.y)];
@@ -74,6 +90,7 @@ const isChosen = (cell, axis) => chosen(axis) < 0 || cell.at[axes[axis].place] =
 
 // The Pareto front of all points, in the direction that each measure has
 function front(points) {
+  if (state.x === run.decides?.cost && state.y === run.decides.metric) return new Set(points.filter((p) => p.front));
   const signs = [state.x, state.y].map((name) => ({ true: -1, false: 1, null: 0 })[measures.get(name).higher]);
   const worth = (p) => [signs[0] * p.x, signs[1] * p.y];
   const beats = ([a, b], [c, d]) => a <= c && b <= d && (a < c || b < d);
@@ -94,10 +111,17 @@ function pointsOf(members, x, y) {
     steps,
     x: of(x, found),
     y: of(y, found),
+    ...answered(found[0]),
     cell: found[0],
     count: found.length,
   }));
   return points.filter((p) => isNumber(p.x) && isNumber(p.y)).sort((a, b) => a.steps - b.steps);
+}
+
+// The answer's number for this point, if that is what is drawn
+function answered(cell) {
+  const found = state.y === run.decides?.metric ? estimateOf(cell) : null;
+  return found?.quality ? { y: found.quality.value, ends: [found.quality.low, found.quality.high], front: found.front } : {};
 }
 
 // Value → px, with its ticks; by logarithm where all is positive and spans more than a factor of eight
@@ -155,11 +179,10 @@ function frame(x, y) {
 
 function directed(name) {
   const { label: text, higher } = measures.get(name);
-  return higher === null ? text : `${text} (${higher ? "more" : "less"} is better)`;
+  return higher === null ? text : `${text}: ${higher ? "more" : "less"} is better`;
 }
 
-function drawSeries(line, stroke, x, y, best) {
-  const style = stroke ? { "--line": stroke } : {};
+function drawSeries(line, style, x, y, best) {
   const path = line.points.map((p, i) => `${i ? "L" : "M"}${x.place(p.x)} ${y.place(p.y)}`).join("");
   return svg(
     "g",
@@ -172,6 +195,8 @@ function drawSeries(line, stroke, x, y, best) {
 function marker(line, point, x, y, isBest) {
   const show = () => hover(line, point, x, y);
   const open = () => openCell(point.cell.id);
+  const [low, high] = (point.ends ?? []).map((end) => (isNumber(end) ? y.place(end) : null));
+  const ends = isNumber(low) && svg("line", { class: "ends", x1: x.place(point.x), x2: x.place(point.x), y1: low, y2: high });
   const text = `${line.name}, ${plural(point.steps, "step")}: ${numbersOf(point).join(", ")}`;
   const hit = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 12, class: "hit" });
   const seen = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 4.5, class: "dot" });
@@ -192,12 +217,17 @@ function marker(line, point, x, y, isBest) {
       onpointerleave: unhover,
     },
     hit,
+    ends,
     ring,
     seen,
   );
 }
 
-const numbersOf = (point) => [measures.get(state.x).text(point.x), measures.get(state.y).text(point.y)];
+function numbersOf(point) {
+  const [across, up] = [measures.get(state.x), measures.get(state.y)];
+  const ends = point.ends?.every(isNumber) ? ` [${point.ends.map((end) => up.text(end)).join(", ")}]` : "";
+  return [across.text(point.x), up.text(point.y) + ends];
+}
 
 function hover(line, point, x, y) {
   const box = $("hover");
@@ -228,13 +258,33 @@ function names(curves, x, y) {
     .map((line, i) => ({ line, i, last: line.points.at(-1) }))
     .map((n) => ({ ...n, y: y.place(n.last.y) }))
     .sort((a, b) => a.y - b.y);
-  const gap = Math.min(15, (PLOT.height - PLOT.bottom - PLOT.top) / placed.length);
-  placed.forEach((n, i) => (n.at = i ? Math.max(n.y, placed[i - 1].at + gap) : n.y));
-  const over = Math.max(0, placed.at(-1).at - (PLOT.height - PLOT.bottom));
+  const [top, bottom] = [PLOT.top, PLOT.height - PLOT.bottom];
+  const heights = spread(
+    placed.map((n) => n.y),
+    Math.min(15, (bottom - top) / placed.length),
+  );
+  const over = Math.max(0, heights.at(-1) - bottom) || Math.min(0, heights[0] - top);
   const right = PLOT.width - PLOT.right + 14;
-  return placed.map((n) => {
-    const name = svg("text", { class: "name", x: right, y: n.at - over + 4 }, n.line.name);
-    const lead = svg("path", { class: "lead", d: `M${x.place(n.last.x) + 7} ${n.y}L${right - 4} ${n.at - over}` });
-    return svg("g", { style: colour(n.i, curves.length) ? { "--line": colour(n.i, curves.length) } : {} }, lead, name);
+  return placed.map((n, i) => {
+    const height = heights[i] - over;
+    const name = svg("text", { class: "name", x: right, y: height + 4 }, n.line.name);
+    const lead = svg("path", { class: "lead", d: `M${x.place(n.last.x) + 7} ${n.y}L${right - 4} ${height}` });
+    return svg("g", { style: style(n.i, curves.length) }, lead, name);
   });
 }
+
+// Ascending heights at least `gap` apart, as near to the wanted ones as can be (least squares: pooled neighbours)
+function spread(wanted, gap) {
+  const blocks = [];
+  wanted.forEach((height, i) => {
+    blocks.push({ sum: height - i * gap, count: 1 });
+    while (blocks.length > 1 && mean(blocks.at(-2)) > mean(blocks.at(-1))) {
+      const last = blocks.pop();
+      blocks.at(-1).sum += last.sum;
+      blocks.at(-1).count += last.count;
+    }
+  });
+  return blocks.flatMap((block) => new Array(block.count).fill(mean(block))).map((height, i) => height + i * gap);
+}
+
+const mean = ({ sum, count }) => sum / count;

@@ -20,8 +20,8 @@ const DEFAULTS = {
   with: "",
   pin: "", // `with` stays as it is when another task is shown
   mode: "single",
-  x: cells.some((c) => c.latency_s !== null) ? "latency" : "nfe",
-  y: run.metrics[0]?.name ?? "latency",
+  x: run.decides?.cost ?? (cells.some((c) => c.latency_s !== null) ? "latency" : "nfe"),
+  y: run.decides?.metric ?? run.metrics[0]?.name ?? "latency",
   by: "", // what blind votes are about: "" all steps, else one number of them
 };
 

@@ -1,7 +1,7 @@
 // One cell as a tile: its image or why there is none, its caption, its mark.
 
 const LINE = 16; // px
-const captionHeight = () => (isGallery() ? 3 : 2) * LINE + 8;
+const captionHeight = () => (isGallery() ? 4 : 2) * LINE + 8;
 
 function tile(cell, more) {
   const marked = mark(cell);
@@ -53,16 +53,17 @@ function caption(cell, more) {
   return h(
     "div",
     { class: "caption", style: { height: `${captionHeight() - 2}px` } },
-    isGallery() ? h("strong", {}, nameInGallery(cell)) : null,
+    isGallery() ? namesInGallery(cell) : null,
     h("div", {}, first.join(" · ") || NONE, more > 1 ? h("span", { class: "more" }, ` 1 of ${more}`) : null),
     h("div", { class: marked ? "mark" : "measure" }, marked ? `⚠ ${second}` : second),
   );
 }
 
-// What tells a cell from the others of the gallery
-function nameInGallery(cell) {
-  const free = selectors().filter((axis) => chosen(axis) < 0);
-  return free.map((axis) => label(cell, resolved(axis))).join(", ") || label(cell, "scheduler");
+// What tells a cell from the others of the gallery, in two lines: its scheduler, and the rest
+function namesInGallery(cell) {
+  const free = selectors().filter((axis) => chosen(axis) < 0 && axis !== "scheduler");
+  const rest = free.map((axis) => label(cell, resolved(axis))).join(", ");
+  return [h("strong", {}, label(cell, "scheduler")), h("div", {}, rest)];
 }
 
 // Tints: 0 the worst of what is shown, 1 the best; by logarithm where values span more than a factor of ten

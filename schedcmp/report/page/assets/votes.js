@@ -22,15 +22,15 @@ function exchange() {
     tabindex: -1,
   });
   file.addEventListener("change", async () => file.files[0] && importVotes(await file.files[0].text()));
-  const save = () =>
-    download(
-      `votes-${run.id}.json`,
-      JSON.stringify({ schedcmp_votes: 1, run: run.id, name: run.name, votes: blind.votes }, null, 1),
-    );
+  const save = () => {
+    const about = { schedcmp_votes: 1, run: run.id, name: run.name, at: state.by || "all" };
+    const text = JSON.stringify({ ...about, ranking: exportedRanking(), votes: blind.votes }, null, 1);
+    download(`votes-${run.id}.json`, text);
+  };
   return h(
     "p",
     { class: "row-of" },
-    button("Export votes", save),
+    button("Export votes and ranking", save),
     button("Import votes", () => file.click()),
     file,
   );
