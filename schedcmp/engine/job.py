@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ import torch
 from schedcmp.engine.unconditional import watched
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
+
+WARMUP_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Workbench:
         if getattr(scheduler, "needs_unconditional", False):
             scheduler.unconditional_output = watched(pipeline).unconditional
         return pipeline, arguments
+
+    def warm_up(self, cell: Cell) -> Cell:
+        """What to run before `cell` is timed."""
+        return replace(cell, steps=min(cell.steps, WARMUP_STEPS))
 
     @cached_property
     def _class(self) -> type:

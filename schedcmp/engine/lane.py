@@ -14,7 +14,7 @@ from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.call import Call, bind, named
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import replaced
-from schedcmp.engine.result import Made, failed, finished
+from schedcmp.engine.result import failed, finished, made
 from schedcmp.records import Cell, CellResult
 
 
@@ -39,10 +39,9 @@ class Lane(greenlet):
         try:
             pipeline, arguments = self._bench.job(self.cell)
             output = pipeline(**arguments)
-            timesteps = tuple(float(t) for t in pipeline.scheduler.timesteps)
             config = self._bench.recipes[self.cell.scheduler].config
-            made = Made(output, self._latents, self._nfe, timesteps)
-            self.result = replace(finished(self.cell, made, config), packed=True)
+            it = made(pipeline, output, self._latents, self._nfe)
+            self.result = replace(finished(self.cell, it, config), packed=True)
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
             self.result = replace(failed(self.cell, error), packed=True)
 

@@ -32,7 +32,7 @@ class Throughput:
 
     images: int = 0
     forwards: int = 0  # of the denoiser
-    evaluations: int = 0  # of the denoiser: calls that lanes made
+    evaluations: int = 0  # of the denoiser, by lanes: their calls, or what a whole solve stands for
     rows: int = 0  # of the denoiser: an evaluation with classifier-free guidance has two
     wanted_rows: int = 0  # had every forward been full
     wall_s: float = 0.0
@@ -90,6 +90,7 @@ class PackedEngine:
         self._sizes = _Sizes(max_batch)
         self._waiting: Waiting[Lane] = Waiting()
         self._models: Models = {}
+        self._compiled: set[Hashable] = set()
         self._checked: set[Target] = set()  # whose first batch was compared with a call alone
         self.throughput = Throughput()
 
@@ -168,30 +169,37 @@ class PackedEngine:
         return self._answers(target, lanes[:half], size) + self._answers(target, lanes[half:], size)
 
     def _forward(self, target: Target, calls: list[Any], size: BatchSize) -> list[Any]:
-        rows = [call.rows for call in calls]
+        rows, evaluations = [call.rows for call in calls], sum(call.evaluations for call in calls)
         if self._fixed_shapes and target in DENOISERS:
             calls = _filled(calls, sum(rows), size.rows)
         start = self._clock.now()
         answer = self._models[target](**join(calls))
-        if not size.settled:
+        if not size.settled and self._is_compiled(calls):
             size.observe(sum(rows), self._clock.since(start))
         answers = split(answer, [call.rows for call in calls])[: len(rows)]
         if len(rows) > 1 and target not in self._checked:
             self._checked.add(target)
             if not alike(self._models[target](**calls[0].arguments), answers[0]):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
-        self._account(target, rows, size.aim)
+        self._account(target, rows, evaluations, size.aim)
         return answers
 
-    def _account(self, target: Target, rows: list[int], wanted: int) -> None:
+    def _is_compiled(self, calls: list[Call]) -> bool:
+        """Whether a batch of this shape has run before; with fixed shapes the first one waits for its compilation."""
+        shape = (calls[0].signature, sum(call.rows for call in calls))
+        known = not self._fixed_shapes or shape in self._compiled
+        self._compiled.add(shape)
+        return known
+
+    def _account(self, target: Target, rows: list[int], evaluations: int, wanted: int) -> None:
         seen, total = self.throughput, sum(rows)
         if target in DENOISERS:
             seen.forwards += 1
-            seen.evaluations += len(rows)
+            seen.evaluations += evaluations
             seen.rows += total
             seen.wanted_rows += max(total, wanted)
             seen.max_batch = max(seen.max_batch, total)
-            self._evaluated(len(rows))
+            self._evaluated(evaluations)
 
 
 def _filled(calls: list[Call], rows: int, most: int) -> list[Call]:

@@ -30,6 +30,13 @@ class Made:
     timesteps: tuple[float, ...]
 
 
+def made(pipeline: Any, output: Any, latents: torch.Tensor | None, evaluations: int) -> Made:
+    """What a pipeline's call gave, after so many calls of its denoiser, or one for a whole solve."""
+    visited = getattr(pipeline.scheduler, "visited", None)
+    timesteps = tuple(float(t) for t in visited or pipeline.scheduler.timesteps)
+    return Made(output, latents, len(visited) if visited else evaluations, timesteps)
+
+
 def finished(
     cell: Cell,
     made: Made,

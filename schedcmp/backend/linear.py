@@ -1,0 +1,119 @@
+"""A scheduler as a matrix, where its steps are linear in the latents and in the denoiser's predictions.
+
+Then the denoiser's k-th input, and in the end the latents, are sums of the initial noise and of the predictions so far,
+with coefficients that depend on the scheduler and its timesteps alone. They are found by running the scheduler once
+on basis vectors: the noise is the first, the k-th prediction the k-th after it. Whether it really is linear is not
+taken from a list but tried, on a denoiser that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from schedcmp.errors import RegistryError
+from schedcmp.registry.build import Recipe
+from schedcmp.registry.preflight import preflight
+from schedcmp.truth.drive import in_float64_if_possible, loop
+
+_TOLERANCE = 1e-4  # of the latents' standard deviation: what rounding in float32 may do
+_NONLINEAR = {"thresholding": "clips by quantiles", "clip_sample": "clips the estimate of the image"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A deterministic linear scheduler at some number of steps.
+
+    Row k of `coefficients` gives the denoiser's input at `timesteps[k]`, the last row the final latents, as weights of
+    the initial noise (of unit variance) and of the predictions before. (NFE + 1, NFE + 1), lower triangular.
+    """
+
+    coefficients: npt.NDArray[np.float64]
+    timesteps: tuple[float, ...]
+
+    @property
+    def nfe(self) -> int:
+        return len(self.timesteps)
+
+
+def plan(recipe: Recipe, steps: int) -> Plan:
+    """The matrix of a scheduler at so many steps.
+
+    Raises:
+        RegistryError: there is none, with the reason; or the scheduler cannot do so many steps.
+    """
+    evaluations = preflight(recipe, steps).nfe
+    reason = next(_known_reasons(recipe), None)
+    if reason:
+        raise _refused(recipe, reason)
+    basis = torch.zeros(1, evaluations + 2, 1, 1, dtype=torch.float64)  # the last element stays 0 if it is linear
+    basis[0, 0] = 1
+    found = in_float64_if_possible(lambda noise: _run_on_basis(recipe, noise, steps), recipe, basis, steps)
+    _try(recipe, found, steps)
+    return found
+
+
+def _known_reasons(recipe: Recipe) -> Iterator[str]:
+    """What can be said in words; `_try` finds the rest."""
+    if recipe.entry.noise:
+        yield "draws noise"
+    if getattr(recipe.cls, "needs_unconditional", False):
+        yield "uses the denoiser's answer without the prompt beside the guided one"
+    if getattr(getattr(recipe.cls, "contract", None), "adaptive", False):
+        yield "chooses its steps by what the denoiser answers"
+    for option, what in _NONLINEAR.items():
+        if recipe.config.get(option):
+            yield f"{what} ({option}), which is not linear"
+
+
+def _refused(recipe: Recipe, reason: str) -> RegistryError:
+    return RegistryError(f"{recipe.entry.name}: cannot be solved as a whole: it {reason}; jax: {{solve: steps}} can")
+
+
+def _run_on_basis(recipe: Recipe, noise: torch.Tensor, steps: int) -> Plan:
+    inputs: list[torch.Tensor] = []
+    timesteps: list[float] = []
+
+    def answer(x: torch.Tensor, t: float) -> torch.Tensor:
+        inputs.append(x.flatten())
+        timesteps.append(t)
+        prediction = torch.zeros_like(x)
+        prediction[0, min(len(inputs), x.shape[1] - 2)] = 1
+        return prediction
+
+    latents, _ = loop(recipe, answer, noise, steps)
+    rows = torch.stack([*inputs, latents.flatten()]).double().numpy()
+    if len(timesteps) != noise.shape[1] - 2 or rows[:, -1].any():
+        raise _refused(recipe, "adds what comes from neither latents nor predictions")
+    return Plan(np.tril(rows[:, :-1]), tuple(timesteps))
+
+
+def _try(recipe: Recipe, found: Plan, steps: int) -> None:
+    """Compare scheduler and matrix on a denoiser that is bent. Raises RegistryError if they differ."""
+    noise = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def bent(x: torch.Tensor, t: float) -> torch.Tensor:
+        return torch.tanh(1.5 * x + torch.linspace(-1, 1, 8) * (1 + t / 1000)).to(x.dtype)
+
+    def run(noise: torch.Tensor, seed: int = 0) -> torch.Tensor:
+        return loop(recipe, bent, noise, steps, seed)[0].double()
+
+    latents = in_float64_if_possible(run, recipe, noise, steps)
+    again = in_float64_if_possible(lambda noise: run(noise, seed=1), recipe, noise, steps)
+    if not torch.equal(latents, again):
+        raise _refused(recipe, "draws noise")
+    terms = [noise]
+    for k, t in enumerate(found.timesteps):
+        terms.append(bent(_sum(found, k, terms), t))
+    off = float((_sum(found, found.nfe, terms) - latents).abs().max() / latents.std())
+    if not off < _TOLERANCE:
+        raise _refused(recipe, f"is not linear in latents and predictions (off by {off:.2g} of the latents' scale)")
+
+
+def _sum(found: Plan, row: int, terms: list[torch.Tensor]) -> Any:
+    return sum(c * term for c, term in zip(found.coefficients[row].tolist(), terms, strict=False))
