@@ -121,10 +121,12 @@ class Execution:
     def _bench(self) -> Workbench:
         prepared, sweep = self.prepared, self.prepared.sweep
         if sweep.jax.solve == "scan":
-            from schedcmp.backend.scan import SolvingWorkbench as Bench
-        else:
-            from schedcmp.engine.job import Workbench as Bench
-        return Bench(self.pipeline, prepared.all_recipes, sweep.generator)
+            from schedcmp.backend.scan import SolvingWorkbench
+
+            return SolvingWorkbench(self.pipeline, prepared.all_recipes, sweep.generator)
+        from schedcmp.engine.job import Workbench
+
+        return Workbench(self.pipeline, prepared.all_recipes, sweep.generator)
 
     def _keep(self, result: CellResult) -> None:
         prepared, cell, references = self.prepared, result.cell, self.prepared.references

@@ -58,8 +58,8 @@ class OnAllDevices:
     def __init__(self, weights: Mapping[str, Any], function: Network, *, tf32: bool = False) -> None:
         mesh = Mesh(np.array(devices()), ("rows",))
         self._count = mesh.size
-        self._shared = NamedSharding(mesh, PartitionSpec())
-        self._divided = NamedSharding(mesh, PartitionSpec("rows"))
+        self._shared = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+        self._divided = NamedSharding(mesh, PartitionSpec("rows"))  # type: ignore[no-untyped-call]
         self._weights = jax.device_put(weights, self._shared)
         self._function = jax.jit(function, out_shardings=self._divided)
         self._precision = "high" if tf32 else "highest"  # else float32 is TF32 on a GPU, bfloat16 on a TPU

@@ -1,9 +1,9 @@
 """A whole solve as one compiled program, in a pipeline that takes it for one evaluation of its denoiser.
 
 In a lane the pipeline has a scheduler of one step, whose "prediction" is the solve's result. Its denoiser's call
-carries the initial noise, the prompt and the cell's coefficients (`backend.linear`) as data, so that solves of different
-schedulers fit one batch and one compilation. Classifier-free guidance happens inside; the pipeline is given the result
-for both halves of its batch, of which its own guidance makes the same again.
+carries the initial noise, the prompt and the cell's coefficients (`backend.linear`) as data, so that solves of
+different schedulers fit one batch and one compilation. Classifier-free guidance happens inside; the pipeline is given
+the result for both halves of its batch, of which its own guidance makes the same again.
 """
 
 from __future__ import annotations
