@@ -25,6 +25,14 @@ _TOLERANCE = 1e-4  # of the latents' standard deviation: what rounding in float3
 _NONLINEAR = {"thresholding": "clips by quantiles", "clip_sample": "clips the estimate of the image"}
 
 
+class NotLinearError(RegistryError):
+    """An entry that has no matrix; `reason` says why, as a verb's phrase."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: cannot be solved as a whole: it {reason}; jax: {{solve: steps}} can")
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Plan:
     """A deterministic linear scheduler at some number of steps.
@@ -45,12 +53,13 @@ def plan(recipe: Recipe, steps: int) -> Plan:
     """The matrix of a scheduler at so many steps.
 
     Raises:
-        RegistryError: there is none, with the reason; or the scheduler cannot do so many steps.
+        NotLinearError: there is none.
+        RegistryError: the scheduler cannot do so many steps.
     """
     evaluations = preflight(recipe, steps).nfe
     reason = next(_known_reasons(recipe), None)
     if reason:
-        raise _refused(recipe, reason)
+        raise NotLinearError(recipe.entry.name, reason)
     basis = torch.zeros(1, evaluations + 2, 1, 1, dtype=torch.float64)  # the last element stays 0 if it is linear
     basis[0, 0] = 1
     found = in_float64_if_possible(lambda noise: _run_on_basis(recipe, noise, steps), recipe, basis, steps)
@@ -71,10 +80,6 @@ def _known_reasons(recipe: Recipe) -> Iterator[str]:
             yield f"{what} ({option}), which is not linear"
 
 
-def _refused(recipe: Recipe, reason: str) -> RegistryError:
-    return RegistryError(f"{recipe.entry.name}: cannot be solved as a whole: it {reason}; jax: {{solve: steps}} can")
-
-
 def _run_on_basis(recipe: Recipe, noise: torch.Tensor, steps: int) -> Plan:
     inputs: list[torch.Tensor] = []
     timesteps: list[float] = []
@@ -89,12 +94,12 @@ def _run_on_basis(recipe: Recipe, noise: torch.Tensor, steps: int) -> Plan:
     latents, _ = loop(recipe, answer, noise, steps)
     rows = torch.stack([*inputs, latents.flatten()]).double().numpy()
     if len(timesteps) != noise.shape[1] - 2 or rows[:, -1].any():
-        raise _refused(recipe, "adds what comes from neither latents nor predictions")
+        raise NotLinearError(recipe.entry.name, "adds what comes from neither latents nor predictions")
     return Plan(np.tril(rows[:, :-1]), tuple(timesteps))
 
 
 def _try(recipe: Recipe, found: Plan, steps: int) -> None:
-    """Compare scheduler and matrix on a denoiser that is bent. Raises RegistryError if they differ."""
+    """Compare scheduler and matrix on a denoiser that is bent. Raises NotLinearError if they differ."""
     noise = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def bent(x: torch.Tensor, t: float) -> torch.Tensor:
@@ -106,13 +111,15 @@ def _try(recipe: Recipe, found: Plan, steps: int) -> None:
     latents = in_float64_if_possible(run, recipe, noise, steps)
     again = in_float64_if_possible(lambda noise: run(noise, seed=1), recipe, noise, steps)
     if not torch.equal(latents, again):
-        raise _refused(recipe, "draws noise")
+        raise NotLinearError(recipe.entry.name, "draws noise")
     terms = [noise]
     for k, t in enumerate(found.timesteps):
         terms.append(bent(_sum(found, k, terms), t))
     off = float((_sum(found, found.nfe, terms) - latents).abs().max() / latents.std())
     if not off < _TOLERANCE:
-        raise _refused(recipe, f"is not linear in latents and predictions (off by {off:.2g} of the latents' scale)")
+        raise NotLinearError(
+            recipe.entry.name, f"is not linear in latents and predictions (off by {off:.2g} of the latents' scale)"
+        )
 
 
 def _sum(found: Plan, row: int, terms: list[torch.Tensor]) -> Any:

@@ -160,7 +160,10 @@ def _attention(w: Weights, x: Array, states: Array, heads: int) -> Array:
     """x: (B, pixels, C); states: (B, tokens, D)"""
     q, k, v = (_linear(w[f"to_{name}"], s) for name, s in (("q", x), ("k", states), ("v", states)))
     q, k, v = (a.reshape(*a.shape[:2], heads, -1) for a in (q, k, v))
-    return _linear(w["to_out"]["0"], jax.nn.dot_product_attention(q, k, v).reshape(*x.shape[:2], -1))
+    if x.dtype == jnp.float16 and jax.default_backend() == "cpu":  # XLA has no products of float16 in float32 there
+        q, k, v = (a.astype(jnp.float32) for a in (q, k, v))
+    found = jax.nn.dot_product_attention(q, k, v).astype(x.dtype)
+    return _linear(w["to_out"]["0"], found.reshape(*x.shape[:2], -1))
 
 
 def _group_norm(w: Weights, x: Array, groups: int, eps: float) -> Array:
@@ -180,8 +183,8 @@ def _normal(x: Array, axes: Any, eps: float) -> Array:
 
 
 def _affine(w: Weights, x: Array, dtype: Any) -> Array:
-    weight: Array = w["weight"].astype(jnp.float32)
-    return (x * weight + w["bias"].astype(jnp.float32)).astype(dtype)
+    y: Array = x * w["weight"].astype(jnp.float32) + w["bias"].astype(jnp.float32)
+    return y.astype(dtype)
 
 
 def _linear(w: Weights, x: Array) -> Array:
