@@ -28,7 +28,7 @@ from test_run import run
 from schedcmp.backend.denoiser import Denoiser, OnAllDevices, hand_over, to_numpy, to_torch
 from schedcmp.backend.linear import plan
 from schedcmp.backend.scan import SolvingWorkbench
-from schedcmp.backend.support import unknown_config
+from schedcmp.backend.support import _NOT_WITH_JAX, unknown_config
 from schedcmp.backend.unet import nested, unet
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
@@ -39,6 +39,7 @@ from schedcmp.prepare import prepare
 from schedcmp.registry.build import resolve
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.preflight import preflight
+from schedcmp.sweep.document import load as read_sweep
 
 CLOSE = 1e-4  # of the latents' scale
 TESTS = Path(__file__).parent
@@ -58,7 +59,9 @@ def sd_1(**options: Any) -> UNet2DConditionModel:
 
 UNETS: dict[str, Callable[[], UNet2DConditionModel]] = {
     "sd-1.5": sd_1,
-    "sd-2.1": partial(sd_1, layers_per_block=1, attention_head_dim=(1, 2, 4, 4), use_linear_projection=True, upcast_attention=True),
+    "sd-2.1": partial(
+        sd_1, layers_per_block=1, attention_head_dim=(1, 2, 4, 4), use_linear_projection=True, upcast_attention=True
+    ),
     "sdxl": lambda: families.sdxl().unet,
     "sdxl-deep": lambda: checkpoints.unet(
         transformer_layers_per_block=[1, 3], use_linear_projection=True, addition_embed_type="text_time",
@@ -387,3 +390,14 @@ def test_list_compatible_says_what_runs_how(sd1: Path, capsys: pytest.CaptureFix
     assert not rows["edm-euler"]["jax"]["steps"]
     assert run("list-compatible", sd1, "--backend", "jax") == 0
     assert "lms and ddpm ran on none" in capsys.readouterr().out
+
+
+def test_the_jax_tour_is_the_documents_example() -> None:
+    sweep, _ = read_sweep(TESTS.parent / "configs/tour-jax.yaml")
+    assert (sweep.schedulers, sweep.steps, sweep.dtype, sweep.backend) == (("dpmpp-2m",), (25,), "bf16", "jax")
+    assert sweep.prompt == {"prompt": "a photo of an astronaut riding a horse on mars"}
+
+
+def test_the_page_names_what_is_refused() -> None:
+    page = (TESTS.parent / "docs/jax.md").read_text(encoding="utf-8")
+    assert all(f"`{option}`" in page for option in _NOT_WITH_JAX)
