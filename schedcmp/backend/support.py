@@ -74,11 +74,13 @@ def unknown_checkpoint(checkpoint: Checkpoint) -> str | None:
 def unknown_config(config: Mapping[str, Any]) -> str | None:
     """Why the JAX UNet cannot have such a config, with the key; None if it can."""
     for key, value in config.items():
-        if key.startswith("_") or (key in _FOLLOWED and (key, value) != ("norm_num_groups", None)):
+        if key.startswith("_") or key in _FOLLOWED:
             continue
         values = value if isinstance(value, list | tuple) else [value]
         takes = _KNOWN.get(key, (None, False))
         if any(v not in takes for v in values):
             known = ", ".join(map(str, takes))
             return f"its UNet's config has {key}: {value!r}, and the JAX UNet knows {known}"
+    if config.get("norm_num_groups", 32) is None:
+        return "its UNet's config has norm_num_groups: None, and the JAX UNet knows group norms alone"
     return None
