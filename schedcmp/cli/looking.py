@@ -97,7 +97,7 @@ def _show_ways(found: list[Compatibility], ways: Mapping[str, Ways]) -> None:
     say(f"{steps} run step by step (jax: {{solve: steps}}, the default), {scan} as whole solves (jax: {{solve: scan}})")
     exceptions = [name for name in ("lms", "ddpm") if ways[name].steps]
     if exceptions:
-        say(f"{' and '.join(exceptions)} ran on none of the Flax pipelines that diffusers had")
+        say(f"{' and '.join(exceptions)}, which the Flax pipelines of diffusers could not run, are among them")
 
 
 def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[Compatibility]:
