@@ -33,6 +33,8 @@ from schedcmp.backend.support import _NOT_WITH_JAX, unknown_config
 from schedcmp.backend.unet import nested, unet
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.engine.batch import BatchSize
+from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
@@ -400,3 +402,18 @@ def test_the_jax_tour_is_the_documents_example() -> None:
 def test_the_page_names_what_is_refused() -> None:
     page = (TESTS.parent / "docs/jax.md").read_text(encoding="utf-8")
     assert all(f"`{option}`" in page for option in _NOT_WITH_JAX)
+
+
+def test_the_first_batch_of_a_shape_is_not_judged(
+    sd1: Path,
+    recipes: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for its compilation, which would look like a batch size that does not pay."""
+    judged: list[int] = []
+    monkeypatch.setattr(BatchSize, "observe", lambda self, rows, seconds: judged.append(rows))
+    _, ours = pipelines(sd1)
+    engine = PackedEngine(Workbench(ours, recipes), lambda c: c.steps, fixed_shapes=True)
+    ran(engine, cells_of(["ddim"], (5,)))
+    assert engine.throughput.forwards == 5
+    assert judged == [2] * 4
