@@ -27,10 +27,11 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install  ## the plain loop against the packed engine, and how cost grows
+bench: install  ## the plain loop against the packed engine, how cost grows, torch against JAX
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/throughput.py --whole
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/backends.py
 
 clean:
 	rm -rf .venv

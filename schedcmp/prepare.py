@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp import __version__
+from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
@@ -45,6 +46,7 @@ class Prepared:
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
         appraisal = Appraisal(self.scheduler_config)
+        self._check_backend()
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
         self.trajectories: dict[tuple[str, int], Trajectory] = {}
         self.unsupported: dict[tuple[str, int], str] = {}  # why
@@ -55,6 +57,13 @@ class Prepared:
         }
         self._progress = progress
         self._choose_metrics()
+
+    def _check_backend(self) -> None:
+        """Raises SweepError for what the backend cannot do."""
+        found = refusal(self.sweep, self.checkpoint) if self.sweep.backend == "jax" else None
+        if found:
+            key, why = found
+            raise SweepError(f"{self._source.where(key)}: {'.'.join(key)}: {why}")
 
     def _choose_metrics(self) -> None:
         """What is measured of images, and what that takes. Raises SweepError."""
@@ -78,7 +87,12 @@ class Prepared:
             try:
                 if selected.refusal:
                     raise RegistryError(selected.refusal)
-                self.trajectories[label, steps] = appraisal.trajectory(selected.entry, steps)
+                trajectory = appraisal.trajectory(selected.entry, steps)
+                if self.sweep.jax.solve == "scan":
+                    from schedcmp.backend.linear import plan
+
+                    plan(appraisal.recipe(selected.entry), steps)
+                self.trajectories[label, steps] = trajectory
             except RegistryError as error:
                 self.unsupported[label, steps] = str(error)
         if not self.trajectories:
@@ -129,6 +143,23 @@ class Prepared:
 
         return str(resolve_dtype(self.sweep.dtype, self.device)).removeprefix("torch.")
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the denoiser is compiled anew for each size of its batch."""
+        return bool(self.sweep.optimize.compile) or self.sweep.backend == "jax"
+
+    @cached_property
+    def _backend(self) -> dict[str, Any]:
+        """What images and timings depend on where the denoiser is not torch's; with torch, nothing."""
+        if self.sweep.backend == "torch":
+            return {}
+        from schedcmp.backend.runtime import described
+
+        try:
+            return {**described(), "solve": self.sweep.jax.solve}
+        except RequestError as error:
+            raise SweepError(f"{self._source.where(('backend',))}: backend: {error}") from error
+
     @cached_property
     def environment(self) -> dict[str, Any]:
         """What a reader needs to know to trust or repeat the numbers."""
@@ -142,6 +173,7 @@ class Prepared:
             "device_name": _device_name(self.device),
             "dtype": self.dtype,
             "optimize": self.sweep.optimize.enabled,
+            **self._backend,
             "threads": _threads(),
             "python": platform.python_version(),
             "system": platform.platform(),
@@ -159,6 +191,7 @@ class Prepared:
             "torch": version("torch"),
             "diffusers": version("diffusers"),
             **self.sweep.optimize.enabled,
+            **self._backend,
         }
         return {
             label: _digest(shared | {"class": recipe.cls.__qualname__, "config": recipe.config, **_code(recipe)})
@@ -173,7 +206,7 @@ class Prepared:
     @cached_property
     def machine(self) -> str:
         """What timings depend on beside the cell: only those of one machine are comparable."""
-        return _digest({name: self.environment[name] for name in ("device_name", "threads", "system")})
+        return _digest({name: self.environment[name] for name in ("device_name", "threads", "system")} | self._backend)
 
     @property
     def portable_sweep(self) -> Sweep:
@@ -188,11 +221,16 @@ class Prepared:
         from schedcmp.checkpoint.load import load as load_pipeline
 
         try:
-            return load_pipeline(self.checkpoint, self.device, self.sweep.dtype, self.sweep.optimize.enabled)
+            pipeline = load_pipeline(self.checkpoint, self.device, self.sweep.dtype, self.sweep.optimize.enabled)
         except CheckpointError:
             raise
         except RequestError as error:
             raise SweepError(f"{self._source.where(('optimize',))}: {error}") from error
+        if self._backend:
+            from schedcmp.backend.denoiser import hand_over
+
+            hand_over(pipeline, self.sweep.jax.solve, tf32=self.sweep.optimize.tf32)
+        return pipeline
 
     def load_clip(self) -> Clip | None:
         """The CLIP model, where a metric needs it. Raises CheckpointError."""

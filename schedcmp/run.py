@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
@@ -19,6 +19,9 @@ from schedcmp.truth.clip import Clip
 from schedcmp.truth.metrics import measure_references
 from schedcmp.truth.reference import LABEL as REFERENCE
 from schedcmp.truth.scoring import measure_adherence, measure_clip, measure_distribution
+
+if TYPE_CHECKING:
+    from schedcmp.engine.job import Workbench
 
 _MOST_UNWRITTEN = 32  # images that wait to be written, so that a slow disk bounds memory
 
@@ -98,12 +101,11 @@ class Execution:
             measure_distribution(self.store, self.clip, prepared.real_images)
 
     def _results(self, evaluated: Callable[[int], None]) -> Iterator[CellResult]:
-        from schedcmp.engine.job import Workbench
         from schedcmp.engine.packed import PackedEngine
         from schedcmp.engine.solo import Measuring, SoloEngine
 
         prepared, sweep = self.prepared, self.prepared.sweep
-        bench = Workbench(self.pipeline, prepared.all_recipes, sweep.generator)
+        bench = self._bench()
         solo, packed = divided(prepared, self.pending)
         timing = sweep.timing
         yield from SoloEngine(bench, Measuring(timing.mode == "solo", timing.repeats, timing.warmup)).run(solo)
@@ -112,11 +114,19 @@ class Execution:
                 evaluated(prepared.cost(result.cell))
                 yield result
         elif packed or self.references:
-            engine = PackedEngine(
-                bench, prepared.cost, sweep.max_batch, evaluated, fixed_shapes=bool(sweep.optimize.compile)
-            )
+            engine = PackedEngine(bench, prepared.cost, sweep.max_batch, evaluated, fixed_shapes=prepared.is_compiled)
             self.throughput.append(engine.throughput)
             yield from engine.run([*packed, *self.references])
+
+    def _bench(self) -> Workbench:
+        prepared, sweep = self.prepared, self.prepared.sweep
+        if sweep.jax.solve == "scan":
+            from schedcmp.backend.scan import SolvingWorkbench
+
+            return SolvingWorkbench(self.pipeline, prepared.all_recipes, sweep.generator)
+        from schedcmp.engine.job import Workbench
+
+        return Workbench(self.pipeline, prepared.all_recipes, sweep.generator)
 
     def _keep(self, result: CellResult) -> None:
         prepared, cell, references = self.prepared, result.cell, self.prepared.references

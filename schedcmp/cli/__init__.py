@@ -6,7 +6,7 @@ import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -125,12 +125,13 @@ def report(
 def list_compatible(
     model: ModelArgument = "builtin:tiny",
     all_: Annotated[bool, typer.Option("--all", help="With every sigma schedule of every scheduler.")] = False,
+    backend: Annotated[Literal["torch", "jax"], typer.Option(help="jax: say what runs how with it.")] = "torch",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Say which schedulers work with a checkpoint, which do not, and why; beside what diffusers lists."""
     from schedcmp.cli.looking import list_schedulers
 
-    list_schedulers(model, every_sigma_schedule=all_, as_json=json)
+    list_schedulers(model, every_sigma_schedule=all_, with_jax=backend == "jax", as_json=json)
 
 
 @app.command()

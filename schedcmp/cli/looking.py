@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from schedcmp.backend.support import unknown_checkpoint
 from schedcmp.cli.console import say, table
-from schedcmp.errors import RequestError, RunFolderError
+from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.files import write_atomically
 from schedcmp.prepare import find_checkpoint
 from schedcmp.registry.build import Recipe, mended, resolve
@@ -21,21 +23,38 @@ from schedcmp.registry.table import Registry, builtin_registry
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts import Model
 
+if TYPE_CHECKING:
+    from schedcmp.backend.ways import Ways
+
 _MARKS = {"ok": "✓", "needs": "+", "wrong": "✗", "unsupported": "–"}
 
 
-def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool) -> None:
-    """The registry against a checkpoint."""
+def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, with_jax: bool = False) -> None:
+    """The registry against a checkpoint.
+
+    Args:
+        with_jax: say what runs how with `backend: jax`.
+
+    Raises:
+        CheckpointError: no such checkpoint, or one that JAX cannot run.
+    """
     config = _scheduler_config(model)
+    if with_jax:
+        _check_jax(model)
     registry = builtin_registry()
     entries = list(_entries(registry, listed_classes(config), every_sigma_schedule))
     found = list(compatibility(entries, config))
     if not every_sigma_schedule:
         found = _checked(found, config)
+    ways = _ways(found, config) if with_jax else {}
     if as_json:
-        say(json.dumps([_as_json(c) for c in found], indent=2))
+        more = {name: {"jax": asdict(way)} for name, way in ways.items()}
+        say(json.dumps([_as_json(c) | more.get(c.entry.name, {}) for c in found], indent=2))
         return
     say(f"{model}: noise schedule of {config.get('_class_name')}, {config.get('num_train_timesteps', 1000)} timesteps")
+    if with_jax:
+        _show_ways(found, ways)
+        return
     rows = [
         (
             f"{_MARKS[c.status]} {c.entry.name}",
@@ -52,6 +71,33 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool) ->
     if not every_sigma_schedule:
         names = ", ".join(s for s in registry.sigma_schedules if s != "default")
         say(f"most also run with another sigma schedule ({names}), as in heun-karras: see --all")
+
+
+def _check_jax(model: str) -> None:
+    checkpoint = find_checkpoint(Model(id=model))
+    why = unknown_checkpoint(checkpoint)
+    if why:
+        raise CheckpointError(f"backend jax cannot run {checkpoint.name}: {why}")
+
+
+def _ways(found: list[Compatibility], config: Mapping[str, object]) -> dict[str, Ways]:
+    from schedcmp.backend.ways import ways_of
+
+    return {c.entry.name: ways_of(c, config) for c in found}
+
+
+def _show_ways(found: list[Compatibility], ways: Mapping[str, Ways]) -> None:
+    rows = [
+        (f"{_MARKS[c.status]} {c.entry.name}", *("yes" if way else "no" for way in (w.steps, w.scan)), w.reason)
+        for c in found
+        for w in (ways[c.entry.name],)
+    ]
+    table(["scheduler", "steps", "scan", "why not"], rows, names=("scheduler",), left=("why not",))
+    steps, scan = (sum(getattr(w, way) for w in ways.values()) for way in ("steps", "scan"))
+    say(f"{steps} run step by step (jax: {{solve: steps}}, the default), {scan} as whole solves (jax: {{solve: scan}})")
+    exceptions = [name for name in ("lms", "ddpm") if ways[name].steps]
+    if exceptions:
+        say(f"{' and '.join(exceptions)}, which the Flax pipelines of diffusers could not run, are among them")
 
 
 def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[Compatibility]:

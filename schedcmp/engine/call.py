@@ -42,6 +42,11 @@ class Call:
         """How many samples it is for; 1 for a call without a tensor, which is never packed."""
         return 1 if self.first is None else self.first.shape[0]
 
+    @property
+    def evaluations(self) -> int:
+        """Of the denoiser, for each row: a call may be for a whole solve."""
+        return int(self.arguments.get("evaluations", 1))
+
     @cached_property
     def signature(self) -> Hashable:
         """Calls with equal signatures fit one batch: equal but for what each row has of its own."""

@@ -71,6 +71,14 @@ class PeakMemory:
         return None
 
 
+def out_of_memory(error: Exception) -> bool:
+    """CUDA has a class for it; the CPU's and MPS's allocators raise a RuntimeError."""
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate" in text
+    )
+
+
 def _peak_resident_bytes() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ import torch
 from schedcmp.engine.unconditional import watched
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
+
+WARMUP_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Workbench:
             scheduler.unconditional_output = watched(pipeline).unconditional
         return pipeline, arguments
 
+    def warm_up(self, cell: Cell) -> Cell:
+        """What to run before `cell` is timed."""
+        return replace(cell, steps=min(cell.steps, WARMUP_STEPS))
+
     @cached_property
     def _class(self) -> type:
         """The pipeline's class, knowing its devices: diffusers looks through all modules at every question, which
@@ -55,7 +61,7 @@ class Workbench:
         known = {"device": self.device, "_execution_device": self.device}
         return type(type(pipeline).__name__, (type(pipeline),), known)
 
-    @cached_property
+    @property
     def makes_several(self) -> bool:
         """Whether the pipeline makes several images in one call."""
         return "num_images_per_prompt" in inspect.signature(self.pipeline.__call__).parameters

@@ -16,7 +16,7 @@ import torch
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Waiting
 from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together
-from schedcmp.engine.clock import Clock
+from schedcmp.engine.clock import Clock, out_of_memory
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import Lane, Models, parking
 from schedcmp.engine.result import harmless_warnings_ignored
@@ -34,7 +34,7 @@ class Throughput:
 
     images: int = 0
     forwards: int = 0  # of the denoiser
-    evaluations: int = 0  # of the denoiser, for all cells
+    evaluations: int = 0  # of the denoiser, for all cells; a whole solve stands for several
     rows: int = 0  # of the denoiser: an evaluation with classifier-free guidance has two
     wanted_rows: int = 0  # had every forward been full
     wall_s: float = 0.0
@@ -94,6 +94,7 @@ class PackedEngine:
         self._queue: list[tuple[Cell, ...]] = []  # each for one lane, the next one last
         self._waiting: Waiting[Lane] = Waiting()
         self._models: Models = {}
+        self._compiled: set[Hashable] = set()
         self._checked: set[Target] = set()  # whose first batch was compared with a call alone
         self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
         self.throughput = Throughput()
@@ -151,7 +152,7 @@ class PackedEngine:
         lanes = self._waiting.take(signature, self._sizes.of(signature[0]).rows)
         answers = self._answers(signature[0], lanes)
         if signature[0] in DENOISERS:
-            evaluations = sum(len(lane.cells) for lane in lanes)
+            evaluations = sum(lane.call.evaluations * len(lane.cells) for lane in lanes if lane.call)
             self.throughput.evaluations += evaluations
             self._evaluated(evaluations)
         for lane, answer in zip(lanes, answers, strict=True):
@@ -190,7 +191,7 @@ class PackedEngine:
             smaller = self._made_smaller(target, sum(call.rows for call in calls), error)
             if len(calls) == 1 and not smaller:
                 return [error]
-            part = max(1, len(lanes) // 2) if _out_of_memory(error) else 1
+            part = max(1, len(lanes) // 2) if out_of_memory(error) else 1
         return [answer for i in range(0, len(lanes), part) for answer in self._answers(target, lanes[i : i + part])]
 
     def _made_smaller(self, target: Target, rows: int, error: Exception) -> bool:
@@ -198,7 +199,7 @@ class PackedEngine:
         if isinstance(error, NoRowsError):  # nor will the next answer be; by accident it might look like it
             self._sizes.by_target[target] = BatchSize(1, settled=True)
             self.throughput.notes.append(f"not packed: {error}")
-        elif _out_of_memory(error):
+        elif out_of_memory(error):
             self._sizes.of(target).halve(rows)
             if self._bench.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -212,7 +213,7 @@ class PackedEngine:
             calls = _filled(calls, sum(rows), size.rows)
         start = self._clock.now()
         answer = self._models[target](**join(calls))
-        if not size.settled:
+        if not size.settled and self._is_compiled(calls):
             size.observe(sum(rows), self._clock.since(start))
         answers = split(answer, [call.rows for call in calls])[: len(rows)]
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
@@ -222,6 +223,13 @@ class PackedEngine:
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         self._account(target, rows, size.aim)
         return answers
+
+    def _is_compiled(self, calls: list[Call]) -> bool:
+        """Whether a batch of this shape has run before; with fixed shapes the first one waits for its compilation."""
+        shape = (calls[0].signature, sum(call.rows for call in calls))
+        known = not self._fixed_shapes or shape in self._compiled
+        self._compiled.add(shape)
+        return known
 
     def _account(self, target: Target, rows: list[int], wanted: int) -> None:
         seen, total = self.throughput, sum(rows)
@@ -241,11 +249,3 @@ def _filled(calls: list[Call], rows: int, most: int) -> list[Call]:
     """`calls` and what brings them up to the next power of two, or to the most that a batch may have."""
     missing = min(1 << (rows - 1).bit_length(), max(rows, most)) - rows
     return [*calls, *[every(calls[0], 0, calls[0].rows)] * missing]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it; the CPU's and MPS's allocators raise a RuntimeError."""
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate" in text
-    )

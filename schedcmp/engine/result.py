@@ -35,16 +35,20 @@ class Made:
 def made_by(pipeline: Any, output: Any, latents: torch.Tensor | None, nfe: int, cells: int = 1) -> list[Made]:
     """What each of the cells of a pipeline's call got.
 
+    Args:
+        nfe: how often the denoiser was called; a call that was a whole solve stands for more.
+
     Raises:
         ValueError: there are more or fewer images or latents than cells.
     """
     if len(output.images) != cells or (latents is not None and cells > 1 and len(latents) != cells):
         raise ValueError(f"{type(pipeline).__name__} made {len(output.images)} images for {cells} cells")
-    timesteps = tuple(float(t) for t in pipeline.scheduler.timesteps)
+    visited = getattr(pipeline.scheduler, "visited", None)
+    timesteps = tuple(float(t) for t in visited or pipeline.scheduler.timesteps)
     blanked = getattr(output, "nsfw_content_detected", None) or [False] * cells
     parts = [None] * cells if latents is None else [latents] if cells == 1 else torch.split(latents, 1)
     return [
-        Made(image, bool(black), part, nfe, timesteps)
+        Made(image, bool(black), part, len(visited) if visited else nfe, timesteps)
         for image, black, part in zip(output.images, blanked, parts, strict=True)
     ]
 

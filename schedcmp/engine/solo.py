@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from schedcmp.engine.clock import Clock, PeakMemory
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
 from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
 from schedcmp.records import Cell, CellResult, Timing
-
-WARMUP_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,10 @@ class SoloEngine:
             return finished(cell, self._call(cell)[0], config)
         self._warm_up(cell)
         self._memory.reset()
-        made, timing = self._call(cell)
+        first, timing = self._call(cell)
         peak = self._memory.read()
         more = [self._call(cell)[1] for _ in range(self._measuring.repeats - 1)]
-        return finished(cell, made, config, (timing, *more), peak)
+        return finished(cell, first, config, (timing, *more), peak)
 
     def _call(self, cell: Cell) -> tuple[Made, Timing]:
         pipeline, arguments = self._bench.job(cell)
@@ -63,8 +61,9 @@ class SoloEngine:
 
     def _warm_up(self, cell: Cell) -> None:
         """Run the cell's scheduler once at its size: first calls load libraries and choose kernels."""
-        kind = (cell.scheduler, cell.width, cell.height, cell.guidance_scale > 1)
+        short = self._bench.warm_up(cell)
+        kind = (cell.scheduler, short.steps, cell.width, cell.height, cell.guidance_scale > 1)
         if kind not in self._warm:
             self._warm.add(kind)
             for _ in range(self._measuring.warmup):
-                self._call(replace(cell, steps=min(cell.steps, WARMUP_STEPS)))
+                self._call(short)

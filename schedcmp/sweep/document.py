@@ -18,6 +18,7 @@ from schedcmp.sweep.parts import (
     Exclude,
     Grid,
     Groups,
+    Jax,
     Metrics,
     Model,
     ModelSpec,
@@ -68,6 +69,8 @@ class Sweep(Part):
     max_batch: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
         None, description="rows per denoiser call; found by trying by default"
     )
+    backend: Literal["torch", "jax"] = Field("torch", description="what computes the denoiser")
+    jax: Jax = Jax()
     optimize: Optimize = Optimize()
     timing: Timings = Timing()
     metrics: Metrics = Field(
@@ -93,6 +96,8 @@ class Sweep(Part):
             raise ValueError("width and height go together; give both or neither")
         if len(set(self.prompt.values())) < len(self.prompt):
             raise ValueError("prompt: the same text is there twice under two names")
+        if self.backend != "jax" and self.jax != Jax():
+            raise ValueError("jax: says how `backend: jax` runs, which this sweep has not; add it, or leave jax out")
         self._check_zip()
         return self
 
@@ -164,7 +169,7 @@ def _problem(problem: Any, key: str) -> str:
 
 
 def _nearest_key(key: str) -> str:
-    models: tuple[type[BaseModel], ...] = (Sweep, EntrySpec, Timing, Grid, Model, Optimize, Exclude)
+    models: tuple[type[BaseModel], ...] = (Sweep, EntrySpec, Timing, Grid, Model, Optimize, Jax, Exclude)
     known = {f.alias or name for model in models for name, f in model.model_fields.items()}
     own = set(Sweep.model_fields) if "." not in key else known
     near = get_close_matches(key.rpartition(".")[2], sorted(own), n=1)

@@ -201,6 +201,14 @@ class Optimize(Part):
         return {name: value for name, value in self.model_dump().items() if value}
 
 
+class Jax(Part):
+    """How `backend: jax` solves."""
+
+    solve: Literal["steps", "scan"] = Field(
+        "steps", description="scan: each image's whole solve is one program, for deterministic linear schedulers"
+    )
+
+
 class Grid(Part):
     """Which axes become rows, columns and pages."""
 

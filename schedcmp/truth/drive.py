@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +16,8 @@ from schedcmp.registry.build import Recipe
 from schedcmp.registry.flow import pipeline_arguments
 from schedcmp.truth.mixture import PURE_NOISE, Level, Mixture
 from schedcmp.truth.noise import Flow, NoiseSchedule
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -56,37 +59,64 @@ def drive(recipe: Recipe, oracle: Oracle, noise: torch.Tensor, steps: int, seed:
     Raises:
         RegistryError: the scheduler fails in both, or ends in numbers that are not finite.
     """
+    return in_float64_if_possible(lambda noise: _drive(recipe, oracle, noise, steps, seed), recipe, noise, steps)
+
+
+def in_float64_if_possible(run: Callable[[torch.Tensor], T], recipe: Recipe, noise: torch.Tensor, steps: int) -> T:
+    """`run` of the noise in float64, or else in float32. Raises RegistryError if it fails in both, or raises that."""
     try:
-        return _drive(recipe, oracle, noise, steps, seed)
+        return run(noise)
     except RegistryError:
         raise
     except Exception:  # third-party code raises what it likes
         pass
     try:
-        return _drive(recipe, oracle, noise.float(), steps, seed)
+        return run(noise.float())
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} fails at {steps} steps: {reason}") from error
 
 
-@torch.no_grad()
 def _drive(recipe: Recipe, oracle: Oracle, noise: torch.Tensor, steps: int, seed: int) -> Run:
     oracle.nfe, oracle.start = 0, None
+    flow = isinstance(oracle.schedule, Flow)
+    latents, scheduler = loop(recipe, oracle, noise, steps, seed, flow=flow)
+    assert oracle.start is not None
+    start, level = oracle.start
+    return Run(latents.double(), oracle.nfe, start.double(), level, oracle.last, _final(scheduler, flow=flow))
+
+
+@torch.no_grad()
+def loop(
+    recipe: Recipe,
+    denoiser: Callable[[torch.Tensor, float], torch.Tensor],
+    noise: torch.Tensor,
+    steps: int,
+    seed: int = 0,
+    *,
+    flow: bool = False,
+) -> tuple[torch.Tensor, Any]:
+    """A pipeline's loop, from unit noise to the last latents; and the scheduler that has done it.
+
+    Args:
+        denoiser: from its input and a timestep to its prediction.
+        flow: the pipeline is one for flow matching, which scales neither the noise nor the denoiser's input.
+
+    Raises:
+        RegistryError: the latents are not finite numbers.
+    """
     scheduler = recipe.build(seed)
     scheduler.set_timesteps(steps, device="cpu", **pipeline_arguments(recipe.pipeline, scheduler, steps))
-    flow = isinstance(oracle.schedule, Flow)  # their pipelines neither scale the noise nor the denoiser's input
     extra = _extra(scheduler, torch.Generator().manual_seed(seed))
     latents = noise if flow else noise * scheduler.init_noise_sigma
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchsde about rounding, scipy's quadrature in LMS at hundreds of steps
         for t in scheduler.timesteps:
             x = latents if flow else scheduler.scale_model_input(latents, t)
-            latents = scheduler.step(oracle(x, float(t)), t, latents, **extra, return_dict=False)[0]
-    assert oracle.start is not None
+            latents = scheduler.step(denoiser(x, float(t)), t, latents, **extra, return_dict=False)[0]
     if not latents.isfinite().all():
         raise RegistryError(f"{recipe.entry.name}: at {steps} steps its latents are not finite numbers")
-    start, level = oracle.start
-    return Run(latents.double(), oracle.nfe, start.double(), level, oracle.last, _final(scheduler, flow=flow))
+    return latents, scheduler
 
 
 def _extra(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

@@ -1,0 +1,39 @@
+"""JAX, set up once per process: its devices, its memory, its cache of compiled programs."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from schedcmp.errors import RequestError
+
+
+@cache
+def devices() -> list[Any]:
+    """All JAX devices of the default platform, JAX set up for this process.
+
+    Compiled programs are kept in the user's cache folder (or `JAX_COMPILATION_CACHE_DIR`): the next run has them. On a
+    GPU memory is taken as it is needed, since torch's VAE and text encoder live there too.
+
+    Raises:
+        RequestError: the platform that JAX is told to use is not there.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "schedcmp" / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
+    try:
+        return list(jax.devices())
+    except RuntimeError as error:
+        raise RequestError(f"JAX has no devices: {str(error).partition(chr(10))[0]}") from error
+
+
+def described() -> dict[str, Any]:
+    """What an image and its timing depend on, for a run's environment."""
+    found = devices()
+    return {"backend": "jax", "jax": version("jax"), "jax_devices": f"{len(found)} × {found[0].device_kind}"}
