@@ -417,3 +417,10 @@ def test_the_first_batch_of_a_shape_is_not_judged(
     ran(engine, cells_of(["ddim"], (5,)))
     assert engine.throughput.forwards == 5
     assert judged == [2] * 4
+
+
+def test_a_platform_that_is_not_there_is_no_traceback() -> None:
+    code = "from schedcmp.backend.runtime import devices; devices()"
+    environment = os.environ | {"JAX_PLATFORMS": "cuda"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "RequestError: JAX has no devices here" in done.stderr
