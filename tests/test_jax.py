@@ -23,6 +23,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from latents import Latents
+from test_families import recipes_for
 from test_packed import alone, cells_of, packed, ran, recipes  # noqa: F401
 from test_run import run
 
@@ -417,3 +418,25 @@ def test_the_first_batch_of_a_shape_is_not_judged(
     ran(engine, cells_of(["ddim"], (5,)))
     assert engine.throughput.forwards == 5
     assert judged == [2] * 4
+
+
+def test_a_platform_that_is_not_there_is_no_traceback() -> None:
+    code = "from schedcmp.backend.runtime import devices; devices()"
+    environment = os.environ | {"JAX_PLATFORMS": "cuda"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "RequestError: JAX has no devices here" in done.stderr
+
+
+@pytest.mark.parametrize("solve", ["steps", "scan"])
+def test_stable_diffusion_xl_runs_through_its_pipeline(solve: Any, latents: Latents) -> None:
+    theirs, ours = (families.ready(families.sdxl) for _ in range(2))
+    hand_over(ours, solve)
+    known = recipes_for(theirs, ("ddim", "dpmpp-2m", "heun"))
+    cells = cells_of(known, (4,), seeds=(0, 1), width=16, height=16)
+    alone(theirs, known, cells)
+    expected = dict(latents.of)
+    latents.of.clear()
+    bench = (SolvingWorkbench if solve == "scan" else Workbench)(ours, known)
+    results = ran(PackedEngine(bench, lambda c: c.steps, 4, fixed_shapes=True), cells)
+    assert not [r.error for r in results.values() if r.status == "failed"]
+    assert worst(latents, expected) < CLOSE

@@ -118,5 +118,5 @@ def _by_matrix(found: Plan, noise: torch.Tensor) -> torch.Tensor:
     for row, t in zip(found.coefficients, found.timesteps, strict=False):
         x = torch.tensordot(torch.from_numpy(row[: len(terms)]), terms, 1)
         terms = torch.cat([terms, _bent(x, t)[None]])
-    last: torch.Tensor = torch.tensordot(torch.from_numpy(found.coefficients[-1]), terms, 1)
-    return last
+    latents: torch.Tensor = torch.tensordot(torch.from_numpy(found.coefficients[-1]), terms, 1)
+    return latents

@@ -85,11 +85,16 @@ class WholeSolve(torch.nn.Module):
 
     def __init__(self, solver: Any, solve: Plan, guidance_scale: float) -> None:
         super().__init__()
-        self._solver = (solver,)  # in a tuple: not a part of the module
+        self.solver = solver
         self._solve = solve
         self._guidance_scale = guidance_scale
-        self.config = solver.config
-        self.dtype = solver.dtype
+
+    def __getattr__(self, name: str) -> Any:
+        """Pipelines ask for the UNet's config, dtype and, XL's, for its layers."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("solver"), name)
 
     def forward(
         self,
@@ -106,7 +111,7 @@ class WholeSolve(torch.nn.Module):
         branches = len(sample)
         coefficients, timesteps = _padded(self._solve)
         guided = {"states": encoder_hidden_states, "condition": timestep_cond, "added": added_cond_kwargs}
-        latents = self._solver[0](
+        latents = self.solver(
             sample[:1],
             guidance=torch.tensor([self._guidance_scale]),
             coefficients=coefficients,
