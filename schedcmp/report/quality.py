@@ -12,11 +12,11 @@ from typing import NamedTuple
 from schedcmp.errors import RequestError
 from schedcmp.records import Reference, StoredCell, Task
 from schedcmp.report.tables import interquartile_range
+from schedcmp.truth.metrics import RESOLVED
 from schedcmp.truth.statistics import Estimate, estimate
 
 _AS_FAST = 1.05
 _STEADY = 0.1  # interquartile range over median; a machine that has nothing else to do stays below it
-_RESOLVED = 2  # a distance below twice the reference's uncertainty is as much the reference's as the cell's
 _SMALLEST = 1e-6  # a distance below single precision's rounding of latents is none
 
 
@@ -97,7 +97,7 @@ def choose_metric(cells: Sequence[StoredCell], name: str | None = None) -> Metri
 
 def resolutions(references: Iterable[Reference]) -> dict[Task, float]:
     """The distances below which cells of a task cannot be told apart."""
-    return {r.task: _RESOLVED * r.uncertainty for r in references if r.uncertainty is not None}
+    return {r.task: RESOLVED * r.uncertainty for r in references if r.uncertainty is not None}
 
 
 def points(

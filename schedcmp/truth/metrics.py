@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REFERENCE_METRICS = ("reference_rmse", "reference_psnr_db", "reference_ssim")
 Pair = tuple[Cell, Cell]  # the reference, and the one that says how uncertain it is
-_RESOLVED = 2  # a distance below twice the uncertainty is as much the reference's as the cell's
+RESOLVED = 2  # a distance below twice the uncertainty is as much the reference's as the cell's
 ANOTHER_IMAGE = 0.1  # two solvers that end a tenth of the latents' spread apart have not converged
 
 
@@ -101,7 +101,7 @@ def _doubt(pair: Pair, made: Mapping[str, StoredCell], apart: float, distances: 
     both = f"{names[0]} at {pair[0].steps} steps and {names[1]} at {pair[1].steps}"
     if apart > ANOTHER_IMAGE:
         return f"{both} end {apart:.2g} standard deviations apart: they have not converged"
-    if distances and median(distances) < _RESOLVED * apart:
+    if distances and median(distances) < RESOLVED * apart:
         return f"{both} end {apart:.2g} standard deviations apart, and most cells are less than twice that away"
     return ""
 
