@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console
 from schedcmp.cli.console import say, table
@@ -17,6 +19,9 @@ from schedcmp.report.tables import HEAD, readable, timing_rows
 from schedcmp.run import Execution
 from schedcmp.store import DATABASE, Store
 
+if TYPE_CHECKING:
+    from schedcmp.cluster.crew import Crew
+
 _SHOWN_FAILURES = 5
 _SHOWN_SENTENCES = 1
 _SHOWN_WARNINGS = 20
@@ -27,9 +32,8 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fr
     from schedcmp.report.page import write_page
 
     prepared = prepare(path, overrides, progress=console.err.is_terminal)
-    _headline(prepared, device=True)
-    with Store.create(output or prepared.folder) as store:
-        execution = Execution.begin(prepared, store, fresh=fresh)
+    with _crew(prepared) as crew, _begun(prepared, output) as store:
+        execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
             _make(execution)
             if execution.clip:
@@ -41,6 +45,24 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fr
             say(f"interrupted: {done} of {store.planned()} cells are in {store.folder}; repeat the command to go on")
             return INTERRUPTED
         return _finish(store, bool(execution.throughput))
+
+
+@contextmanager
+def _crew(prepared: Prepared) -> Iterator[Crew | None]:
+    """The workers of a sweep that asks for them."""
+    if prepared.sweep.executor.ray is None:
+        yield None
+        return
+    from schedcmp.cluster.crew import hired
+
+    with hired(prepared) as crew:
+        say(f"ray      {crew}")
+        yield crew
+
+
+def _begun(prepared: Prepared, output: Path | None) -> Store:
+    _headline(prepared, device=True)
+    return Store.create(output or prepared.folder)
 
 
 def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> None:
@@ -97,7 +119,7 @@ def _make(execution: Execution) -> None:
     cost = {c.id: prepared.cost(c) for c in (*pending, *execution.references)}
     page = LivePage(execution.store)
     with console.progress(len(pending), sum(cost.values())) as advance:
-        for result in execution.run(advance.spend):
+        for result in execution.run(advance.spend, console.warn):
             cell = result.cell
             if not result.packed:
                 advance.spend(cost[cell.id])

@@ -96,20 +96,30 @@ class PackedEngine:
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
         """Longest cells first, so that the short ones keep the last batches full."""
         queue = sorted(cells, key=lambda c: (c.width or 0, c.height or 0, self._cost(c), -c.index))
-        self._sizes.most = self._most_rows(queue)
+        return self.serve(lambda: queue.pop() if queue else None, most_rows(queue, self._cost))
+
+    def serve(self, next_cell: Callable[[], Cell | None], most: int) -> Iterator[CellResult]:
+        """Run cells as they are given, until there is none and all are finished.
+
+        Args:
+            most: rows per batch, at most.
+        """
+        self._sizes.most = most
         start = self._clock.now()
         # Lanes interleave, so their own no_grad blocks do not nest; one around all of them makes that harmless.
         with torch.no_grad(), harmless_warnings_ignored(), parking(self._bench.pipeline) as self._models:
-            while queue or self._waiting:
-                while queue and self._wants_lanes():
-                    yield from self._resume(Lane(self._bench, queue.pop()))
+            while True:
+                while self._wants_lanes() and (cell := next_cell()):
+                    yield from self._resume(Lane(self._bench, cell))
+                if not self._waiting:
+                    break
                 yield from self._step()
         self.throughput.wall_s += self._clock.since(start)
 
-    def _most_rows(self, cells: Sequence[Cell]) -> int:
-        """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
-        costs = [self._cost(c) * (2 if c.guidance_scale > 1 else 1) for c in cells]
-        return max(2, sum(costs) // max(map(self._cost, cells), default=1))
+    @property
+    def lanes(self) -> int:
+        """How many cells at once keep its batches full, the next larger size included."""
+        return 2 * max((size.rows for target, size in self._sizes.by_target.items() if target in DENOISERS), default=2)
 
     def _wants_lanes(self) -> bool:
         """Until the calls that wait for a denoiser fill a batch; a group that cannot be filled is no reason to stop."""
@@ -192,6 +202,12 @@ class PackedEngine:
             seen.wanted_rows += max(total, wanted)
             seen.max_batch = max(seen.max_batch, total)
             self._evaluated(len(rows))
+
+
+def most_rows(cells: Sequence[Cell], cost: Callable[[Cell], int], engines: int = 1) -> int:
+    """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
+    costs = [cost(c) * (2 if c.guidance_scale > 1 else 1) for c in cells]
+    return max(2, sum(costs) // engines // max(map(cost, cells), default=1))
 
 
 def _filled(calls: list[Call], rows: int, most: int) -> list[Call]:

@@ -16,6 +16,8 @@ from schedcmp.sweep.parts import (
     Entries,
     EntrySpec,
     Exclude,
+    Executor,
+    Executors,
     Grid,
     Groups,
     Metrics,
@@ -26,6 +28,7 @@ from schedcmp.sweep.parts import (
     Part,
     Pixels,
     Prompts,
+    Ray,
     Seeds,
     Sizes,
     Texts,
@@ -68,6 +71,7 @@ class Sweep(Part):
     max_batch: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
         None, description="rows per denoiser call; found by trying by default"
     )
+    executor: Executors = Field(Executor(), description="local: this process; ray: workers of a Ray cluster")
     optimize: Optimize = Optimize()
     timing: Timings = Timing()
     metrics: Metrics = Field(
@@ -94,6 +98,7 @@ class Sweep(Part):
         if len(set(self.prompt.values())) < len(self.prompt):
             raise ValueError("prompt: the same text is there twice under two names")
         self._check_zip()
+        self._check_executor()
         return self
 
     def _check_zip(self) -> None:
@@ -108,6 +113,17 @@ class Sweep(Part):
             if len(set(lengths.values())) > 1 or len(group) < 2:
                 found = ", ".join(f"{key} has {n}" for key, n in lengths.items())
                 raise ValueError(f"zip: takes two or more keys with equally many values, but {found}")
+
+    def _check_executor(self) -> None:
+        ray = self.executor.ray
+        if ray is None:
+            return
+        if ":" in self.device:
+            raise ValueError(f"executor: Ray gives each worker a GPU of its own, not {self.device}; use device: cuda")
+        if ray.gpus_per_worker and self.device in ("cpu", "mps"):
+            raise ValueError(f"executor: ray.gpus_per_worker is 1, but device is {self.device}; keep one of the two")
+        if ray.gpus_per_worker == 0 and self.device == "cuda":
+            raise ValueError("executor: ray.gpus_per_worker is 0, but device is cuda; keep one of the two")
 
     @property
     def sizes(self) -> tuple[tuple[int | None, int | None], ...]:
@@ -125,11 +141,16 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:
         SweepError: with file:line, the key, what is wrong and the nearest right word.
     """
     source = read(path, overrides)
+    sweep = checked(source)
+    return (sweep if sweep.name else sweep.model_copy(update={"name": slug(path.stem)})), source
+
+
+def checked(source: Source) -> Sweep:
+    """The sweep of a document. Raises SweepError, as `load` does."""
     try:
-        sweep = Sweep.model_validate(source.data)
+        return Sweep.model_validate(source.data)
     except ValidationError as error:
         raise SweepError(_message(error, source)) from error
-    return (sweep if sweep.name else sweep.model_copy(update={"name": slug(path.stem)})), source
 
 
 def dump(sweep: Sweep) -> str:
@@ -164,7 +185,7 @@ def _problem(problem: Any, key: str) -> str:
 
 
 def _nearest_key(key: str) -> str:
-    models: tuple[type[BaseModel], ...] = (Sweep, EntrySpec, Timing, Grid, Model, Optimize, Exclude)
+    models: tuple[type[BaseModel], ...] = (Sweep, EntrySpec, Timing, Grid, Model, Optimize, Exclude, Executor, Ray)
     known = {f.alias or name for model in models for name, f in model.model_fields.items()}
     own = set(Sweep.model_fields) if "." not in key else known
     near = get_close_matches(key.rpartition(".")[2], sorted(own), n=1)
