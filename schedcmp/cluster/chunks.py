@@ -142,7 +142,7 @@ class Work(Generic[Worker]):
         if len(hand.held) > 1:  # any of them may have done it
             self._suspects.extend(hand.held.values())
             return []
-        self._kills.update(hand.held)
+        self._kills.update([*hand.held])
         convicted = [c for i, c in hand.held.items() if self._kills[i] >= KILLS]
         hand.kind = "timed" if hand.kind == "timed" else "suspect"
         hand.held = {} if convicted else hand.held

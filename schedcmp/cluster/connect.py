@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from schedcmp.errors import RequestError
 from schedcmp.sweep.parts import Ray
 
 INSTALL = 'executor: ray needs the package ray: pip install "schedcmp[ray]"'
+_ANSWER_S = 10.0
 # Ray reads them when it is imported
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -47,20 +49,35 @@ def connected(settings: Ray) -> Iterator[Any]:
     if ray.is_initialized():  # whoever did that will end it
         yield ray
         return
+    _refuse_silence(address)
     options = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         ray.init(**options, **own)
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError, ...
-        reason = " ".join(str(error).split())[:300]
-        raise RequestError(
-            f"executor: the Ray cluster at {address} cannot be used: {reason}. "
-            "Start it anew (ray stop, ray start --head), or give executor: {ray: {address: local}}"
-        ) from error
+        raise _unusable(address, error) from error
     ray._private.worker._worker_logs_enabled = False  # a dead worker's obituary; ours is shorter
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _refuse_silence(address: str) -> None:
+    """Ray itself asks for minutes. Raises RequestError."""
+    if address == "local":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except (OSError, ValueError) as error:
+        raise _unusable(address, error) from error
+
+
+def _unusable(address: str, error: Exception) -> RequestError:
+    return RequestError(
+        f"executor: the Ray cluster at {address} cannot be used: {' '.join(str(error).split())[:300]}. "
+        "Start it anew (ray stop, ray start --head), or give executor: {ray: {address: local}}"
+    )
 
 
 def _address(wanted: str) -> str:
