@@ -31,6 +31,7 @@ bench: install  ## the plain loop against the packed engine, and how cost grows
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/throughput.py --whole
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/cluster.py
 
 clean:
 	rm -rf .venv
