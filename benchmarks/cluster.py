@@ -2,7 +2,7 @@
 
     python benchmarks/cluster.py [--cells 600] [--steps 4] [--repeats 3]
 
-The three take turns. All have two threads: the process, the one worker with two cores, the two workers with one each; so
+The three take turns. All have two threads: the process, the worker with two cores, the two workers with one each; so
 on a machine with two cores nothing can be gained, and the difference is what the cluster costs. Time is that of making
 the cells, workers loaded and warm or not as it comes; `start_s` is that of the cluster and its workers up to then. The
 driver's rate is that of `Store.add` for PNGs of 512 × 512 pixels of noise, the worst there is. The last line is JSON.
