@@ -32,6 +32,7 @@ bench: install  ## the plain loop against the packed engine, how cost grows, tor
 	$(BIN)/python benchmarks/throughput.py --whole
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/backends.py
+	$(BIN)/python benchmarks/cluster.py
 
 clean:
 	rm -rf .venv

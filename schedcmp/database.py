@@ -84,6 +84,7 @@ def from_row(row: sqlite3.Row) -> StoredCell:
         timings=tuple(timings),
         scheduler_config=json.loads(row["scheduler_config"]),
         timesteps=tuple(json.loads(row["timesteps"])),
+        machine=row["machine"],
         **plain,
     )
     return StoredCell(result, row["image_path"])

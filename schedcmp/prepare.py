@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -171,6 +172,7 @@ class Prepared:
             "pipeline": self.checkpoint.pipeline_class,
             "device": self.device,
             "device_name": _device_name(self.device),
+            **_driver(self.device),
             "dtype": self.dtype,
             "optimize": self.sweep.optimize.enabled,
             **self._backend,
@@ -206,7 +208,12 @@ class Prepared:
     @cached_property
     def machine(self) -> str:
         """What timings depend on beside the cell: only those of one machine are comparable."""
-        return _digest({name: self.environment[name] for name in ("device_name", "threads", "system")} | self._backend)
+        return machine_of(self.environment, self._backend)
+
+    def adopt(self, environment: Mapping[str, Any], keys: Mapping[str, str]) -> None:
+        """Take another process's word for what makes the images: it has the device, and maybe other versions."""
+        self.device, self.dtype = environment["device"], environment["dtype"]
+        self.environment, self.keys = dict(environment), keys
 
     @property
     def portable_sweep(self) -> Sweep:
@@ -247,6 +254,11 @@ class Prepared:
 def prepare(path: Path, overrides: tuple[str, ...] = (), *, progress: bool = False) -> Prepared:
     """Read a sweep file and check everything that can be checked without loading weights. Raises RequestError."""
     return Prepared(*load(path, overrides), progress=progress)
+
+
+def machine_of(environment: Mapping[str, Any], beside: Iterable[str] = ()) -> str:
+    """A short name of a machine, by what timings depend on and whatever else tells it apart."""
+    return _digest({name: environment.get(name) for name in ("device_name", "threads", "system", *beside)})
 
 
 def find_checkpoint(model: Model, source: Source | None = None, *, progress: bool = False) -> Checkpoint:
@@ -295,6 +307,19 @@ def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()
+
+
+def _driver(device: str) -> dict[str, str]:
+    """The versions under a GPU's torch, where the system tells."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return {}
+    found = {"cuda": str(torch.version.cuda)}
+    with suppress(OSError, IndexError):
+        text = Path("/proc/driver/nvidia/version").read_text()  # "NVRM version: ... Kernel Module  550.54.15 ..."
+        found["driver"] = re.findall(r"\d+\.\d+(?:\.\d+)?", text)[0]
+    return found
 
 
 def _threads() -> int:

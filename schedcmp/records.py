@@ -70,6 +70,9 @@ class CellResult:
     scheduler_config: dict[str, Any] = field(default_factory=dict)  # resolved, the class's own keys only
     timesteps: tuple[float, ...] = ()
     latents: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # what the VAE was given
+    png: bytes | None = field(default=None, compare=False, repr=False)  # its file, where it is made already
+    # What its timings depend on, see `prepare.machine_of`; empty: the run's own
+    machine: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

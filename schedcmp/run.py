@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.background import in_background
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
-from schedcmp.registry.table import builtin_registry
 from schedcmp.store import Store, image_path
 from schedcmp.sweep.document import Sweep, dump
 from schedcmp.truth.clip import Clip
@@ -21,9 +19,7 @@ from schedcmp.truth.reference import LABEL as REFERENCE
 from schedcmp.truth.scoring import measure_adherence, measure_clip, measure_distribution
 
 if TYPE_CHECKING:
-    from schedcmp.engine.job import Workbench
-
-_MOST_UNWRITTEN = 32  # images that wait to be written, so that a slow disk bounds memory
+    from schedcmp.cluster.crew import Crew
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +30,19 @@ class Execution:
     store: Store
     pending: list[Cell]
     references: list[Cell]  # pending ones; no part of the plan
-    pipeline: Any  # None if nothing is pending
+    pipeline: Any  # None if nothing is pending, or a crew has it
     clip: Clip | None = None  # where a metric needs it
+    crew: Crew | None = None  # where the sweep asks for workers
     throughput: list[Any] = field(default_factory=list)  # one engine.packed.Throughput, if anything was packed
 
     @classmethod
-    def begin(cls, prepared: Prepared, store: Store, pipeline: Any = None, *, fresh: bool = False) -> Execution:
+    def begin(
+        cls, prepared: Prepared, store: Store, pipeline: Any = None, *, crew: Crew | None = None, fresh: bool = False
+    ) -> Execution:
         """Load the checkpoint if it is needed and not given, then write down what will be done.
 
         Args:
+            crew: the workers that make the images, instead of this process.
             fresh: discard what the folder holds already.
 
         Raises:
@@ -56,7 +56,7 @@ class Execution:
         else:
             pending = pending_cells(prepared, store)
             references = pending_references(prepared, store, pending)
-        if (pending or references) and pipeline is None:
+        if (pending or references) and pipeline is None and crew is None:
             pipeline = prepared.load()
         if fresh:
             store.clear()
@@ -65,26 +65,29 @@ class Execution:
         store.begin(prepared.plan.cells, _described(prepared) | {"sweep": text} | stale)
         store.refuse(_unsupported(prepared))
         store.write_text("sweep.yaml", text)
-        return cls(prepared, store, pending, references, pipeline, clip)
+        return cls(prepared, store, pending, references, pipeline, clip, crew)
 
-    def run(self, evaluated: Callable[[int], None] = lambda evaluations: None) -> Iterator[CellResult]:
+    def run(
+        self,
+        evaluated: Callable[[int], None] = lambda evaluations: None,
+        told: Callable[[str], None] = lambda text: None,
+    ) -> Iterator[CellResult]:
         """Make the pending cells; each is in the store before it is yielded, so that nothing is lost later. References
         are made beside them and not yielded.
 
         Images are encoded and written in the background while the next batch runs; but not beside a timed cell.
 
         Args:
-            evaluated: told of the denoiser's evaluations of packed cells as they are answered.
+            evaluated: told of the denoiser's evaluations of cells that are not timed, as they are answered.
+            told: told of what the user should know at once, such as a worker that died.
         """
         if not self.pending and not self.references:
             return
-        with ThreadPoolExecutor(1) as writer:
-            writing: deque[tuple[Future[None], CellResult]] = deque()
-            for result in self._results(evaluated):
-                writing.append((writer.submit(self._keep, result), result))
-                most = 0 if result.timings else _MOST_UNWRITTEN
-                yield from self._written(writing, most)
-            yield from self._written(writing, 0)
+        for result in in_background(self._results(evaluated, told), self._keep):
+            if not result.cell.scheduler.startswith(REFERENCE):
+                yield result
+            elif not result.packed:
+                evaluated(self.prepared.cost(result.cell))
         if self.throughput:
             self.store.note("throughput", self.throughput[0].as_dict())
 
@@ -100,75 +103,36 @@ class Execution:
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
 
-    def _results(self, evaluated: Callable[[int], None]) -> Iterator[CellResult]:
-        from schedcmp.engine.packed import PackedEngine
-        from schedcmp.engine.solo import Measuring, SoloEngine
+    def _results(self, evaluated: Callable[[int], None], told: Callable[[str], None]) -> Iterator[CellResult]:
+        solo, packed = divided(self.prepared, self.pending)
+        others = [*packed, *self.references]
+        if self.crew:
+            yield from self.crew.run(solo, others, evaluated, told)
+            self.throughput.extend(self.crew.throughput)
+            self.store.note("machines", (self.store.meta("machines") or {}) | self.crew.machines)
+            return
+        from schedcmp.engine.pair import Engines
 
-        prepared, sweep = self.prepared, self.prepared.sweep
-        bench = self._bench()
-        solo, packed = divided(prepared, self.pending)
-        timing = sweep.timing
-        yield from SoloEngine(bench, Measuring(timing.mode == "solo", timing.repeats, timing.warmup)).run(solo)
-        if sweep.engine == "solo":
-            for result in SoloEngine(bench, Measuring(timed=False)).run(self.references):
-                evaluated(prepared.cost(result.cell))
-                yield result
-        elif packed or self.references:
-            engine = PackedEngine(bench, prepared.cost, sweep.max_batch, evaluated, fixed_shapes=prepared.is_compiled)
-            self.throughput.append(engine.throughput)
-            yield from engine.run([*packed, *self.references])
+        engines = Engines(self.prepared, self.pipeline, evaluated)
+        yield from engines.timed.run(solo)
+        if others:
+            self.throughput.extend(engines.throughput)
+            yield from engines.other.run(others)
 
-    def _bench(self) -> Workbench:
-        prepared, sweep = self.prepared, self.prepared.sweep
-        if sweep.jax.solve == "scan":
-            from schedcmp.backend.scan import SolvingWorkbench
+    def _keep(self, result: CellResult) -> CellResult:
+        """Store a result; returns what of it is worth remembering."""
+        from schedcmp.encode import encoded, wants_latents
 
-            return SolvingWorkbench(self.pipeline, prepared.all_recipes, sweep.generator)
-        from schedcmp.engine.job import Workbench
-
-        return Workbench(self.pipeline, prepared.all_recipes, sweep.generator)
-
-    def _keep(self, result: CellResult) -> None:
-        prepared, cell, references = self.prepared, result.cell, self.prepared.references
-        folders = _folders(prepared.sweep)(cell)
-        png = self._encode(result) if result.image else None
-        path, latents = image_path(cell, folders), None
-        if references and (cell.scheduler in references.trajectories or cell.scheduler in references.comparable):
-            latents = _npy(result.latents)
-        if cell.scheduler.startswith(REFERENCE):
-            path = image_path(replace(cell, scheduler=cell.scheduler.removeprefix(REFERENCE)), folders, "references")
-        self.store.add(result, prepared.keys[cell.scheduler], prepared.machine, path, png, latents)
-
-    def _written(self, writing: deque[tuple[Future[None], CellResult]], most: int) -> Iterator[CellResult]:
-        """Results of the plan that are in the store, oldest first, until at most so many are still being written."""
-        while len(writing) > most:
-            future, result = writing.popleft()
-            future.result()
-            if not result.cell.scheduler.startswith(REFERENCE):
-                yield replace(result, image=None, latents=None)
-
-    def _encode(self, result: CellResult) -> bytes:
-        from schedcmp.image import a1111_parameters, encode_png
-
-        assert result.image is not None
         prepared, cell = self.prepared, result.cell
-        entry = prepared.all_recipes[cell.scheduler].entry
-        known = builtin_registry().entries.get(entry.base, entry)
-        sampler = next(iter(known.also.get("a1111", ())), entry.name)
-        environment = prepared.environment
-        parameters = a1111_parameters(
-            cell, sampler, result.image.size, environment["checkpoint"], environment["fingerprint"]
-        )
-        settings = {
-            "cell": asdict(cell),
-            "class": entry.cls,
-            "scheduler_config": result.scheduler_config,
-            "timesteps": result.timesteps,
-            "nfe": result.nfe,
-            "generator": prepared.sweep.generator,
-            "environment": environment,
-        }
-        return encode_png(result.image, settings, parameters)
+        result = encoded(prepared, result)
+        folders, top = _folders(prepared.sweep)(cell), "images"
+        if cell.scheduler.startswith(REFERENCE):
+            cell, top = replace(cell, scheduler=cell.scheduler.removeprefix(REFERENCE)), "references"
+        latents = _npy(result.latents) if wants_latents(prepared, result.cell) else None
+        machine = result.machine or prepared.machine
+        path = image_path(cell, folders, top)
+        self.store.add(result, prepared.keys[result.cell.scheduler], machine, path, result.png, latents)
+        return replace(result, png=None, latents=None)
 
 
 def _described(prepared: Prepared) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console
 from schedcmp.cli.console import say, table
@@ -18,6 +20,9 @@ from schedcmp.report.tables import HEAD, readable, timing_rows
 from schedcmp.run import Execution
 from schedcmp.store import DATABASE, Store
 
+if TYPE_CHECKING:
+    from schedcmp.cluster.crew import Crew
+
 _SHOWN_FAILURES = 5
 _SHOWN_SENTENCES = 1
 _SHOWN_WARNINGS = 20
@@ -28,9 +33,8 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fr
     from schedcmp.report.page import write_page
 
     prepared = prepare(path, overrides, progress=console.err.is_terminal)
-    _headline(prepared, device=True)
-    with Store.create(output or prepared.folder) as store:
-        execution = Execution.begin(prepared, store, fresh=fresh)
+    with _crew(prepared) as crew, _begun(prepared, output) as store:
+        execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
             _make(execution)
             if execution.clip:
@@ -42,6 +46,24 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fr
             say(f"interrupted: {done} of {store.planned()} cells are in {store.folder}; repeat the command to go on")
             return INTERRUPTED
         return _finish(store, bool(execution.throughput))
+
+
+@contextmanager
+def _crew(prepared: Prepared) -> Iterator[Crew | None]:
+    """The workers of a sweep that asks for them."""
+    if prepared.sweep.executor.ray is None:
+        yield None
+        return
+    from schedcmp.cluster.crew import hired
+
+    with hired(prepared) as crew:
+        say(f"ray      {crew}")
+        yield crew
+
+
+def _begun(prepared: Prepared, output: Path | None) -> Store:
+    _headline(prepared, device=True)
+    return Store.create(output or prepared.folder)
 
 
 def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> None:
@@ -106,7 +128,7 @@ def _make(execution: Execution) -> None:
         return seen[0].occupancy if seen and seen[0].forwards else None
 
     with progress(len(pending), runs * solo, sum(cost.values()) - solo, occupancy) as advance:
-        for result in execution.run(advance.packed):
+        for result in execution.run(advance.packed, console.warn):
             cell = result.cell
             if cell.id in alone:
                 advance.solo(runs * cost[cell.id])

@@ -91,7 +91,7 @@ class PackedEngine:
         self._fixed_shapes = fixed_shapes
         self._clock = Clock(bench.device)
         self._sizes = _Sizes(max_batch)
-        self._queue: list[tuple[Cell, ...]] = []  # each for one lane, the next one last
+        self._again: list[tuple[Cell, ...]] = []  # alone, since their lane failed
         self._waiting: Waiting[Lane] = Waiting()
         self._models: Models = {}
         self._compiled: set[Hashable] = set()
@@ -101,25 +101,35 @@ class PackedEngine:
 
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
         """Longest cells first, so that the short ones keep the last batches full."""
-        start = self._clock.now()
         cells = list(cells)
         with harmless_warnings_ignored():
-            together = list(crews(cells, self._seeds_per_lane))
-        self._queue = sorted(together, key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
-        self._sizes.most = self._most_rows(cells)
-        self._sizes.least = max((len(crew) * _rows(crew[0]) for crew in together), default=2)
+            left = list(crews(cells, self._seeds_per_lane))
+        left.sort(key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
+        self._sizes.least = max((len(crew) * _rows(crew[0]) for crew in left), default=2)
+        return self.serve(lambda: left.pop() if left else (), most_rows(cells, self._cost))
+
+    def serve(self, next_cells: Callable[[], tuple[Cell, ...]], most: int) -> Iterator[CellResult]:
+        """Run cells as they are given, those of one lane at a time, until there are none and all are finished.
+
+        Args:
+            most: rows per batch, at most.
+        """
+        self._sizes.most = most
+        start = self._clock.now()
         # Lanes interleave, so their own no_grad blocks do not nest; one around all of them makes that harmless.
         with torch.no_grad(), harmless_warnings_ignored(), parking(self._bench.pipeline) as self._models:
-            while self._queue or self._waiting:
-                while self._queue and self._wants_lanes():
-                    yield from self._resume(Lane(self._bench, *self._queue.pop()))
+            while True:
+                while self._wants_lanes() and (cells := self._again.pop() if self._again else next_cells()):
+                    yield from self._resume(Lane(self._bench, *cells))
+                if not self._waiting:
+                    break
                 yield from self._step()
         self.throughput.wall_s += self._clock.since(start)
 
-    def _most_rows(self, cells: Sequence[Cell]) -> int:
-        """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
-        costs = [self._cost(c) * _rows(c) for c in cells]
-        return max(2, sum(costs) // max(map(self._cost, cells), default=1))
+    @property
+    def lanes(self) -> int:
+        """How many cells at once keep its batches full, the next larger size included."""
+        return 2 * max((size.rows for target, size in self._sizes.by_target.items() if target in DENOISERS), default=2)
 
     def _seeds_per_lane(self, cell: Cell) -> int:
         """As many as divide a given batch size, where lanes of several seeds are exact."""
@@ -171,7 +181,7 @@ class PackedEngine:
             self._waiting.add(lane, call)
             return
         if not lane.results:  # alone, only the one to blame will fail
-            self._queue += [(cell,) for cell in reversed(lane.cells)]
+            self._again += [(cell,) for cell in reversed(lane.cells)]
         self.throughput.images += len(lane.results)
         yield from lane.results
 
@@ -243,6 +253,12 @@ class PackedEngine:
 def _rows(cell: Cell) -> int:
     """Rows of a denoiser's call for a cell; pipelines without classifier-free guidance have one."""
     return 2 if cell.guidance_scale > 1 else 1
+
+
+def most_rows(cells: Sequence[Cell], cost: Callable[[Cell], int], engines: int = 1) -> int:
+    """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
+    costs = [cost(c) * _rows(c) for c in cells]
+    return max(2, sum(costs) // engines // max(map(cost, cells), default=1))
 
 
 def _filled(calls: list[Call], rows: int, most: int) -> list[Call]:

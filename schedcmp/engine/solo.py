@@ -32,11 +32,8 @@ class SoloEngine:
         self._warm: set[tuple[object, ...]] = set()
 
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
-        """Results as they are finished: all schedulers of the first seed, then of the next, so that a machine that
-        slows down slows all of them down alike."""
-        cells = list(cells)
-        rank = {seed: i for i, seed in enumerate(dict.fromkeys(c.seed for c in cells))}
-        for cell in sorted(cells, key=lambda c: (rank[c.seed], c.index)):
+        """Results as they are finished, `in_turn`."""
+        for cell in in_turn(cells):
             try:
                 yield self._result(cell)
             except Exception as error:  # anything a pipeline raises belongs to this cell alone
@@ -67,3 +64,10 @@ class SoloEngine:
             self._warm.add(kind)
             for _ in range(self._measuring.warmup):
                 self._call(short)
+
+
+def in_turn(cells: Iterable[Cell]) -> list[Cell]:
+    """All schedulers of the first seed, then of the next, so that a machine that slows down slows all of them alike."""
+    cells = list(cells)
+    rank = {seed: i for i, seed in enumerate(dict.fromkeys(c.seed for c in cells))}
+    return sorted(cells, key=lambda c: (rank[c.seed], c.index))

@@ -211,6 +211,7 @@ def _result_row(
         "latency_s": median(latencies) if latencies else None,
         "peak_memory_bytes": result.peak_memory_bytes,
         "engine": "packed" if result.packed else "solo",
+        "machine": result.machine,
         "nfe_budget": cell.nfe_budget,
         "timestep_spacing": result.scheduler_config.get("timestep_spacing"),
         "first_sigma": sigmas[0],

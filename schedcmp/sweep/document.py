@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from schedcmp.errors import SweepError
 from schedcmp.files import slug
+from schedcmp.sweep.executor import Executor, Executors, Ray
 from schedcmp.sweep.parts import (
     Counts,
     Entries,
@@ -71,6 +72,7 @@ class Sweep(Part):
     )
     backend: Literal["torch", "jax"] = Field("torch", description="what computes the denoiser")
     jax: Jax = Jax()
+    executor: Executors = Field(Executor(), description="local: this process; ray: workers of a Ray cluster")
     optimize: Optimize = Optimize()
     timing: Timings = Timing()
     metrics: Metrics = Field(
@@ -99,6 +101,7 @@ class Sweep(Part):
         if self.backend != "jax" and self.jax != Jax():
             raise ValueError("jax: says how `backend: jax` runs, which this sweep has not; add it, or leave jax out")
         self._check_zip()
+        self._check_executor()
         return self
 
     def _check_zip(self) -> None:
@@ -113,6 +116,17 @@ class Sweep(Part):
             if len(set(lengths.values())) > 1 or len(group) < 2:
                 found = ", ".join(f"{key} has {n}" for key, n in lengths.items())
                 raise ValueError(f"zip: takes two or more keys with equally many values, but {found}")
+
+    def _check_executor(self) -> None:
+        ray = self.executor.ray
+        if ray is None:
+            return
+        if ":" in self.device:
+            raise ValueError(f"executor: Ray gives each worker a GPU of its own, not {self.device}; use device: cuda")
+        if ray.gpus_per_worker and self.device in ("cpu", "mps"):
+            raise ValueError(f"executor: ray.gpus_per_worker is 1, but device is {self.device}; keep one of the two")
+        if ray.gpus_per_worker == 0 and self.device == "cuda":
+            raise ValueError("executor: ray.gpus_per_worker is 0, but device is cuda; keep one of the two")
 
     @property
     def sizes(self) -> tuple[tuple[int | None, int | None], ...]:
@@ -130,11 +144,16 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:
         SweepError: with file:line, the key, what is wrong and the nearest right word.
     """
     source = read(path, overrides)
+    sweep = checked(source)
+    return (sweep if sweep.name else sweep.model_copy(update={"name": slug(path.stem)})), source
+
+
+def checked(source: Source) -> Sweep:
+    """The sweep of a document. Raises SweepError, as `load` does."""
     try:
-        sweep = Sweep.model_validate(source.data)
+        return Sweep.model_validate(source.data)
     except ValidationError as error:
         raise SweepError(_message(error, source)) from error
-    return (sweep if sweep.name else sweep.model_copy(update={"name": slug(path.stem)})), source
 
 
 def dump(sweep: Sweep) -> str:
@@ -168,9 +187,11 @@ def _problem(problem: Any, key: str) -> str:
     return f"{f'{key}: ' if key else ''}{text[:1].lower()}{text[1:]}{shown}"
 
 
+_PARTS: tuple[type[Part], ...] = (Sweep, EntrySpec, Timing, Grid, Model, Optimize, Jax, Exclude, Executor, Ray)
+
+
 def _nearest_key(key: str) -> str:
-    models: tuple[type[BaseModel], ...] = (Sweep, EntrySpec, Timing, Grid, Model, Optimize, Jax, Exclude)
-    known = {f.alias or name for model in models for name, f in model.model_fields.items()}
+    known = {f.alias or name for model in _PARTS for name, f in model.model_fields.items()}
     own = set(Sweep.model_fields) if "." not in key else known
     near = get_close_matches(key.rpartition(".")[2], sorted(own), n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(own))}"

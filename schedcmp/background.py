@@ -1,0 +1,26 @@
+"""Work on results beside the making of the next ones."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from schedcmp.records import CellResult
+
+T = TypeVar("T")
+_MOST_WAITING = 32  # images in memory, so that a slow disk bounds it
+
+
+def in_background(results: Iterable[CellResult], work: Callable[[CellResult], T]) -> Iterator[T]:
+    """What `work` makes of each result, in order, in a thread of its own; never beside the making of a timed cell."""
+    with ThreadPoolExecutor(1) as worker:
+        waiting: deque[Future[T]] = deque()
+        for result in results:
+            waiting.append(worker.submit(work, result))
+            most = 0 if result.timings else _MOST_WAITING
+            while waiting and (len(waiting) > most or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,132 @@
+"""A worker: a process of the cluster that loads the pipeline once and makes the cells that it is given."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from threading import Condition
+from typing import Any
+
+from schedcmp.background import in_background
+from schedcmp.encode import encoded
+from schedcmp.engine.packed import PackedEngine, Throughput
+from schedcmp.engine.pair import Engines
+from schedcmp.prepare import Prepared
+from schedcmp.records import Cell, CellResult
+from schedcmp.sweep.document import checked
+from schedcmp.sweep.source import parse
+
+_SOLO_CELLS = 2  # one that runs and the next
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a worker would make images with."""
+
+    environment: Mapping[str, Any]
+    keys: Mapping[str, str]
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A result, and how the worker is doing. Without a result: the worker is ready."""
+
+    result: CellResult | None
+    want: int  # how many cells it should hold
+    evaluations: int  # of the denoiser, since the last report
+    throughput: Throughput | None  # of all it has packed
+
+
+class Inbox:
+    """Cells that are not begun, in the order in which they came; filled and emptied by different threads."""
+
+    def __init__(self) -> None:
+        self._cells: deque[Cell] = deque()
+        self._changed = Condition()
+
+    def put(self, cells: Iterable[Cell]) -> None:
+        with self._changed:
+            self._cells.extend(cells)
+            self._changed.notify()
+
+    def pop(self) -> Cell | None:
+        """The next one, or None."""
+        with self._changed:
+            return self._cells.popleft() if self._cells else None
+
+    def wait(self) -> Cell:
+        """The next one, once there is one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._cells)
+            return self._cells.popleft()
+
+    def take_back(self, most: int) -> list[str]:
+        """Ids of the last ones, which nobody gets now."""
+        with self._changed:
+            return [self._cells.pop().id for _ in range(min(most, len(self._cells)))]
+
+
+class Worker:
+    """An actor. `work` runs in one thread for as long as the worker lives; the other methods answer beside it."""
+
+    def __init__(self, text: str, name: str) -> None:
+        """
+        Args:
+            text: the sweep, resolved.
+            name: its file, for messages.
+        """
+        self._text, self._name = text, name
+        self._timed, self._inbox = False, Inbox()
+        self._loading, self._most = Condition(), 0
+        self._evaluations = 0
+
+    def load(self, most: int) -> None:
+        """Go on from the introduction; `most` rows per batch."""
+        with self._loading:
+            self._most = most
+            self._loading.notify()
+
+    def give(self, cells: list[Cell], *, timed: bool = False) -> None:
+        """Cells to make. Timed ones and others do not come while the worker holds some of the other kind."""
+        self._timed = timed
+        self._inbox.put(cells)
+
+    def hand_back(self, most: int) -> list[str]:
+        """Ids of cells that have not been begun and will not be."""
+        return self._inbox.take_back(most)
+
+    def work(self) -> Iterator[Introduction | Report]:
+        """Raises RequestError: the sweep cannot be run here."""
+        source = parse(self._text, self._name)
+        prepared = Prepared(checked(source), source)
+        yield Introduction(prepared.environment, prepared.keys, prepared.machine)
+        with self._loading:
+            self._loading.wait_for(lambda: self._most)
+        engines = Engines(prepared, prepared.load(), self._count)
+        yield self._report(engines)
+        while True:
+            made = self._made(engines, self._inbox.wait())
+            for result in in_background(made, lambda result: encoded(prepared, result)):
+                yield self._report(engines, result)
+
+    def _made(self, engines: Engines, first: Cell) -> Iterator[CellResult]:
+        """What there is to make, and what comes meanwhile."""
+        cells = chain([first], iter(self._inbox.pop, None))
+        if self._timed:
+            yield from engines.timed.run([first])
+        elif isinstance(engines.other, PackedEngine):
+            yield from engines.other.serve(lambda: tuple(islice(cells, 1)), self._most)
+        else:
+            for cell in cells:
+                yield from engines.other.run([cell])
+
+    def _report(self, engines: Engines, result: CellResult | None = None) -> Report:
+        evaluations, self._evaluations = self._evaluations, 0
+        want = engines.other.lanes if isinstance(engines.other, PackedEngine) else _SOLO_CELLS
+        return Report(result, want, evaluations, next(iter(engines.throughput), None))
+
+    def _count(self, evaluations: int) -> None:
+        self._evaluations += evaluations

@@ -1,0 +1,44 @@
+"""From a made image to the bytes of its file, and which latents are worth keeping."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from schedcmp.image import a1111_parameters, encode_png
+from schedcmp.prepare import Prepared
+from schedcmp.records import Cell, CellResult
+from schedcmp.registry.table import builtin_registry
+
+
+def encoded(prepared: Prepared, result: CellResult) -> CellResult:
+    """The result as it is stored: with a PNG that says how it was made, and latents only if a reference needs them."""
+    png = _png(prepared, result) if result.image else result.png
+    latents = result.latents if wants_latents(prepared, result.cell) else None
+    return replace(result, image=None, png=png, latents=latents)
+
+
+def wants_latents(prepared: Prepared, cell: Cell) -> bool:
+    """Whether a cell is compared with a reference, or is one."""
+    found, name = prepared.references, cell.scheduler
+    return found is not None and (name in found.trajectories or name in found.comparable)
+
+
+def _png(prepared: Prepared, result: CellResult) -> bytes:
+    assert result.image is not None
+    cell, environment = result.cell, prepared.environment
+    entry = prepared.all_recipes[cell.scheduler].entry
+    known = builtin_registry().entries.get(entry.base, entry)
+    sampler = next(iter(known.also.get("a1111", ())), entry.name)
+    parameters = a1111_parameters(
+        cell, sampler, result.image.size, environment["checkpoint"], environment["fingerprint"]
+    )
+    settings = {
+        "cell": asdict(cell),
+        "class": entry.cls,
+        "scheduler_config": result.scheduler_config,
+        "timesteps": result.timesteps,
+        "nfe": result.nfe,
+        "generator": prepared.sweep.generator,
+        "environment": environment,
+    }
+    return encode_png(result.image, settings, parameters)

@@ -1,0 +1,39 @@
+"""The two engines of a sweep on one pipeline: for the cells that are timed, and for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from schedcmp.engine.job import Workbench
+from schedcmp.engine.packed import PackedEngine, Throughput
+from schedcmp.engine.solo import Measuring, SoloEngine
+from schedcmp.prepare import Prepared
+
+
+class Engines:
+    """`timed` runs what `pending.divided` says runs solo, `other` all else."""
+
+    def __init__(self, prepared: Prepared, pipeline: Any, evaluated: Callable[[int], None]) -> None:
+        """`evaluated` is told of the denoiser's evaluations of packed cells as they are answered."""
+        sweep, timing = prepared.sweep, prepared.sweep.timing
+        bench = _workbench(sweep.jax.solve)(pipeline, prepared.all_recipes, sweep.generator)
+        self.timed = SoloEngine(bench, Measuring(timing.mode == "solo", timing.repeats, timing.warmup))
+        self.other: SoloEngine | PackedEngine = SoloEngine(bench, Measuring(timed=False))
+        if sweep.engine == "packed":
+            self.other = PackedEngine(
+                bench, prepared.cost, sweep.max_batch, evaluated, fixed_shapes=prepared.is_compiled
+            )
+
+    @property
+    def throughput(self) -> list[Throughput]:
+        """What packing achieved; empty if nothing is packed."""
+        return [self.other.throughput] if isinstance(self.other, PackedEngine) else []
+
+
+def _workbench(solve: str) -> type[Workbench]:
+    if solve == "steps":
+        return Workbench
+    from schedcmp.backend.scan import SolvingWorkbench
+
+    return SolvingWorkbench

@@ -1,0 +1,69 @@
+"""Who makes the images: the sweep's `executor`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_serializer
+
+from schedcmp.sweep.parts import Part
+
+
+def _address(text: str) -> str:
+    if text.startswith("ray://"):
+        raise ValueError(f"{text} is for Ray's client; start schedcmp on a node of the cluster, and give auto")
+    if not re.fullmatch(r"auto|local|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+", text):
+        raise ValueError(f"expected auto, local or host:port, got {text!r}")
+    return text
+
+
+def _as_workers(value: Any) -> Any:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError(f"expected all, or a whole number of at least 1, got {value!r}")
+
+
+class Ray(Part):
+    """Workers of a Ray cluster."""
+
+    address: Annotated[str, AfterValidator(_address)] = Field(
+        "auto",
+        description="host:port; local starts one here; auto: RAY_ADDRESS, or the cluster of this host, or local",
+    )
+    workers: Annotated[int | Literal["all"], BeforeValidator(_as_workers)] = Field(
+        "all", description="how many; all that the cluster has room for"
+    )
+    gpus_per_worker: Annotated[int, Field(strict=True, ge=0, le=1)] | None = Field(
+        None, description="0 or 1; by default 1 where the cluster has GPUs"
+    )
+    cpus_per_worker: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
+        None, description="cores and threads; by default a GPU's share of its node's, or all of a node without GPUs"
+    )
+    mixed: bool = Field(
+        False, description="take workers with another model of GPU, driver or library version than most"
+    )
+
+
+class Executor(Part):
+    """Who makes the images: this process, or workers."""
+
+    ray: Ray | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: Any) -> Any:
+        return handler(self) if self.ray else "local"
+
+
+def _as_executor(value: Any) -> Any:
+    """`local`, `ray`, or `{ray: {...}}`."""
+    if isinstance(value, str):
+        if value not in ("local", "ray"):
+            raise ValueError(f"expected local, ray or {{ray: {{...}}}}, got {value!r}")
+        return {"ray": {}} if value == "ray" else {}
+    return {"ray": value["ray"] or {}} if isinstance(value, dict) and [*value] == ["ray"] else value
+
+
+Executors = Annotated[
+    Executor, BeforeValidator(_as_executor, json_schema_input_type=Literal["local", "ray"] | Executor)
+]

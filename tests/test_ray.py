@@ -1,0 +1,214 @@
+"""Sweeps on a real Ray cluster of two nodes on loopback, with what goes wrong there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_run import run, schedcmp
+
+from schedcmp.records import StoredCell
+from schedcmp.store import Store
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the package ray")
+
+Write = Callable[..., Path]
+SWEEP: dict[str, Any] = {"steps": [10, 20], "seeds": "0..19", "max_batch": 8, "timing": {"mode": "off"}}
+POISON = """
+import os
+from diffusers import EulerDiscreteScheduler
+
+class Poison(EulerDiscreteScheduler):
+    def step(self, model_output, timestep, sample, generator=None, **kwargs):
+        if generator is not None and generator.initial_seed() == 7:
+            os._exit(1)
+        return super().step(model_output, timestep, sample, generator=generator, **kwargs)
+"""
+
+
+class Cluster:
+    """Two nodes with a core each; each is a place for a worker."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster as Simulated
+
+        self._nodes = Simulated(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self.second = self._nodes.add_node(num_cpus=1)
+        self.address = self._nodes.address
+
+    def workers(self) -> list[int]:
+        """Process ids of the actors."""
+        raylets = {n.all_processes["raylet"][0].process.pid for n in self._nodes.list_all_nodes()}
+        return [pid for pid in _pids() if _parent(pid) in raylets and b"ray::Worker" in _read(pid, "cmdline")]
+
+    def lose_second(self) -> None:
+        self._nodes.remove_node(self.second, allow_graceful=False)
+
+    def close(self) -> None:
+        self._nodes.shutdown()
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def _parent(pid: int) -> int:
+    return int((_read(pid, "stat").rpartition(b")")[2].split() or [b"", b"0"])[1])
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    (tmp_path / "poison.py").write_text(POISON)
+    settings = {
+        "PYTHONPATH": str(tmp_path),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TMPDIR": f"/tmp/ray-{os.getpid()}",  # sockets have short names
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    Path(settings["TMPDIR"], "ray").mkdir(parents=True, exist_ok=True)
+    found = Cluster()
+    yield found
+    found.close()
+
+
+def started(cluster: Cluster, sweep: Path, out: Path) -> subprocess.Popen[str]:
+    """The command, driving the cluster, in a process of its own."""
+    executor = f"executor={{ray: {{address: '{cluster.address}', cpus_per_worker: 1}}}}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "schedcmp", "run", str(sweep), "-o", str(out), "--set", executor],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def wait_for_images(process: subprocess.Popen[str], out: Path, images: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("images/**/seed-*.png"))) < images:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def stored(folder: Path) -> dict[str, StoredCell]:
+    with Store.open(folder) as store:
+        return {c.cell.id: c for c in store.cells()}
+
+
+def assert_same_run(got: Path, expected: Path) -> None:
+    """The same cells with the same fates; images equal to the last of 255 levels, as packed ones are."""
+    one, other = stored(got), stored(expected)
+    assert {i: c.result.status for i, c in one.items()} == {i: c.result.status for i, c in other.items()}
+    for i, c in one.items():
+        assert c.image_path == other[i].image_path
+        with Image.open(got / str(c.image_path)) as a, Image.open(expected / str(other[i].image_path)) as b:
+            assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
+
+
+def test_workers_and_a_node_die_and_the_store_is_that_of_one_machine(
+    cluster: Cluster, write_sweep: Write, tmp_path: Path
+) -> None:
+    sweep, out = write_sweep(**SWEEP), tmp_path / "out"
+    process = started(cluster, sweep, out)
+    wait_for_images(process, out, 10)
+    os.kill(cluster.workers()[0], signal.SIGKILL)
+    wait_for_images(process, out, 40)
+    cluster.lose_second()
+    shown, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, shown
+    assert "died; others take what it had" in shown
+    assert "Traceback" not in shown
+    assert run("run", sweep, "-o", tmp_path / "alone") == 0
+    assert_same_run(out, tmp_path / "alone")
+    assert not cluster.workers()
+
+
+def test_a_cell_that_kills_workers_fails_and_no_other(cluster: Cluster, write_sweep: Write, tmp_path: Path) -> None:
+    entry = {"name": "poison", "class": "poison.Poison"}
+    sweep = write_sweep(**SWEEP | {"schedulers": ["ddim", entry], "steps": [4], "seeds": "0..9"})
+    process = started(cluster, sweep, tmp_path / "out")
+    shown, _ = process.communicate(timeout=200)
+    assert process.returncode == 1, shown
+    failed = {(c.cell.scheduler, c.cell.seed) for c in stored(tmp_path / "out").values() if c.result.status == "failed"}
+    assert failed == {("poison", 7)}
+    assert len(stored(tmp_path / "out")) == 20
+    assert "failed: poison, 4 steps, seed 7: it killed 2 workers that were making nothing else" in shown
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_driver_that_is_stopped_goes_on_where_it_was(
+    stop: signal.Signals, code: int, cluster: Cluster, write_sweep: Write, tmp_path: Path
+) -> None:
+    sweep, out = write_sweep(**SWEEP | {"timing": {"mode": "solo"}, "seeds": "0..9"}), tmp_path / "out"
+    process = started(cluster, sweep, out)
+    wait_for_images(process, out, 20)
+    process.send_signal(stop)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == code, shown
+    done = {i: c.result.image_sha256 for i, c in stored(out).items()}
+    assert 18 <= len(done) < 60
+    again = started(cluster, sweep, out)
+    shown, _ = again.communicate(timeout=200)
+    assert again.returncode == 0, shown
+    assert f"{len(done)} cells are there already" in shown
+    found = stored(out)
+    assert done.items() <= {i: c.result.image_sha256 for i, c in found.items()}.items()
+    assert {c.cell.seed for c in found.values() if c.result.timings} == {0}
+    assert len({c.result.machine for c in found.values()}) == 1
+    if stop is signal.SIGKILL:
+        assert run("run", sweep, "-o", tmp_path / "alone", "--set", "timing.mode=off") == 0
+        assert_same_run(out, tmp_path / "alone")
+
+
+def test_without_a_cluster_one_is_started_here_and_ends_with_the_run(write_sweep: Write, tmp_path: Path) -> None:
+    sweep, home = write_sweep(), tmp_path / "home"
+    home.mkdir()
+    executor = "executor={ray: {address: local, cpus_per_worker: 1}}"
+    done = schedcmp("run", sweep, "-o", tmp_path / "out", "--set", executor, HOME=str(home), TMPDIR="/tmp")
+    assert done.returncode == 0, done.stderr
+    assert not list(home.glob(".ray/*"))  # no token of a cluster that is gone
+    assert done.stderr.count("\n") == 1, done.stderr  # 12/12 cells
+    run("run", sweep, "-o", tmp_path / "alone")
+    assert_same_run(tmp_path / "out", tmp_path / "alone")
+
+
+def test_without_ray_the_message_says_how_to_install_it(
+    write_sweep: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run("run", write_sweep(executor="ray"), "-o", tmp_path / "out") == 2
+    assert 'pip install "schedcmp[ray]"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_imports_ray_unless_asked_to(write_sweep: Write, tmp_path: Path) -> None:
+    code = "import sys; from schedcmp.cli import app\ntry: app()\nfinally: assert 'ray' not in sys.modules"
+    arguments = ["run", str(write_sweep(seeds=0)), "-o", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_cluster_that_is_not_there_is_one_message(write_sweep: Write, tmp_path: Path) -> None:
+    done = schedcmp("run", write_sweep(), "-o", tmp_path / "out", "--set", "executor={ray: {address: 'localhost:9'}}")
+    assert done.returncode == 2
+    assert "error: executor: the Ray cluster at localhost:9 cannot be used" in done.stderr
+    assert not (tmp_path / "out").exists()
