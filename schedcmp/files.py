@@ -31,6 +31,18 @@ def where_it_is(name: str | None) -> str | None:
     return str(path.absolute()) if name and path.exists() else name
 
 
+def is_address(name: str) -> bool:
+    """Whether it is an address such as s3://bucket/folder; a `Path` made of it has one slash less."""
+    return re.match(r"[a-z][a-z\d+.-]+:/", name) is not None
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of our own among the user's caches, made if it is not there."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "schedcmp" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def to_json(value: Any) -> str:
     """JSON for anything: what JSON does not know (infinities, tensors, functions) becomes text."""
     return json.dumps(_plain(value), ensure_ascii=False, default=str)

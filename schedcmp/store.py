@@ -22,7 +22,7 @@ from filelock import Timeout as LockTimeout
 
 from schedcmp.database import connect, from_row, insert, to_row, unusable
 from schedcmp.errors import RunError, RunFolderError
-from schedcmp.files import is_whole_png, slug, write_atomically
+from schedcmp.files import is_address, is_whole_png, slug, write_atomically
 from schedcmp.image import fingerprint
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
 
@@ -293,6 +293,10 @@ def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> 
 
 
 def _refuse_foreign(folder: Path) -> None:
+    if is_address(str(folder)):
+        raise RunFolderError(
+            f"{folder}: is an address, and a run's database needs a disk; run into a folder, then copy it"
+        )
     if not folder.exists() or (folder / DATABASE).exists():
         return
     if not folder.is_dir():

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -497,3 +498,39 @@ def test_missing_device_is_refused(device: str) -> None:
 def test_unknown_dtype_is_refused() -> None:
     with pytest.raises(RequestError, match="use auto, fp32, fp16, bf16"):
         resolve_dtype("fp8", "cpu")
+
+
+@pytest.mark.parametrize("scheme", ["file://", "memory://"])
+def test_an_address_is_fetched_once_and_again_when_it_changes(
+    scheme: str, sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    address = f"{scheme}{tmp_path}/there/copy"
+    fs, root = fsspec.url_to_fs(address)
+    fs.put(f"{sd1}/", root, recursive=True)
+    found = inspect(of(address))
+    assert (found.name, found.fingerprint) == ("copy", inspect(of(sd1)).fingerprint)
+    assert inspect(of(address)).path == found.path
+    assert len([p for p in (tmp_path / "cache" / "schedcmp" / "models").iterdir() if p.is_dir()]) == 1
+    config = json.loads(fs.cat(f"{root}/unet/config.json"))
+    fs.pipe(f"{root}/unet/config.json", json.dumps(config | {"sample_size": 16}).encode())
+    assert inspect(of(address)).path != found.path
+
+
+def test_one_file_at_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fsspec.filesystem("memory").pipe("/files/one.safetensors", b"nothing")
+    with pytest.raises(CheckpointError, match=r"one.safetensors"):
+        inspect(of("memory://files/one.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("memory://nowhere", "no checkpoint is there"), ("odd://x/y", "cannot be fetched: Protocol not known: odd")],
+)
+def test_an_address_of_nothing_is_refused(
+    address: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match=message):
+        inspect(of(address))

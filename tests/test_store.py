@@ -289,3 +289,10 @@ def test_a_run_of_before_there_were_metrics_takes_them(folder: Path) -> None:
     with Store.create(folder) as s:
         s.measure({"id0": {"clip": 1.0}})
         assert [c.metrics for c in s.cells()] == [{"clip": 1.0}]
+
+
+def test_an_address_is_no_place_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunFolderError, match="is an address"):
+        Store.create(Path("s3://bucket/run"))
+    assert not list(tmp_path.iterdir())

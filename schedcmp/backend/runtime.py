@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RequestError
+from schedcmp.files import cache_folder
 
 
 @cache
@@ -25,8 +25,7 @@ def devices() -> list[Any]:
     import jax
 
     if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "schedcmp" / "jax"
-        jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder("jax")))  # type: ignore[no-untyped-call]
     try:
         return list(jax.devices())
     except Exception as error:  # an assertion, for a platform that is not installed

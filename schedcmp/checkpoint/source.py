@@ -12,6 +12,7 @@ from typing import Any, Literal
 from schedcmp.checkpoint import layout, single_file
 from schedcmp.checkpoint.weights import ContentFile, check_shards, content_file, fingerprint, tensor_shapes
 from schedcmp.errors import CheckpointError
+from schedcmp.files import is_address
 
 _BUILTIN = "builtin:"
 _FILE_SUFFIXES = (".safetensors", *layout.PICKLED)
@@ -22,7 +23,7 @@ _TEXT_SUFFIXES = (".json", ".txt", ".model")
 class ModelSpec:
     """What a sweep asks for."""
 
-    model: str  # "builtin:tiny", a diffusers folder, a .safetensors file or a hub id
+    model: str  # "builtin:tiny", a diffusers folder, a .safetensors file, an address of either, or a hub id
     revision: str | None = None  # hub ids: a branch, tag or commit
     variant: str | None = None  # as in file names: "fp16"
     config: str | None = None  # single files: a diffusers folder or hub id that has their configs
@@ -62,7 +63,7 @@ class Checkpoint:
 
 
 def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
-    """Find a checkpoint, fetch it if it is on the hub, and read its configs.
+    """Find a checkpoint, fetch it if it is on the hub or at an address, and read its configs.
 
     Args:
         spec: what to look for.
@@ -71,7 +72,12 @@ def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: it is not there, not whole, not readable, not safe or no diffusion pipeline.
     """
-    path = Path(spec.model).expanduser()
+    if is_address(spec.model):
+        from schedcmp.checkpoint.remote import fetch
+
+        path = fetch(spec.model)
+    else:
+        path = Path(spec.model).expanduser()
     try:
         if spec.model.startswith(_BUILTIN):
             _refuse_options(spec, "revision", "variant", "config")
