@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from schedcmp.image import a1111_parameters, encode_png
+from schedcmp.image import a1111_parameters, encode_png, fingerprint
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.table import builtin_registry
@@ -12,9 +12,10 @@ from schedcmp.registry.table import builtin_registry
 
 def encoded(prepared: Prepared, result: CellResult) -> CellResult:
     """The result as it is stored: with a PNG that says how it was made, and latents only if a reference needs them."""
-    png = _png(prepared, result) if result.image else result.png
-    latents = result.latents if wants_latents(prepared, result.cell) else None
-    return replace(result, image=None, png=png, latents=latents)
+    result = replace(result, latents=result.latents if wants_latents(prepared, result.cell) else None)
+    if result.image is None:
+        return result
+    return replace(result, image=None, png=_png(prepared, result), fingerprint=fingerprint(result.image))
 
 
 def wants_latents(prepared: Prepared, cell: Cell) -> bool:

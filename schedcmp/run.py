@@ -132,7 +132,7 @@ class Execution:
         machine = result.machine or prepared.machine
         path = image_path(cell, folders, top)
         self.store.add(result, prepared.keys[result.cell.scheduler], machine, path, result.png, latents)
-        return replace(result, png=None, latents=None)
+        return replace(result, png=None, fingerprint=None, latents=None)
 
 
 def _described(prepared: Prepared) -> dict[str, Any]:

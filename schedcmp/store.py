@@ -23,7 +23,6 @@ from filelock import Timeout as LockTimeout
 from schedcmp.database import connect, from_row, insert, to_row, unusable
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import is_address, is_whole_png, slug, write_atomically
-from schedcmp.image import fingerprint
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
 
 if TYPE_CHECKING:
@@ -167,9 +166,8 @@ class Store:
             database.execute("DELETE FROM cells WHERE image_path = ? AND id != ?", (image_path, result.cell.id))
             for table in ("metrics", "fingerprints"):  # of an earlier image
                 database.execute(f"DELETE FROM {table} WHERE id = ?", (result.cell.id,))
-            if result.image:
-                pixels = (result.cell.id, fingerprint(result.image))
-                database.execute("INSERT INTO fingerprints VALUES (?, ?)", pixels)
+            if result.fingerprint:
+                database.execute("INSERT INTO fingerprints VALUES (?, ?)", (result.cell.id, result.fingerprint))
             insert(database, values)
 
     def refuse(self, results: Iterable[CellResult]) -> None:
