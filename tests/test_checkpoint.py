@@ -534,3 +534,18 @@ def test_an_address_of_nothing_is_refused(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(CheckpointError, match=message):
         inspect(of(address))
+
+
+def test_a_fetch_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/broken/model_index.json": b"{}", "/broken/unet/config.json": b"{}"})
+
+    def broken(path: str, target: str) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError("the line is dead")
+
+    monkeypatch.setattr(type(memory), "get_file", lambda self, path, target: broken(path, target))
+    with pytest.raises(CheckpointError, match="memory://broken cannot be fetched: the line is dead"):
+        inspect(of("memory://broken"))
+    assert not [p for p in (tmp_path / "schedcmp" / "models").iterdir() if p.suffix != ".lock"]

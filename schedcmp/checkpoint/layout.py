@@ -17,6 +17,7 @@ SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 # Components whose evaluations are NFE
 DENOISERS = ("unet", "transformer", "transformer_2")
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+TEXTS = (".json", ".txt", ".model")  # configs and vocabularies
 UNSAFE = "is pickled, and unpickling can run code, so it is never loaded. If you trust it, convert it:"
 _NO_CODE = "and code from checkpoints is never run"
 

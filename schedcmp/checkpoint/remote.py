@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2s
 from pathlib import Path, PurePosixPath
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
 from filelock import FileLock
 
+from schedcmp.checkpoint.layout import TEXTS
 from schedcmp.errors import CheckpointError
 from schedcmp.files import cache_folder
 
-_WANTED = (".json", ".txt", ".model", ".safetensors")  # of what lies there, nothing else is ever read
+_WANTED = (*TEXTS, ".safetensors")  # of what lies there, nothing else is ever read
 
 
 def fetch(address: str) -> Path:
@@ -46,12 +47,13 @@ def fetch(address: str) -> Path:
 
 def _copy(fs: Any, found: Mapping[str, str], folder: Path, name: str) -> None:
     """Whole or not at all."""
-    part = Path(mkdtemp(dir=folder.parent))
-    for path, relative in found.items():
-        target = part / name / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fs.get_file(path, str(target))
-    part.rename(folder)
+    with TemporaryDirectory(dir=folder.parent) as scratch:
+        whole = Path(scratch) / "whole"
+        for path, relative in found.items():
+            target = whole / name / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs.get_file(path, str(target))
+        whole.rename(folder)
 
 
 def _inside(path: str, root: str) -> str:

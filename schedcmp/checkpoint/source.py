@@ -16,7 +16,6 @@ from schedcmp.files import is_address
 
 _BUILTIN = "builtin:"
 _FILE_SUFFIXES = (".safetensors", *layout.PICKLED)
-_TEXT_SUFFIXES = (".json", ".txt", ".model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +170,7 @@ def _config_files(folder: Path, parts: list[layout.Component]) -> Iterator[Conte
         if part.name == "scheduler":
             continue
         for path in sorted((folder / part.name).glob("*")):
-            if path.name == "config.json" or (not part.is_model and path.suffix in _TEXT_SUFFIXES):
+            if path.name == "config.json" or (not part.is_model and path.suffix in layout.TEXTS):
                 yield content_file(f"{part.name}/{path.name}", path)
 
 

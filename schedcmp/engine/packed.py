@@ -105,7 +105,7 @@ class PackedEngine:
         with harmless_warnings_ignored():
             left = list(crews(cells, self._seeds_per_lane))
         left.sort(key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
-        self._sizes.least = max((len(crew) * _rows(crew[0]) for crew in left), default=2)
+        self._sizes.least = max((len(crew) * _rows_of(crew[0]) for crew in left), default=2)
         return self.serve(lambda: left.pop() if left else (), most_rows(cells, self._cost))
 
     def serve(self, next_cells: Callable[[], tuple[Cell, ...]], most: int) -> Iterator[CellResult]:
@@ -133,7 +133,7 @@ class PackedEngine:
 
     def _seeds_per_lane(self, cell: Cell) -> int:
         """As many as divide a given batch size, where lanes of several seeds are exact."""
-        fit = next(n for n in (_SEEDS, 2, 1) if n == 1 or not (self._sizes.fixed or 0) % (n * _rows(cell)))
+        fit = next(n for n in (_SEEDS, 2, 1) if n == 1 or not (self._sizes.fixed or 0) % (n * _rows_of(cell)))
         if fit > 1 and self._bench.makes_several and self._exact(cell.scheduler):
             return fit
         return 1
@@ -250,14 +250,14 @@ class PackedEngine:
             seen.max_batch = max(seen.max_batch, total)
 
 
-def _rows(cell: Cell) -> int:
+def _rows_of(cell: Cell) -> int:
     """Rows of a denoiser's call for a cell; pipelines without classifier-free guidance have one."""
     return 2 if cell.guidance_scale > 1 else 1
 
 
 def most_rows(cells: Sequence[Cell], cost: Callable[[Cell], int], engines: int = 1) -> int:
     """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
-    costs = [cost(c) * _rows(c) for c in cells]
+    costs = [cost(c) * _rows_of(c) for c in cells]
     return max(2, sum(costs) // engines // max(map(cost, cells), default=1))
 
 
