@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schedcmp.cli import INTERRUPTED, UNFINISHED, console
+from schedcmp.cli import INTERRUPTED, UNFINISHED, console, starting
 from schedcmp.cli.console import say, table
 from schedcmp.cli.progress import progress
 from schedcmp.cli.recommending import show
@@ -32,9 +32,11 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fr
     """Run a sweep and report; returns the exit code."""
     from schedcmp.report.page import write_page
 
-    prepared = prepare(path, overrides, progress=console.err.is_terminal)
+    with starting():
+        prepared = prepare(path, overrides, progress=console.err.is_terminal)
     with _crew(prepared) as crew, _begun(prepared, output) as store:
-        execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
+        with starting():
+            execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
             _make(execution)
             if execution.clip:
@@ -68,7 +70,8 @@ def _begun(prepared: Prepared, output: Path | None) -> Store:
 
 def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> None:
     """What a sweep would do, and what it would cost."""
-    prepared = prepare(path, overrides, progress=console.err.is_terminal)
+    with starting():
+        prepared = prepare(path, overrides, progress=console.err.is_terminal)
     _headline(prepared)
     counts = Counter((c.scheduler, c.steps) for c in prepared.plan.cells)
     rows = [
