@@ -71,9 +71,11 @@ def _front(ax: Axes, front: list[Place]) -> None:
 
 
 def _make_room(ax: Axes) -> None:
-    """Move the points to the right: left of the front there is nothing, so its names stand there."""
+    """Move the points to the right: left of the front there is nothing, so its names stand there, and no axis."""
     low, high = ax.get_xlim()  # of a logarithmic axis
-    ax.set_xlim(left=high * (low / high) ** (1 / (1 - _NAMES)))
+    ax.set_xticks([at for at in ax.get_xticks() if low <= at <= high])
+    ax.spines["bottom"].set_bounds(low, high)
+    ax.set_xlim(high * (low / high) ** (1 / (1 - _NAMES)), high)
 
 
 def _place(p: Point, *, by_latency: bool, on_front: bool) -> Place:
