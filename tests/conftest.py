@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # One thread: the same sums in the same order everywhere, and test workers that share cores do not wait on each other
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -12,6 +13,9 @@ import pytest
 import yaml
 from checkpoints import save_sd1
 from latents import Latents
+
+# A shell's background jobs ignore it, and so would the runs that the tests start and stop
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
