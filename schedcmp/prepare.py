@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import cached_property
-from hashlib import blake2s
 from importlib.metadata import version
-from inspect import getsource
 from pathlib import Path
 from typing import Any
 
-from schedcmp import __version__
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
+from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe, mended
@@ -164,22 +157,14 @@ class Prepared:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """What a reader needs to know to trust or repeat the numbers."""
-        packages = ("torch", "diffusers", "transformers", "numpy", "pillow")
         return {
-            "schedcmp": __version__,
             "checkpoint": self.checkpoint.name,
             "fingerprint": self.checkpoint.fingerprint,
             "pipeline": self.checkpoint.pipeline_class,
-            "device": self.device,
-            "device_name": _device_name(self.device),
-            **_driver(self.device),
             "dtype": self.dtype,
             "optimize": self.sweep.optimize.enabled,
             **self._backend,
-            "threads": _threads(),
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            **{name: version(name) for name in packages},
+            **machine_and_versions(self.device),
         }
 
     @cached_property
@@ -195,10 +180,7 @@ class Prepared:
             **self.sweep.optimize.enabled,
             **self._backend,
         }
-        return {
-            label: _digest(shared | {"class": recipe.cls.__qualname__, "config": recipe.config, **_code(recipe)})
-            for label, recipe in self.all_recipes.items()
-        }
+        return {label: image_key(recipe, shared) for label, recipe in self.all_recipes.items()}
 
     @cached_property
     def all_recipes(self) -> Mapping[str, Recipe]:
@@ -256,11 +238,6 @@ def prepare(path: Path, overrides: tuple[str, ...] = (), *, progress: bool = Fal
     return Prepared(*load(path, overrides), progress=progress)
 
 
-def machine_of(environment: Mapping[str, Any], beside: Iterable[str] = ()) -> str:
-    """A short name of a machine, by what timings depend on and whatever else tells it apart."""
-    return _digest({name: environment.get(name) for name in ("device_name", "threads", "system", *beside)})
-
-
 def find_checkpoint(model: Model, source: Source | None = None, *, progress: bool = False) -> Checkpoint:
     """Raises CheckpointError; its message says where in the sweep the model was named."""
     spec = ModelSpec(model.id, revision=model.revision, variant=model.variant, config=model.config)
@@ -281,48 +258,3 @@ def _gathered(texts: Mapping[tuple[str, int], Iterable[str]]) -> Iterator[tuple[
             found.setdefault((label, text), []).append(n)
     for (label, text), at in found.items():
         yield label, text, "" if at == steps[label] else f" (at {', '.join(map(str, at))} steps)"
-
-
-def _code(recipe: Recipe) -> dict[str, str]:
-    """What decides an image beside class and config, where it is not in diffusers: lists of levels, source code."""
-    found = {"levels": recipe.entry.sigmas.levels} if recipe.entry.sigmas.levels else {}
-    contract = getattr(recipe.cls, "contract", None)
-    made_of = contract.function if contract else recipe.cls
-    package = made_of.__module__.partition(".")[0]
-    if package == "schedcmp":
-        found["schedcmp"] = __version__
-    elif package != "diffusers":
-        with suppress(OSError, TypeError):  # there is no source
-            found["source"] = getsource(sys.modules[made_of.__module__])
-    return found
-
-
-def _digest(parts: Mapping[str, Any]) -> str:
-    return blake2s(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
-
-
-def _driver(device: str) -> dict[str, str]:
-    """The versions under a GPU's torch, where the system tells."""
-    import torch
-
-    if not device.startswith("cuda"):
-        return {}
-    found = {"cuda": str(torch.version.cuda)}
-    with suppress(OSError, IndexError):
-        text = Path("/proc/driver/nvidia/version").read_text()  # "NVRM version: ... Kernel Module  550.54.15 ..."
-        found["driver"] = re.findall(r"\d+\.\d+(?:\.\d+)?", text)[0]
-    return found
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

@@ -16,7 +16,8 @@ from schedcmp.cluster.worker import Introduction, Report, Worker
 from schedcmp.engine.packed import Throughput, most_rows
 from schedcmp.engine.solo import in_turn
 from schedcmp.errors import RequestError, RunError
-from schedcmp.prepare import Prepared, machine_of
+from schedcmp.prepare import Prepared
+from schedcmp.provenance import machine_of
 from schedcmp.records import Cell, CellResult
 from schedcmp.sweep.document import dump
 

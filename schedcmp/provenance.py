@@ -1,0 +1,93 @@
+"""What a result came from: the machine, the versions and the code that decide an image or a timing."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from hashlib import blake2s
+from importlib.metadata import version
+from inspect import getsource
+from pathlib import Path
+from typing import Any
+
+from schedcmp import __version__
+from schedcmp.registry.build import Recipe
+
+_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+def machine_and_versions(device: str) -> dict[str, Any]:
+    """What a reader needs to know of the machine to trust or repeat the numbers."""
+    return {
+        "schedcmp": __version__,
+        "device": device,
+        "device_name": _device_name(device),
+        **_driver(device),
+        "threads": _threads(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **{name: version(name) for name in _PACKAGES},
+    }
+
+
+def machine_of(environment: Mapping[str, Any], beside: Iterable[str] = ()) -> str:
+    """A short name of a machine, by what timings depend on and whatever else tells it apart."""
+    return _digest({name: environment.get(name) for name in ("device_name", "threads", "system", *beside)})
+
+
+def image_key(recipe: Recipe, shared: Mapping[str, Any]) -> str:
+    """The hash of all that determines an image beside its cell.
+
+    Args:
+        shared: what does, whatever the scheduler.
+    """
+    return _digest({**shared, "class": recipe.cls.__qualname__, "config": recipe.config, **_code(recipe)})
+
+
+def _code(recipe: Recipe) -> dict[str, str]:
+    """What decides an image beside class and config, where it is not in diffusers: lists of levels, source code."""
+    found = {"levels": recipe.entry.sigmas.levels} if recipe.entry.sigmas.levels else {}
+    contract = getattr(recipe.cls, "contract", None)
+    made_of = contract.function if contract else recipe.cls
+    package = made_of.__module__.partition(".")[0]
+    if package == "schedcmp":
+        found["schedcmp"] = __version__
+    elif package != "diffusers":
+        with suppress(OSError, TypeError):  # there is no source
+            found["source"] = getsource(sys.modules[made_of.__module__])
+    return found
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
+    return blake2s(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _driver(device: str) -> dict[str, str]:
+    """The versions under a GPU's torch, where the system tells."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return {}
+    found = {"cuda": str(torch.version.cuda)}
+    with suppress(OSError, IndexError):
+        text = Path("/proc/driver/nvidia/version").read_text()  # "NVRM version: ... Kernel Module  550.54.15 ..."
+        found["driver"] = re.findall(r"\d+\.\d+(?:\.\d+)?", text)[0]
+    return found
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
