@@ -15,7 +15,7 @@ from schedcmp.store import DATABASE, Store
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What an earlier run of the same checkpoint took, in seconds per denoiser evaluation."""
+    """What an earlier run of the same checkpoint and backend took, in seconds per denoiser evaluation."""
 
     solo_s: float
     packed_s: float | None
@@ -24,8 +24,8 @@ class _Known:
 
 
 def estimate(prepared: Prepared, folder: Path) -> str:
-    """A sentence: the sweep's evaluations at the pace of an earlier run of the same checkpoint, found in `folder` or
-    beside it."""
+    """A sentence: the sweep's evaluations at the pace of an earlier run of the same checkpoint and backend, found in
+    `folder` or beside it."""
     for path in [folder, *sorted(folder.parent.glob("*"))]:
         known = _known(path, prepared)
         if known:
@@ -44,7 +44,8 @@ def _known(folder: Path, prepared: Prepared) -> _Known | None:
     try:
         with Store.open(folder) as store:
             environment, throughput = store.meta("environment") or {}, store.meta("throughput")
-            if environment.get("fingerprint") != prepared.checkpoint.fingerprint:
+            backend = environment.get("backend", "torch")
+            if (environment.get("fingerprint"), backend) != (prepared.checkpoint.fingerprint, prepared.sweep.backend):
                 return None
             costs = [cost for stored in store.cells() for cost in _costs(stored, prepared)]
     except RunFolderError:

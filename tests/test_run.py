@@ -190,6 +190,8 @@ def test_check_estimates_from_what_was_measured(
     capsys.readouterr()
     run("check", write_sweep(name="two"))
     assert "from 6 images timed in outputs/one" in capsys.readouterr().out
+    run("check", write_sweep(name="two"), "--set", "backend=jax")
+    assert "not known before a first run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
