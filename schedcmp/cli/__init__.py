@@ -55,7 +55,8 @@ def starting() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if gc.get_freeze_count():  # by `main`: the process is ours
+            gc.freeze()
         gc.enable()
 
 
@@ -249,6 +250,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that has no "µ" shows "?"
             stream.reconfigure(errors="replace")
+    gc.freeze()
     try:
         app()
     finally:
