@@ -13,12 +13,13 @@ from schedcmp.cli.console import say, table
 from schedcmp.cli.progress import progress
 from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
+from schedcmp.folder import DATABASE
 from schedcmp.pending import divided, pending_cells
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Task
 from schedcmp.report.tables import HEAD, readable, timing_rows
 from schedcmp.run import Execution
-from schedcmp.store import DATABASE, Store
+from schedcmp.store import Store
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew
