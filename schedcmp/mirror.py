@@ -207,8 +207,13 @@ class Mirror:
         return Listed(version, {name: 0 for name in self._remote.find() if is_of_a_run(name)} if version else {})
 
     def _here(self) -> dict[str, int]:
-        names = ((path, path.relative_to(self.folder).as_posix()) for path in self.folder.rglob("*"))
-        return {name: _stamp(path) for path, name in names if is_of_a_run(name) and path.is_file()}
+        here = {}
+        for path in self.folder.rglob("*"):
+            name = path.relative_to(self.folder).as_posix()
+            with suppress(FileNotFoundError):  # the run goes on
+                if is_of_a_run(name) and path.is_file():
+                    here[name] = _stamp(path)
+        return here
 
     def _note(self, listed: Listed, *, everywhere: bool = False) -> None:
         data = json.dumps(asdict(listed)).encode()
