@@ -28,7 +28,7 @@ def refuse_foreign(folder: Path) -> None:
     """Raises RunFolderError for a folder that holds something else, OSError for one that cannot be read."""
     if is_address(str(folder)):
         raise RunFolderError(
-            f"{folder}: is an address, and a run's database needs a disk; run into a folder, then copy it"
+            f"{folder}: is an address, and a run's database needs a disk; `schedcmp run -o` takes it and keeps a copy"
         )
     if not folder.exists() or (folder / DATABASE).exists():
         return

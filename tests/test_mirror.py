@@ -14,6 +14,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,23 @@ class Shaky(MemoryFileSystem):  # type: ignore[misc]
         super().put_file(lpath, rpath, **options)
 
 
+class Bucket(AsyncFileSystemWrapper):  # type: ignore[misc]
+    """A file system of many transfers at once, as object stores are."""
+
+    protocol = "bucket"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(fs=MemoryFileSystem(), asynchronous=False, **options)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(MemoryFileSystem._strip_protocol(str(path).removeprefix("bucket://")))
+
+
+fsspec.register_implementation("bucket", Bucket)
+fsspec.register_implementation("shaky", Shaky)
+
+
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Makes this process a host of that name, which has caches of its own; returns its folder of runs."""
@@ -65,7 +83,6 @@ def address(tmp_path: Path) -> str:
 
 @pytest.fixture
 def shaky(tmp_path: Path) -> Iterator[str]:
-    fsspec.register_implementation("shaky", Shaky, clobber=True)
     yield f"shaky://{tmp_path}/there"
     Shaky.files_left = 10**9
 
@@ -91,7 +108,7 @@ def images(folder: Path) -> list[str]:
         return [cell.image_path for cell in store.cells() if cell.image_path]
 
 
-@pytest.mark.parametrize("scheme", ["file", "memory"])
+@pytest.mark.parametrize("scheme", ["file", "memory", "bucket"])
 def test_a_run_at_an_address_is_the_run_in_a_folder(
     scheme: str, write_sweep: Write, tmp_path: Path, host: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
-from schedcmp.cli.console import note, say, warn
+from rich.markup import escape
+
+from schedcmp.cli.console import err, note, say, warn
 from schedcmp.errors import RequestError, RunError
 from schedcmp.files import is_address
 
@@ -97,7 +99,8 @@ def look(name: str) -> tuple[Path, bool]:
 
 def _send(mirror: Mirror) -> None:
     try:
-        count = mirror.send()
+        with err.status(escape(f"sending to {mirror.address}")):
+            count = mirror.send()
     except (RunError, RequestError) as error:
         raise RunError(f"{error}. All of it is in {mirror.folder}; repeat the command, and it is sent") from error
     if count:
