@@ -319,6 +319,9 @@ def test_two_hosts_do_not_write_at_once(
     assert run("run", write_sweep(seeds=0), "-o", address) == 2
     assert f"{address}: two is writing there, heard of 5 s ago; wait" in capsys.readouterr().err
     assert fs.find(root) == [f"{root}/{WRITER}"]
+    killed = {"host": "one", "folder": str(Mirror(address).folder), "process": 1, "time": time.time() - 5}
+    fs.pipe(f"{root}/{WRITER}", json.dumps(killed).encode())
+    assert run("run", write_sweep(seeds=0), "-o", address) == 0
     fs.pipe(f"{root}/{WRITER}", json.dumps(other | {"time": time.time() - STALE_S}).encode())
     assert run("run", write_sweep(seeds=0), "-o", address) == 0
     assert not fs.exists(f"{root}/{WRITER}")

@@ -98,7 +98,8 @@ def run(
 ) -> None:
     """Make every image of a sweep, then its grids and timing tables.
 
-    The same command goes on where it stopped. Exits 1 if cells failed, 2 if the request was wrong, 130 if interrupted.
+    The same command goes on where it stopped; with an address, on any machine.
+    Exits 1 if cells failed, 2 if the request was wrong, 130 if interrupted.
     """
     from schedcmp.cli.running import run_sweep, show_plan
 
