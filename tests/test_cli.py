@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import yaml
 from test_run import Write, run
 
 from schedcmp import __version__
+from schedcmp.cli import starting
+from schedcmp.errors import CheckpointError
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep.document import load
 
@@ -175,3 +178,11 @@ def test_a_prompt_in_any_script_makes_a_run(
     sweep = write_sweep(prompt=prompts, schedulers=["ddim"], steps=[2], seeds=[0])
     output(capsys, "run", sweep, "-o", tmp_path / "out")
     assert len(list((tmp_path / "out/images").rglob("seed-*.png"))) == 4
+
+
+def test_garbage_is_collected_again_once_a_command_has_started(capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, "show", "euler")
+    assert gc.isenabled()
+    with pytest.raises(CheckpointError), starting():
+        raise CheckpointError("not there")
+    assert gc.isenabled()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schedcmp.backend.support import unknown_checkpoint
+from schedcmp.cli import starting
 from schedcmp.cli.console import say, table
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.files import write_atomically
@@ -189,7 +190,8 @@ def print_schema() -> None:
 
 def _scheduler_config(model: str) -> dict[str, object]:
     checkpoint = find_checkpoint(Model(id=model))
-    return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+    with starting():
+        return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
 
 
 def _entries(registry: Registry, listed: set[str], every_sigma_schedule: bool) -> Iterator[Entry]:

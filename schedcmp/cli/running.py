@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schedcmp.cli import INTERRUPTED, UNFINISHED, console
+from schedcmp.cli import INTERRUPTED, UNFINISHED, console, starting
 from schedcmp.cli.console import say, table
 from schedcmp.cli.places import Place, look, place
 from schedcmp.cli.progress import progress
@@ -34,13 +34,15 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
     """Run a sweep and report; returns the exit code."""
     from schedcmp.report.page import write_page
 
-    prepared = prepare(path, overrides, progress=console.err.is_terminal)
+    with starting():
+        prepared = prepare(path, overrides, progress=console.err.is_terminal)
     with (
         _crew(prepared) as crew,
         _headed(prepared, output) as where,
         Store.create(where.folder) as store,
     ):
-        execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
+        with starting():
+            execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
             _make(execution, where)
             where.between_cells(timed=False)
@@ -78,7 +80,8 @@ def _headed(prepared: Prepared, output: str | None) -> Iterator[Place]:
 
 def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> None:
     """What a sweep would do, and what it would cost."""
-    prepared = prepare(path, overrides, progress=console.err.is_terminal)
+    with starting():
+        prepared = prepare(path, overrides, progress=console.err.is_terminal)
     _headline(prepared)
     counts = Counter((c.scheduler, c.steps) for c in prepared.plan.cells)
     rows = [

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from schedcmp.cli import starting
 from schedcmp.cli.console import err, say, table
 from schedcmp.cli.progress import progress
 from schedcmp.errors import RunFolderError
@@ -56,7 +57,8 @@ def verify_schedulers(
     """
     file_format = plot_format(plot_file) if plot_file else ""
     checkpoint = find_checkpoint(Model(id=model))
-    config = mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+    with starting():
+        config = mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
     entries = _entries(names, sigmas, every_sigma_schedule)
     with progress(len(entries), len(entries), things="schedulers") as advance:
 
