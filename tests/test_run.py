@@ -49,7 +49,7 @@ def fingerprints(folder: Path) -> dict[str, str | None]:
 
 def test_a_run_makes_all_it_promises(write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert run("run", write_sweep(prompt={"a": "a b", "猫": "b"}), "-o", out) == 0
+    assert run("run", write_sweep(prompt={"a": "a b", "猫": "b"}), "-o", f"{out}/") == 0
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "grids" not in p.parts}
     assert {"sweep.yaml", "run.sqlite", "results.csv", "timings.csv", "timings.md", "timings.json"} <= names
     assert "images/a/euler-a/steps-003/seed-0001.png" in names

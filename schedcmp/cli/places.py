@@ -45,7 +45,7 @@ def place(name: str, *, new: bool = True) -> Iterator[Place]:
         RunError: it could not be sent.
     """
     if not is_address(name):
-        yield Place(Path(name), name)
+        yield Place(Path(name), str(Path(name)))
         return
     from schedcmp.following import Following
     from schedcmp.mirror import Mirror
