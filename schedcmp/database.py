@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,12 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         raise unusable(path, error) from error
     return database
+
+
+def snapshot(path: Path, target: Path) -> None:
+    """Copy a database as it is between two transactions, whoever is writing it."""
+    with closing(sqlite3.connect(path, timeout=30)) as database, closing(sqlite3.connect(target)) as copy:
+        database.backup(copy)
 
 
 def unusable(path: Path, error: Exception) -> RunFolderError:

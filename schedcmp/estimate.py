@@ -7,10 +7,11 @@ from pathlib import Path
 from statistics import median
 
 from schedcmp.errors import RunFolderError
+from schedcmp.folder import DATABASE
 from schedcmp.pending import divided
 from schedcmp.prepare import Prepared
 from schedcmp.records import StoredCell
-from schedcmp.store import DATABASE, Store
+from schedcmp.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,17 +22,13 @@ from filelock import Timeout as LockTimeout
 
 from schedcmp.database import connect, from_row, insert, to_row, unusable
 from schedcmp.errors import RunError, RunFolderError
-from schedcmp.files import is_address, is_whole_png, slug, write_atomically
+from schedcmp.files import is_whole_png, slug, write_atomically
+from schedcmp.folder import DATABASE, LOCK, RESULT_FOLDERS, RESULTS, TIMINGS, refuse_foreign
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-DATABASE = "run.sqlite"
-_LOCK = ".run.lock"
-_RESULTS = ("sweep.yaml", "results.csv", "distribution.csv", "answer.md", "report.html")
-_RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +62,9 @@ class Store:
         """
         try:
             new = not folder.exists()
-            _refuse_foreign(folder)
+            refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / _LOCK)
+            lock = FileLock(folder / LOCK)
             lock.acquire(timeout=0)
         except LockTimeout as error:
             raise RunFolderError(
@@ -106,9 +102,9 @@ class Store:
         with self._transaction() as database:
             for name in ("plan", "cells", "metrics", "fingerprints", "meta"):
                 database.execute(f"DELETE FROM {name}")
-        for name in _RESULT_FOLDERS:
+        for name in RESULT_FOLDERS:
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for path in [self.folder / name for name in _RESULTS] + list(self.folder.glob("timings.*")):
+        for path in [self.folder / name for name in RESULTS] + list(self.folder.glob(TIMINGS)):
             path.unlink(missing_ok=True)
 
     def begin(self, cells: Sequence[Cell], meta: Mapping[str, Any]) -> None:
@@ -288,22 +284,6 @@ def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> 
     """Where a cell's image goes, relative to the run's folder; `folders` tell prompts or guidance apart."""
     parts = [slug(part) for part in (*folders, cell.scheduler)]
     return "/".join([top, *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if is_address(str(folder)):
-        raise RunFolderError(
-            f"{folder}: is an address, and a run's database needs a disk; run into a folder, then copy it"
-        )
-    if not folder.exists() or (folder / DATABASE).exists():
-        return
-    if not folder.is_dir():
-        raise RunFolderError(f"{folder}: is not a folder; choose another one with -o")
-    strangers = [p.name for p in folder.iterdir() if p.name not in (_LOCK, ".gitkeep")]
-    if strangers:
-        raise RunFolderError(
-            f"{folder}: holds files that are not a run's ({strangers[0]}, ...); choose an empty or new folder with -o"
-        )
 
 
 def _stopped(folder: Path, error: Exception) -> RunError:

@@ -36,7 +36,7 @@ def test_help_loads_nothing_heavy() -> None:
         "from schedcmp.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'diffusers', 'numpy', 'PIL', 'pydantic', 'yaml', 'sqlite3'} & set(sys.modules)\n"
+        "heavy = {'torch', 'diffusers', 'numpy', 'PIL', 'pydantic', 'yaml', 'sqlite3', 'fsspec'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -236,6 +236,18 @@ def test_more_metrics_of_a_finished_run_make_no_image(
     assert rows(out / "distribution.csv") == table
 
 
+def test_real_images_may_be_at_an_address(write_sweep: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    real = tmp_path / "real"
+    (real / "more").mkdir(parents=True)
+    for name in ("b.PNG", "more/a.png"):
+        picture(16, 16).save(real / name)
+    (real / "notes.txt").write_text("mine")
+    found = prepare(write_sweep(real_images=real.as_uri())).real_images
+    assert [path.read_bytes() for path in found] == [(real / name).read_bytes() for name in ("b.PNG", "more/a.png")]
+    assert not list((tmp_path / "cache").rglob("notes.txt"))
+
+
 def test_another_clip_model_measures_anew(write_sweep: Write, clip_folder: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     shutil.copytree(clip_folder, other)
@@ -256,6 +268,8 @@ def test_another_clip_model_measures_anew(write_sweep: Write, clip_folder: Path,
     [
         ({"metrics": ["clp"]}, "metrics.0: "),
         ({"real_images": "nowhere"}, "real_images: nowhere has 0 images"),
+        ({"real_images": "memory://nowhere"}, "sweep.yaml:.*real_images: memory://nowhere: no images are there"),
+        ({"real_images": "odd://x"}, "sweep.yaml:.*real_images: odd://x cannot be fetched: Protocol not known"),
         ({"metrics": ["clip", "clip"]}, "gives 'clip' twice"),
     ],
 )

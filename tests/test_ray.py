@@ -179,11 +179,15 @@ def test_a_driver_that_is_stopped_goes_on_where_it_was(
         assert_same_run(out, tmp_path / "alone")
 
 
-def test_without_a_cluster_one_is_started_here_and_ends_with_the_run(write_sweep: Write, tmp_path: Path) -> None:
+def test_without_a_cluster_one_is_started_here_and_ends_with_the_run(
+    write_sweep: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     sweep, home = write_sweep(), tmp_path / "home"
     home.mkdir()
     executor = "executor={ray: {address: local, cpus_per_worker: 1}}"
-    done = schedcmp("run", sweep, "-o", tmp_path / "out", "--set", executor, HOME=str(home), TMPDIR="/tmp")
+    address = f"file://{tmp_path}/out"
+    done = schedcmp("run", sweep, "-o", address, "--set", executor, HOME=str(home), TMPDIR="/tmp")
     assert done.returncode == 0, done.stderr
     assert not list(home.glob(".ray/*"))  # no token of a cluster that is gone
     assert done.stderr.count("\n") == 1, done.stderr  # 12/12 cells

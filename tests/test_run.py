@@ -49,7 +49,7 @@ def fingerprints(folder: Path) -> dict[str, str | None]:
 
 def test_a_run_makes_all_it_promises(write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert run("run", write_sweep(prompt={"a": "a b", "猫": "b"}), "-o", out) == 0
+    assert run("run", write_sweep(prompt={"a": "a b", "猫": "b"}), "-o", f"{out}/") == 0
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "grids" not in p.parts}
     assert {"sweep.yaml", "run.sqlite", "results.csv", "timings.csv", "timings.md", "timings.json"} <= names
     assert "images/a/euler-a/steps-003/seed-0001.png" in names
@@ -108,14 +108,15 @@ def test_another_dtype_or_checkpoint_is_not_mistaken_for_the_same(write_sweep: W
     assert fingerprints(out) != before
 
 
-def killed_run(sweep: Path, out: Path, stop: signal.Signals, images: int) -> int:
+def killed_run(sweep: Path, out: Path | str, stop: signal.Signals, images: int, seen: Path | None = None) -> int:
     """Start a run, wait until it has made some images, stop it with a signal; returns how it ended."""
+    seen = seen or Path(out)
     process = subprocess.Popen(
         [sys.executable, "-m", "schedcmp", "run", str(sweep), "-o", str(out)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while len(list(out.glob("images/**/seed-*.png"))) < images and process.poll() is None:
+    while len(list(seen.glob("images/**/seed-*.png"))) < images and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(stop)

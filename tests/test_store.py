@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from schedcmp import database, files
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import slug, write_atomically
+from schedcmp.folder import is_of_a_run
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
 from schedcmp.store import Provenance, Store, image_path
 
@@ -296,3 +297,15 @@ def test_an_address_is_no_place_for_a_run(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(RunFolderError, match="is an address"):
         Store.create(Path("s3://bucket/run"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("run.sqlite", True), ("timings.tex", True), ("images/a/seed-0001.png", True), ("report.html", True),
+        ("notes.txt", False), ("images", False), ("mine/run.sqlite", False), ("run.sqlite-journal", False), ("", False),
+        ("images/../../notes.txt", False), ("/images/a.png", False), ("images/.a.part", False), ("images/..\\a", False),
+    ],
+)  # fmt: skip
+def test_a_runs_files_are_known_by_their_names(name: str, is_one: bool) -> None:
+    assert is_of_a_run(name) == is_one

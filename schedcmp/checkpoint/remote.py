@@ -1,4 +1,5 @@
-"""Checkpoints at fsspec addresses (s3://, gs://, az://, http://, file:// ...), fetched once per machine and version."""
+"""Checkpoints at fsspec addresses (s3://, gs://, az://, http://, file:// ...), and whatever else a run only reads,
+fetched once per machine and version."""
 
 from __future__ import annotations
 
@@ -12,36 +13,43 @@ import fsspec
 from filelock import FileLock
 
 from schedcmp.checkpoint.layout import TEXTS
-from schedcmp.errors import CheckpointError
+from schedcmp.errors import CheckpointError, RequestError
 from schedcmp.files import cache_folder
+from schedcmp.remote import failing_as
 
-_WANTED = (*TEXTS, ".safetensors")  # of what lies there, nothing else is ever read
+_CHECKPOINT = (*TEXTS, ".safetensors")
 
 
-def fetch(address: str) -> Path:
-    """The folder or the file at an address, whole, in the user's cache folder. What changes there is fetched anew.
+def fetch(
+    address: str,
+    endings: tuple[str, ...] = _CHECKPOINT,
+    *,
+    cache: str = "models",
+    nothing: str = "no checkpoint is there; give a folder that save_pretrained() wrote.",
+    error: type[RequestError] = CheckpointError,
+) -> Path:
+    """The folder or the file at an address, in the user's cache folder. What changes there is fetched anew.
+
+    Args:
+        endings: of the names that are wanted; nothing else is ever read.
+        nothing: what is said where there are none.
 
     Raises:
-        CheckpointError: it cannot be reached, or there is nothing that a checkpoint is made of.
+        error: it cannot be reached, or there is nothing that is wanted.
     """
-    try:
+    with failing_as(error, f"{address} cannot be fetched"):
         fs, root = fsspec.url_to_fs(address)
-        found = {path: _inside(path, root) for path in fs.find(root) if path.endswith(_WANTED)}
+        found = {path: _inside(path, root, error) for path in fs.find(root) if path.lower().endswith(endings)}
+        if not found:
+            raise error(f"{address}: {nothing}")
         version = blake2s(
             repr([(name, fs.ukey(path)) for path, name in sorted(found.items())]).encode(), digest_size=12
         )
-        if not found:
-            raise CheckpointError(f"{address}: no checkpoint is there; give a folder that save_pretrained() wrote.")
         name = PurePosixPath(root).name
-        folder = cache_folder("models") / version.hexdigest()
+        folder = cache_folder(cache) / version.hexdigest()
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
                 _copy(fs, found, folder, name)
-    except CheckpointError:
-        raise
-    except Exception as error:  # each file system has errors of its own; a missing one says which package it needs
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise CheckpointError(f"{address} cannot be fetched: {reason}") from error
     return folder / name
 
 
@@ -56,9 +64,9 @@ def _copy(fs: Any, found: Mapping[str, str], folder: Path, name: str) -> None:
         whole.rename(folder)
 
 
-def _inside(path: str, root: str) -> str:
-    """A file's place below the root; "" for the root itself. Raises CheckpointError for one that leaves it."""
+def _inside(path: str, root: str, error: type[RequestError]) -> str:
+    """A file's place below the root; "" for the root itself. Raises `error` for one that leaves it."""
     relative = path.removeprefix(root).lstrip("/")
     if ".." in PurePosixPath(relative).parts:
-        raise CheckpointError(f"{path}: the name leaves its folder; correct that.")
+        raise error(f"{path}: the name leaves its folder; correct that.")
     return relative

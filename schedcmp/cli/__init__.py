@@ -74,6 +74,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the sweep, as in --set steps=[4,8]."),
 ]
+RunPlace = Annotated[
+    str, typer.Argument(metavar="DIR", help="A run's folder, or its address (s3://...).", show_default=False)
+]
 ModelArgument = Annotated[
     str, typer.Argument(help="builtin:tiny, a diffusers folder, a .safetensors file or a hub id.")
 ]
@@ -98,7 +101,10 @@ def _root(
 def run(
     sweep: SweepPath,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The run's folder; outputs/NAME by default.")
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="The run's folder or address (s3://...); outputs/NAME by default."
+        ),
     ] = None,
     set_: Overrides = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda, cuda:1, mps or cpu; instead of the sweep's.")] = None,
@@ -108,7 +114,8 @@ def run(
 ) -> None:
     """Make every image of a sweep, then its grids and timing tables.
 
-    The same command goes on where it stopped. Exits 1 if cells failed, 2 if the request was wrong, 130 if interrupted.
+    The same command goes on where it stopped; with an address, on any machine.
+    Exits 1 if cells failed, 2 if the request was wrong, 130 if interrupted.
     """
     from schedcmp.cli.running import run_sweep, show_plan
 
@@ -129,12 +136,12 @@ def check(sweep: SweepPath, set_: Overrides = None) -> None:
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    run: RunPlace,
 ) -> None:
     """Make a run's grids and tables again, from its store alone."""
     from schedcmp.cli.running import rebuild_reports
 
-    rebuild_reports(folder)
+    rebuild_reports(run)
 
 
 @app.command()
@@ -189,7 +196,7 @@ def verify(
 
 @app.command()
 def recommend(
-    folder: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    run: RunPlace,
     budget_s: Annotated[float | None, typer.Option(min=0, help="At most so many seconds per image.")] = None,
     budget_nfe: Annotated[int | None, typer.Option(min=1, help="At most so many denoiser evaluations.")] = None,
     max_rmse: Annotated[
@@ -202,15 +209,15 @@ def recommend(
     from schedcmp.cli.recommending import recommend_scheduler
 
     code = recommend_scheduler(
-        folder, budget_s=budget_s, budget_nfe=budget_nfe, limit=max_rmse, metric=metric, as_json_=json
+        run, budget_s=budget_s, budget_nfe=budget_nfe, limit=max_rmse, metric=metric, as_json_=json
     )
     raise typer.Exit(code)
 
 
 @app.command()
 def compare(
-    old: Annotated[Path, typer.Argument(help="The folder of the run that is right.", show_default=False)],
-    new: Annotated[Path, typer.Argument(help="The folder of the run to be judged.", show_default=False)],
+    old: Annotated[str, typer.Argument(help="The folder or address of the run that is right.", show_default=False)],
+    new: Annotated[str, typer.Argument(help="The folder or address of the run to be judged.", show_default=False)],
     max_rmse: Annotated[
         float, typer.Option(min=0, help="How far an image may move: RMSE over its pixels, in levels of 255.")
     ] = 1.0,

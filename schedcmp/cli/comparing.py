@@ -6,11 +6,11 @@ import json
 import math
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say, table, warn
+from schedcmp.cli.places import reading
 from schedcmp.report.compare import Comparison, compare
 from schedcmp.report.sentences import number
 from schedcmp.store import Store
@@ -18,13 +18,13 @@ from schedcmp.store import Store
 _SHOWN = 20
 
 
-def compare_runs(old: Path, new: Path, *, max_rmse: float, max_slowdown: float | None, as_json_: bool) -> int:
+def compare_runs(old: str, new: str, *, max_rmse: float, max_slowdown: float | None, as_json_: bool) -> int:
     """Show what changed; returns the exit code: 1 past the limits.
 
     Raises:
         RunFolderError: no run there, or two that have nothing in common.
     """
-    with Store.open(old) as before, Store.open(new) as after:
+    with reading(old) as one, reading(new) as other, Store.open(one) as before, Store.open(other) as after:
         found = compare(before, after, max_rmse=max_rmse)
     problems = found.problems(max_slowdown)
     if as_json_:

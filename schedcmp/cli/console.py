@@ -18,6 +18,11 @@ def say(text: str = "") -> None:
     out.print(text, markup=False, soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """A line for the user that is no part of the output."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
 def warn(text: str) -> None:
     err.print(f"warning: {text}", markup=False, soft_wrap=True)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say
+from schedcmp.cli.places import reading
 from schedcmp.errors import RequestError
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.sentences import as_json, sentences, setting_text
@@ -14,7 +14,7 @@ from schedcmp.store import Store
 
 
 def recommend_scheduler(
-    folder: Path, *, budget_s: float | None, budget_nfe: int | None, limit: float, metric: str | None, as_json_: bool
+    run: str, *, budget_s: float | None, budget_nfe: int | None, limit: float, metric: str | None, as_json_: bool
 ) -> int:
     """Say what a run answers; returns the exit code: 1 if nothing fits.
 
@@ -22,7 +22,7 @@ def recommend_scheduler(
         RequestError: no run there, two budgets, or a metric that the run does not have.
     """
     budget = _budget(budget_s, budget_nfe)
-    with Store.open(folder) as store:
+    with reading(run, images=False) as folder, Store.open(folder) as store:
         references = store.references().values()
         answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit)
     if as_json_:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console, starting
 from schedcmp.cli.console import say, table
+from schedcmp.cli.places import Place, look, place
 from schedcmp.cli.progress import progress
 from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
+from schedcmp.folder import DATABASE
 from schedcmp.pending import divided, pending_cells
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Task
 from schedcmp.report.tables import HEAD, readable, timing_rows
 from schedcmp.run import Execution
-from schedcmp.store import DATABASE, Store
+from schedcmp.store import Store
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew
@@ -28,26 +30,31 @@ _SHOWN_SENTENCES = 1
 _SHOWN_WARNINGS = 20
 
 
-def run_sweep(path: Path, overrides: tuple[str, ...], output: Path | None, *, fresh: bool) -> int:
+def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fresh: bool) -> int:
     """Run a sweep and report; returns the exit code."""
     from schedcmp.report.page import write_page
 
     with starting():
         prepared = prepare(path, overrides, progress=console.err.is_terminal)
-    with _crew(prepared) as crew, _begun(prepared, output) as store:
+    with (
+        _crew(prepared) as crew,
+        _headed(prepared, output) as where,
+        Store.create(where.folder) as store,
+    ):
         with starting():
             execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
-            _make(execution)
+            _make(execution, where)
+            where.between_cells(timed=False)
             if execution.clip:
                 say(f"CLIP reads the images: {prepared.sweep.clip_model}")
             execution.measure()
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             done = store.planned() - len(pending_cells(prepared, store))
-            say(f"interrupted: {done} of {store.planned()} cells are in {store.folder}; repeat the command to go on")
+            say(f"interrupted: {done} of {store.planned()} cells are in {where.name}; repeat the command to go on")
             return INTERRUPTED
-        return _finish(store, bool(execution.throughput))
+        return _finish(store, where, bool(execution.throughput))
 
 
 @contextmanager
@@ -63,12 +70,15 @@ def _crew(prepared: Prepared) -> Iterator[Crew | None]:
         yield crew
 
 
-def _begun(prepared: Prepared, output: Path | None) -> Store:
+@contextmanager
+def _headed(prepared: Prepared, output: str | None) -> Iterator[Place]:
+    """Where the run goes, after its headline."""
     _headline(prepared, device=True)
-    return Store.create(output or prepared.folder)
+    with place(output or str(prepared.folder)) as where:
+        yield where
 
 
-def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> None:
+def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> None:
     """What a sweep would do, and what it would cost."""
     with starting():
         prepared = prepare(path, overrides, progress=console.err.is_terminal)
@@ -79,20 +89,21 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: Path | None) -> No
         for (name, n), count in counts.items()
     ]
     table(["scheduler", "class", "steps", "NFE", "cells"], rows, left=("scheduler", "class"))
-    folder = output or prepared.folder
-    say(f"folder   {folder}{' (exists; what is finished there is not made again)' if folder.exists() else ''}")
+    name = output or str(prepared.folder)
+    folder, exists = look(name)
+    say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:
         pairs, nfe = prepared.references.pairs, prepared.references.nfe
         say(f"distance {len(pairs):,} references, {nfe:,} denoiser evaluations more; `metrics: off` leaves them out")
     say(f"time     {estimate(prepared, folder)}")
 
 
-def rebuild_reports(folder: Path) -> None:
+def rebuild_reports(run: str) -> None:
     """Tables and grids again, without the model."""
     from schedcmp.report.write import write_reports
 
-    with Store.open(folder) as store:
-        _tell_files(store, write_reports(store).files)
+    with place(run, new=False) as where, Store.open(where.folder) as store:
+        _tell_files(where, write_reports(store).files)
 
 
 def _nfe(prepared: Prepared, scheduler: str, steps: int) -> str:
@@ -113,7 +124,7 @@ def _headline(prepared: Prepared, *, device: bool = False) -> None:
         console.warn(f"and {len(prepared.warnings) - _SHOWN_WARNINGS} more, in the run's store")
 
 
-def _make(execution: Execution) -> None:
+def _make(execution: Execution, where: Place) -> None:
     from schedcmp.report.page.live import LivePage
 
     prepared, pending = execution.prepared, execution.pending
@@ -130,6 +141,7 @@ def _make(execution: Execution) -> None:
     def occupancy() -> float | None:
         return seen[0].occupancy if seen and seen[0].forwards else None
 
+    where.between_cells(timed=bool(alone))
     with progress(len(pending), runs * solo, sum(cost.values()) - solo, occupancy) as advance:
         for result in execution.run(advance.packed, console.warn):
             cell = result.cell
@@ -138,9 +150,10 @@ def _make(execution: Execution) -> None:
             advance.finish(f"{cell.scheduler} {cell.steps} steps seed {cell.seed}")
             if not result.timings:  # beside a timed cell nothing else may run
                 page.update()
+            where.between_cells(timed=bool(result.timings))
 
 
-def _finish(store: Store, packed: bool) -> int:
+def _finish(store: Store, where: Place, packed: bool) -> int:
     from schedcmp.report.write import write_reports
 
     cells = list(store.cells())
@@ -165,7 +178,7 @@ def _finish(store: Store, packed: bool) -> int:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
     reports = write_reports(store)
     show(reports.answers, most=_SHOWN_SENTENCES)
-    _tell_files(store, reports.files)
+    _tell_files(where, reports.files)
     failed = sum(stored.result.status == "failed" for stored in cells)
     return UNFINISHED if failed or len(cells) < store.planned() else 0
 
@@ -188,12 +201,11 @@ def _tell_references(store: Store, tasks: set[Task]) -> None:
         console.warn(f"no distance to the converged image for {count:,} of {len(references):,} tasks: {note}")
 
 
-def _tell_files(store: Store, files: list[Path]) -> None:
+def _tell_files(where: Place, files: list[Path]) -> None:
     grids = [f for f in files if f.parent.name == "grids"]
-    tables = [f.name for f in files if f.parent == store.folder and f.suffix != ".html"]
-    say(f"images   {store.folder / 'images'}")
-    folder = store.folder / "grids"
-    say(f"grids    {grids[0] if len(grids) == 1 else f'{folder}: {len(grids):,} files'}")
-    say(f"tables   {store.folder}: {', '.join(tables)}")
-    say(f"store    {store.folder / DATABASE}")
-    say(f"page     {store.folder / 'report.html'}")
+    tables = [f.name for f in files if f.parent == where.folder and f.suffix != ".html"]
+    say(f"images   {where.name}/images")
+    say(f"grids    {where.name}/grids{f'/{grids[0].name}' if len(grids) == 1 else f': {len(grids):,} files'}")
+    say(f"tables   {where.name}: {', '.join(tables)}")
+    say(f"store    {where.name}/{DATABASE}")
+    say(f"page     {where.name}/report.html")

@@ -79,7 +79,9 @@ class Sweep(Part):
         ("auto",), description="reference, clip, adherence, or off; auto: reference where the checkpoint is small"
     )
     clip_model: str = Field("openai/clip-vit-large-patch14", description="a folder or hub id; for clip and real_images")
-    real_images: str | None = Field(None, description="a folder of real images, to compare the made ones with")
+    real_images: str | None = Field(
+        None, description="a folder or address of real images, to compare the made ones with"
+    )
     grid: Grid = Grid()
 
     @model_validator(mode="before")

@@ -9,6 +9,7 @@ from typing import Any
 from schedcmp.checkpoint.layout import DENOISERS, MODEL_INDEX, read_json
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import RegistryError, SweepError
+from schedcmp.files import is_address
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
 from schedcmp.sweep.document import Sweep
@@ -53,12 +54,24 @@ def wanted_references(
 
 
 def real_images(folder: str) -> list[Path]:
-    """The images of a folder, in the order of their names. Raises SweepError if there are not two at least."""
-    path = Path(folder).expanduser()
+    """The images of a folder, or of one at an address, in the order of their names.
+
+    Raises:
+        SweepError: there are not two at least, or the address cannot be reached.
+    """
+    path = _fetched(folder) if is_address(folder) else Path(folder).expanduser()
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGES) if path.is_dir() else []
     if len(found) < 2:
         raise SweepError(f"{folder} has {len(found)} images ({', '.join(_IMAGES)}); give a folder that has many")
     return found
+
+
+def _fetched(address: str) -> Path:
+    from schedcmp.checkpoint.remote import fetch
+
+    return fetch(
+        address, _IMAGES, cache="images", nothing=f"no images are there ({', '.join(_IMAGES)})", error=SweepError
+    )
 
 
 def _denoiser_bytes(checkpoint: Checkpoint) -> int:

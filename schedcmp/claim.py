@@ -1,0 +1,60 @@
+"""Who writes at an address: a file there that names the host, and is written again and again while it does.
+
+Object stores have no locks: this guards against a second run that is begun later. Of two in the same second the first
+is told within a minute, and sends no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from schedcmp.errors import RunFolderError
+from schedcmp.remote import Remote
+
+WRITER = ".run.writer.json"
+STALE_S = 180.0  # a writer that was not heard of for so long is dead
+_HEARD_S = 30.0  # how often one is heard of while it transfers files
+
+
+class Claim:
+    """This process's word that it writes at an address. Whatever fails raises an error of the file system's own."""
+
+    def __init__(self, remote: Remote, address: str, folder: Path) -> None:
+        """
+        Args:
+            folder: of this host, which no other process uses.
+        """
+        self._remote, self._address = remote, address
+        self._me = {"host": platform.node(), "folder": str(folder)}
+        self._said = float("inf")  # when; inf: never, and it is not to be kept up
+
+    def take(self) -> None:
+        """Raises RunFolderError while another writes there."""
+        other, age = self._found()
+        if other and other != self._me and abs(age) < STALE_S:
+            raise RunFolderError(
+                f"{self._address}: {other['host']} is writing there, heard of {age:.0f} s ago; wait for it to end, or "
+                f"choose another with -o. One that was killed is forgotten after {STALE_S:.0f} s"
+            )
+        self._remote.write(WRITER, json.dumps(self._me | {"process": os.getpid(), "time": time.time()}).encode())
+        self._said = time.monotonic()
+
+    def keep(self) -> None:
+        """Take it again if that was done long ago, and if it was done at all."""
+        if time.monotonic() - self._said > _HEARD_S:
+            self.take()
+
+    def release(self) -> None:
+        with suppress(Exception):  # then it goes stale
+            if self._found()[0] == self._me:
+                self._remote.remove(WRITER)
+
+    def _found(self) -> tuple[dict[str, str], float]:
+        """Who writes there, and how many seconds ago that was said."""
+        found = json.loads(self._remote.read(WRITER) or "{}")
+        return {name: found[name] for name in self._me if name in found}, time.time() - found.get("time", 0)
