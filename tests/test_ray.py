@@ -30,7 +30,8 @@ from diffusers import EulerDiscreteScheduler
 
 class Poison(EulerDiscreteScheduler):
     def step(self, model_output, timestep, sample, generator=None, **kwargs):
-        if generator is not None and generator.initial_seed() == 7:
+        generators = generator if isinstance(generator, list) else [generator]
+        if any(g is not None and g.initial_seed() == 7 for g in generators):  # also in a lane that seeds share
             os._exit(1)
         return super().step(model_output, timestep, sample, generator=generator, **kwargs)
 """
