@@ -61,7 +61,7 @@ class Crew:
         timed = in_turn(solo) if self._prepared.sweep.timing.mode == "solo" else []
         rest = [*others, *([] if timed else solo)]
         members, cost = [*self._members], self._prepared.cost
-        self._members.told = told
+        self._members.tell(told)
         self._work = Work(timed, rest, cost, quiet=not self._members.share.gpus)
         self._most = most_rows([*timed, *rest], cost, len(members))
         try:

@@ -63,7 +63,8 @@ class Members:
         self._looked = 0.0
         self._gone: list[Throughput] = []  # of those that were let go
         self.share = share_of(ray.nodes(), settings, prepared.sweep.device)
-        self.told: Callable[[str], None] = lambda text: None
+        self._untold: list[str] = []
+        self._told: Callable[[str], None] = self._untold.append
 
     def __iter__(self) -> Iterator[Member]:
         return iter(tuple(self._found))
@@ -83,7 +84,14 @@ class Members:
         total.notes = list(dict.fromkeys(note for part in parts for note in part.notes))
         return total
 
+    def tell(self, told: Callable[[str], None]) -> None:
+        """What the user should know, from now on at once; and what there was until now."""
+        for text in self._untold:
+            told(text)
+        self._told = told
+
     def why_none(self, otherwise: str) -> str:
+        """Why workers were refused."""
         return "; ".join(dict.fromkeys(self._refused.values())) or otherwise
 
     def meet(self) -> list[Introduction]:
@@ -182,7 +190,7 @@ class Members:
         """Neither this worker nor another of its node."""
         place = member.place
         if place.node not in self._refused:
-            self.told(f"workers on {place.host} are not used: {reason}")
+            self._told(f"workers on {place.host} are not used: {reason}")
         self._refused[place.node] = reason
         self.let_go(member)
 
@@ -195,7 +203,7 @@ class Members:
         self.let_go(member)
         self._false_starts[place] += 1
         gone = "died" if lost.how == "died" else "is gone with its node"
-        self.told(f"a worker on {place.host} {gone}; others take what it had")
+        self._told(f"a worker on {place.host} {gone}; others take what it had")
         if lost.how == "died" and self._false_starts[place] >= _MOST_FALSE_STARTS and not explained:
             self._refused[place.node] = f"workers on {place.host} die: {' '.join(lost.reason.split())[:200]}"
 
