@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schedcmp.cluster.chunks import Chunk, Work
 from schedcmp.cluster.places import Share, places, share_of
+from schedcmp.cluster.worker import Inbox
 from schedcmp.records import Cell
 from schedcmp.sweep.executor import Ray
 
@@ -177,6 +178,37 @@ def test_whatever_happens_each_cell_is_finished_once_or_convicted(data: st.DataO
     assert work.left == 0
     assert done == Counter(c.id for c in [*timed, *others] if c.id not in poison)
     assert convicted == Counter(poison)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40)), unique=True), st.data())
+def test_an_inbox_gives_out_what_may_share_a_lane_and_each_cell_once(
+    chosen: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    came = [replace(PLAIN, id=f"{name}{seed}", scheduler=name, seed=seed) for name, seed in chosen]
+    inbox, given, back = Inbox(), list[Cell](), list[str]()
+    inbox.put(came)
+    while lane := inbox.pop(lambda cell: 4 if cell.scheduler == "a" else 1):
+        assert lane[0] == next(c for c in came if c not in given and c.id not in back)
+        assert len({c.scheduler for c in lane}) == 1
+        assert len(lane) in ((1, 2, 4) if lane[0].scheduler == "a" else (1,))
+        given += lane
+        back += inbox.take_back(data.draw(st.integers(0, 2)))
+    assert sorted([*(c.id for c in given), *back]) == sorted(c.id for c in came)
+
+
+def test_seeds_of_one_cell_come_out_side_by_side_whatever_was_given_back() -> None:
+    named = [(name, seed) for name in "ab" for seed in range(8)]
+    seeds = [replace(PLAIN, id=f"{n}{s}", index=i, scheduler=n, seed=s) for i, (n, s) in enumerate(named)]
+    work = work_of([], seeds, "x1")
+    chunk = work.next_for("x1", 8)
+    work.returned("x1", ids(chunk)[2:])
+    inbox = Inbox()
+    while chunk := work.next_for("x1", 100):
+        inbox.put(chunk.cells)
+    lanes = iter(lambda: inbox.pop(lambda cell: 4), ())
+    assert [[c.id for c in lane] for lane in lanes] == [
+        ["a2", "a3", "a4", "a5"], ["a6", "a7"], ["b0", "b1", "b2", "b3"], ["b4", "b5", "b6", "b7"],
+    ]  # fmt: skip
 
 
 def node(name: str, alive: bool = True, **resources: float) -> dict[str, object]:

@@ -176,6 +176,13 @@ def test_every_cell_is_in_one_crew_of_its_like(chosen: list[tuple[str, int, int]
         assert len(crew) in ((1, 2, 4) if crew[0].scheduler == "a" else (1,))
 
 
+def test_a_lane_that_is_wider_than_those_before_is_still_answered_at_once(pipeline: Any, recipes: Any) -> None:
+    engine = packed(pipeline, recipes)
+    lanes = [tuple(cells_of(["ddim"], (2,), seeds)) for seeds in (range(4), range(4, 5))]
+    assert len(list(engine.serve(lambda: lanes.pop() if lanes else (), most=8))) == 5
+    assert (engine.throughput.forwards, engine.throughput.rows) == (2 + 2, 2 * 2 + 2 * 8)
+
+
 @given(st.integers(1, 4), st.integers(1, 3))
 def test_a_call_taken_apart_and_its_answers_together_are_what_they_were(cells: int, per_cell: int) -> None:
     rows = cells * per_cell

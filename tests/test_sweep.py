@@ -132,6 +132,17 @@ def test_the_written_sweep_reads_back_as_itself(tmp_path: Path) -> None:
         ("exclude", [{"stepz": 3}], "did you mean 'steps'?"),
         ("guidance_scale", "3..1", "is empty; write it from low to high"),
         ("model", {"id": "x", "remote": True}, "unknown key 'model.remote'"),
+        ("executor", "rai", "sweep.yaml:6: executor: expected local, ray or {ray: {...}}, got 'rai'"),
+        ("executor", ["ray"], "sweep.yaml:6: executor: expected local, ray or {ray: {...}}, got ['ray']"),
+        ("executor", {"ray": False}, "sweep.yaml:6: executor: expected local, ray or {ray: {...}}, got {'ray': False}"),
+        ("executor", {"slurm": {}}, "sweep.yaml:6: unknown key 'executor.slurm'"),
+        ("executor", {"ray": {"adress": "auto"}}, "unknown key 'executor.ray.adress'; did you mean 'address'?"),
+        ("executor", {"ray": {"address": "ray://x:1"}}, "sweep.yaml:6: executor.ray.address: ray://x:1 is for Ray's"),
+        ("executor", {"ray": {"address": "x"}}, "executor.ray.address: expected auto, local or host:port, got 'x'"),
+        ("executor", {"ray": {"workers": 0}}, "executor.ray.workers: expected all, or a whole number of at least 1"),
+        ("executor", {"ray": {"workers": True}}, "executor.ray.workers: expected all, or a whole number"),
+        ("executor", {"ray": {"gpus_per_worker": 2}}, "executor.ray.gpus_per_worker: input should be less than or"),
+        ("executor", {"ray": {"cpus_per_worker": 0}}, "executor.ray.cpus_per_worker: input should be greater than or"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place(tmp_path: Path, key: str, value: Any, message: str) -> None:
@@ -304,6 +315,46 @@ def test_a_wrong_scheduler_is_refused_with_its_line(tmp_path: Path, schedulers: 
 def test_a_hundred_thousand_cells_are_planned_with_distinct_ids(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, schedulers=["ddim", "euler"], steps="1..50", seeds="0..999")
     assert len({c.id for c in plan.cells}) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("device", "ray", "message"),
+    [
+        ("cuda:1", {}, "executor: Ray gives each worker a GPU of its own, not cuda:1; use device: cuda"),
+        ("cpu", {"gpus_per_worker": 1}, "executor: ray.gpus_per_worker is 1, but device is cpu; keep one of the two"),
+        ("cuda", {"gpus_per_worker": 0}, "executor: ray.gpus_per_worker is 0, but device is cuda; keep one of the two"),
+    ],
+)
+def test_a_device_that_workers_cannot_have_is_refused_at_the_executor(
+    tmp_path: Path, device: str, ray: dict[str, Any], message: str
+) -> None:
+    document = GOOD | {"device": device, "executor": {"ray": ray}}
+    assert refusal(tmp_path, document) == f"sweep.yaml:7: {message}"
+    overridden = refusal(tmp_path, GOOD | {"device": device}, f"executor={flow({'ray': ray})}")
+    assert overridden == f"--set executor={flow({'ray': ray})}: {message}"
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "address": st.sampled_from(["auto", "local", "head:6379", "10.0.0.1:1", "[fe80::1]:6379"]),
+            "workers": st.just("all") | st.integers(1),
+            "gpus_per_worker": st.sampled_from([0, 1]),
+            "cpus_per_worker": st.integers(1, 1024),
+            "mixed": st.booleans(),
+        },
+    )
+)
+def test_workers_are_as_the_sweep_says_also_when_it_is_written_again(
+    tmp_path_factory: pytest.TempPathFactory, ray: dict[str, Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("ray")
+    sweep = sweep_of(folder, executor={"ray": ray})
+    assert sweep.executor.ray
+    assert sweep.executor.ray.model_dump(include=set(ray)) == ray
+    again, _ = load(write(folder, dump(sweep)))
+    assert again == sweep
 
 
 def test_the_schema_accepts_what_the_sweep_accepts() -> None:

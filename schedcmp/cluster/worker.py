@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from threading import Condition
 from typing import Any
 
@@ -13,6 +13,7 @@ from schedcmp.background import in_background
 from schedcmp.encode import encoded
 from schedcmp.engine.packed import PackedEngine, Throughput
 from schedcmp.engine.pair import Engines
+from schedcmp.engine.sharing import crews
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
 from schedcmp.sweep.document import checked
@@ -52,16 +53,19 @@ class Inbox:
             self._cells.extend(cells)
             self._changed.notify()
 
-    def pop(self) -> Cell | None:
-        """The next one, or None."""
+    def pop(self, most: Callable[[Cell], int] = lambda cell: 1) -> tuple[Cell, ...]:
+        """The next one, with those soon after it that share its lane; empty if there is none."""
         with self._changed:
-            return self._cells.popleft() if self._cells else None
+            near = list(islice(self._cells, most(self._cells[0]) if self._cells else 0))
+            crew = next(crews(near, most), ())
+            for cell in crew:
+                self._cells.remove(cell)
+            return crew
 
-    def wait(self) -> Cell:
-        """The next one, once there is one."""
+    def wait(self) -> None:
+        """Until there is one."""
         with self._changed:
             self._changed.wait_for(lambda: self._cells)
-            return self._cells.popleft()
 
     def take_back(self, most: int) -> list[str]:
         """Ids of the last ones, which nobody gets now."""
@@ -108,20 +112,24 @@ class Worker:
         engines = Engines(prepared, prepared.load(), self._count)
         yield self._report(engines)
         while True:
-            made = self._made(engines, self._inbox.wait())
-            for result in in_background(made, lambda result: encoded(prepared, result)):
+            self._inbox.wait()
+            for result in in_background(self._made(engines), lambda result: encoded(prepared, result)):
                 yield self._report(engines, result)
 
-    def _made(self, engines: Engines, first: Cell) -> Iterator[CellResult]:
+    def _made(self, engines: Engines) -> Iterator[CellResult]:
         """What there is to make, and what comes meanwhile."""
-        cells = chain([first], iter(self._inbox.pop, None))
         if self._timed:
-            yield from engines.timed.run([first])
+            yield from engines.timed.run(self._inbox.pop())
         elif isinstance(engines.other, PackedEngine):
-            yield from engines.other.serve(lambda: tuple(islice(cells, 1)), self._most)
+            most = engines.other.seeds_per_lane
+            yield from engines.other.serve(lambda: self._untimed(most), self._most)
         else:
-            for cell in cells:
-                yield from engines.other.run([cell])
+            for cells in iter(self._untimed, ()):
+                yield from engines.other.run(cells)
+
+    def _untimed(self, most: Callable[[Cell], int] = lambda cell: 1) -> tuple[Cell, ...]:
+        """Timed cells, which may have come meanwhile, stay where they are."""
+        return () if self._timed else self._inbox.pop(most)
 
     def _report(self, engines: Engines, result: CellResult | None = None) -> Report:
         evaluations, self._evaluations = self._evaluations, 0

@@ -53,6 +53,12 @@ class BatchSize:
         best = max(self._rates.values(), default=0.0)
         return min((rows for rows, rate in self._rates.items() if rate * self.WORTH >= best), default=self.rows)
 
+    def widen(self, rows: int) -> None:
+        """Calls may have so many rows: smaller batches are not tried any more."""
+        if not self.settled and self.rows < rows:
+            self.rows, self._samples = rows, 0
+            self._rates.clear()
+
     def halve(self, rows: int) -> None:
         """So many rows did not fit into memory."""
         self.rows, self.settled = max(1, min(self.rows, rows) // 2), True

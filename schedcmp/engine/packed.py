@@ -55,9 +55,15 @@ class _Sizes:
     """A batch size for each model."""
 
     fixed: int | None
-    least: int = 2  # rows of the widest lane
+    least: int = 2  # rows of the widest lane yet
     most: int = 512
     by_target: dict[Target, BatchSize] = field(default_factory=dict)
+
+    def widen(self, rows: int) -> None:
+        """Let a lane of so many rows fit, unless its batch size is settled."""
+        self.least = max(self.least, rows)
+        for size in self.by_target.values():
+            size.widen(rows)
 
     def of(self, target: Target) -> BatchSize:
         if target not in self.by_target:
@@ -103,16 +109,17 @@ class PackedEngine:
         """Longest cells first, so that the short ones keep the last batches full."""
         cells = list(cells)
         with harmless_warnings_ignored():
-            left = list(crews(cells, self._seeds_per_lane))
+            left = list(crews(cells, self.seeds_per_lane))
         left.sort(key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
-        self._sizes.least = max((len(crew) * _rows_of(crew[0]) for crew in left), default=2)
+        self._sizes.widen(max(map(_rows_of, left), default=2))
         return self.serve(lambda: left.pop() if left else (), most_rows(cells, self._cost))
 
     def serve(self, next_cells: Callable[[], tuple[Cell, ...]], most: int) -> Iterator[CellResult]:
-        """Run cells as they are given, those of one lane at a time, until there are none and all are finished.
+        """Run cells as they are given, until there are none and all are finished.
 
         Args:
-            most: rows per batch, at most.
+            next_cells: those of one lane, at most `seeds_per_lane`.
+            most: rows that a batch may grow to.
         """
         self._sizes.most = most
         start = self._clock.now()
@@ -120,6 +127,7 @@ class PackedEngine:
         with torch.no_grad(), harmless_warnings_ignored(), parking(self._bench.pipeline) as self._models:
             while True:
                 while self._wants_lanes() and (cells := self._again.pop() if self._again else next_cells()):
+                    self._sizes.widen(_rows_of(cells))
                     yield from self._resume(Lane(self._bench, *cells))
                 if not self._waiting:
                     break
@@ -129,11 +137,12 @@ class PackedEngine:
     @property
     def lanes(self) -> int:
         """How many cells at once keep its batches full, the next larger size included."""
-        return 2 * max((size.rows for target, size in self._sizes.by_target.items() if target in DENOISERS), default=2)
+        known = [size.rows for target, size in self._sizes.by_target.items() if target in DENOISERS]
+        return 2 * max(known, default=self._sizes.fixed or 2 * _SEEDS)
 
-    def _seeds_per_lane(self, cell: Cell) -> int:
+    def seeds_per_lane(self, cell: Cell) -> int:
         """As many as divide a given batch size, where lanes of several seeds are exact."""
-        fit = next(n for n in (_SEEDS, 2, 1) if n == 1 or not (self._sizes.fixed or 0) % (n * _rows_of(cell)))
+        fit = next(n for n in (_SEEDS, 2, 1) if n == 1 or not (self._sizes.fixed or 0) % _rows_of([cell] * n))
         if fit > 1 and self._bench.makes_several and self._exact(cell.scheduler):
             return fit
         return 1
@@ -250,14 +259,14 @@ class PackedEngine:
             seen.max_batch = max(seen.max_batch, total)
 
 
-def _rows_of(cell: Cell) -> int:
-    """Rows of a denoiser's call for a cell; pipelines without classifier-free guidance have one."""
-    return 2 if cell.guidance_scale > 1 else 1
+def _rows_of(cells: Sequence[Cell]) -> int:
+    """Rows of a denoiser's call for the cells of a lane; pipelines without classifier-free guidance have one each."""
+    return len(cells) * (2 if cells[0].guidance_scale > 1 else 1)
 
 
 def most_rows(cells: Sequence[Cell], cost: Callable[[Cell], int], engines: int = 1) -> int:
     """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
-    costs = [cost(c) * _rows_of(c) for c in cells]
+    costs = [cost(c) * _rows_of([c]) for c in cells]
     return max(2, sum(costs) // engines // max(map(cost, cells), default=1))
 
 

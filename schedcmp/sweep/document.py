@@ -170,7 +170,8 @@ def _message(error: ValidationError, source: Source) -> str:
     first = min(problems, key=lambda p: (len(p["loc"]) == 0, -len(p["loc"])) if _in_union(p) else (False, 0))
     path = [step for step in first["loc"] if step not in ("str", "EntrySpec")]
     key = ".".join(str(step) for step in path)
-    where = source.where(path[:-1] if first["type"] == "missing" else path)
+    named = first["msg"].removeprefix("Value error, ").partition(":")[0]  # what is wrong between keys names one of them
+    where = source.where(path[:-1] if first["type"] == "missing" else path or [named])
     return f"{where}: {_problem(first, key)}"
 
 

@@ -57,11 +57,13 @@ class Executor(Part):
 
 def _as_executor(value: Any) -> Any:
     """`local`, `ray`, or `{ray: {...}}`."""
-    if isinstance(value, str):
-        if value not in ("local", "ray"):
-            raise ValueError(f"expected local, ray or {{ray: {{...}}}}, got {value!r}")
-        return {"ray": {}} if value == "ray" else {}
-    return {"ray": value["ray"] or {}} if isinstance(value, dict) and [*value] == ["ray"] else value
+    if value in ("local", "ray"):
+        return {} if value == "local" else {"ray": {}}
+    if isinstance(value, dict) and isinstance(value.get("ray"), dict | Ray | None):
+        return {"ray": {}} if value == {"ray": None} else value
+    if isinstance(value, Executor):
+        return value
+    raise ValueError(f"expected local, ray or {{ray: {{...}}}}, got {value!r}")
 
 
 Executors = Annotated[
