@@ -33,7 +33,7 @@ class Execution:
     pipeline: Any  # None if nothing is pending, or a crew has it
     clip: Clip | None = None  # where a metric needs it
     crew: Crew | None = None  # where the sweep asks for workers
-    throughput: list[Any] = field(default_factory=list)  # one engine.packed.Throughput, if anything was packed
+    throughput: list[Any] = field(default_factory=list)  # one engine.throughput.Throughput, if anything was packed
 
     @classmethod
     def begin(

@@ -390,6 +390,12 @@ def test_the_batch_grows_while_that_pays() -> None:
     assert grown(lambda rows: rows**0.5 if rows < 64 else 8 / (rows / 64)) == 64
 
 
+@pytest.mark.parametrize("cold", range(0, 21, 3))
+def test_what_was_tried_while_the_process_was_slow_is_tried_again(cold: int) -> None:
+    calls = iter(range(1000))
+    assert grown(lambda rows: min(rows, 32) * (0.7 if next(calls) < cold else 1)) == 32
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4)), min_size=1, max_size=40), st.integers(1, 12))
 def test_all_that_waits_is_taken_once_in_order_and_within_the_limit(calls: list[tuple[int, int]], most: int) -> None:
     waiting: Waiting[int] = Waiting()

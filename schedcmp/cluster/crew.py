@@ -13,8 +13,9 @@ from schedcmp.cluster.connect import connected
 from schedcmp.cluster.members import PATIENCE_S, Lost, Member, Members
 from schedcmp.cluster.standard import machine, most_common, objection
 from schedcmp.cluster.worker import Introduction, Report
-from schedcmp.engine.packed import Throughput, most_rows
+from schedcmp.engine.packed import most_rows
 from schedcmp.engine.solo import in_turn
+from schedcmp.engine.throughput import Throughput
 from schedcmp.errors import RunError
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from schedcmp.cluster.places import Place, places, share_of
 from schedcmp.cluster.worker import Introduction, Report, Worker
-from schedcmp.engine.packed import Throughput
+from schedcmp.engine.throughput import Throughput, total
 from schedcmp.errors import RequestError
 from schedcmp.prepare import Prepared
 from schedcmp.sweep.document import dump
@@ -77,12 +77,7 @@ class Members:
     @property
     def throughput(self) -> Throughput:
         """What all have packed, those that are gone included."""
-        parts = [*self._gone, *(member.throughput for member in self)]
-        names = ("images", "forwards", "evaluations", "rows", "wanted_rows")
-        total = Throughput(**{name: sum(getattr(part, name) for part in parts) for name in names})
-        total.max_batch = max((part.max_batch for part in parts), default=0)
-        total.notes = list(dict.fromkeys(note for part in parts for note in part.notes))
-        return total
+        return total([*self._gone, *(member.throughput for member in self)])
 
     def tell(self, told: Callable[[str], None]) -> None:
         """What the user should know, from now on at once; and what there was until now."""

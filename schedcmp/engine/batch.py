@@ -24,7 +24,8 @@ T = TypeVar("T")
 class BatchSize:
     """The rows per batch for one model, found by doubling for as long as that pays.
 
-    A size is judged by the best of a few full batches, because the first one of a shape is slow. Running out of memory
+    A size is judged by the best of a few full batches, because the first one of a shape is slow; and the smaller
+    neighbours of the best once more, because they were tried while the whole process was slow. Running out of memory
     halves it for good.
     """
 
@@ -32,9 +33,10 @@ class BatchSize:
     settled: bool = False
     most: int = 512
     _rates: dict[int, float] = field(default_factory=dict)
+    _again: set[int] = field(default_factory=set)
     _samples: int = 0
 
-    WORTH = 1.02  # more rows must gain this much
+    WORTH = 1.05  # more rows must gain this much: they take memory, and the last batches are harder to fill
     SAMPLES = 3
 
     def observe(self, rows: int, seconds: float) -> None:
@@ -66,10 +68,14 @@ class BatchSize:
 
     def _grow_or_settle(self) -> None:
         """Two doublings that gain nothing are the end: one may have been measured in a bad moment."""
-        if self.rows >= 4 * self.aim or self.rows * 2 > self.most:
-            self.rows, self.settled = self.aim, True
-        else:
+        best = self.aim
+        if not self._again and self.rows < 4 * best and self.rows * 2 <= self.most:
             self.rows *= 2
+        elif best // 2 in self._rates.keys() - self._again:
+            self.rows = best // 2
+            self._again.add(self.rows)
+        else:
+            self.rows, self.settled = best, True
 
 
 class Waiting(Generic[T]):

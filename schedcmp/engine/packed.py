@@ -8,7 +8,7 @@ nothing of schedulers, and a lane nothing of its neighbours.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,33 +21,12 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import Lane, Models, parking
 from schedcmp.engine.result import harmless_warnings_ignored
 from schedcmp.engine.sharing import crews, exact
+from schedcmp.engine.throughput import Throughput
 from schedcmp.records import Cell, CellResult
 
 Target = str
 _VAE_ROWS = 8  # decoding gains little from more, and its activations are large
 _SEEDS = 4  # in a lane: with more, the last batches of a run are hard to fill
-
-
-@dataclass(slots=True)
-class Throughput:
-    """What a packed run achieved, for the whole of it."""
-
-    images: int = 0
-    forwards: int = 0  # of the denoiser
-    evaluations: int = 0  # of the denoiser, for all cells; a whole solve stands for several
-    rows: int = 0  # of the denoiser: an evaluation with classifier-free guidance has two
-    wanted_rows: int = 0  # had every forward been full
-    wall_s: float = 0.0
-    max_batch: int = 0
-    notes: list[str] = field(default_factory=list)  # what the user should know
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"occupancy": self.occupancy}
-
-    @property
-    def occupancy(self) -> float:
-        """Rows per forward over the batch size that was aimed at."""
-        return self.rows / self.wanted_rows if self.wanted_rows else 0.0
 
 
 @dataclass(slots=True)
@@ -240,7 +219,8 @@ class PackedEngine:
             alone = self._models[target](**apart(calls[0])[0].arguments)
             if not alike(alone, first_of(answers[0], calls[0].cells)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
-        self._account(target, rows, size.aim)
+        if target in DENOISERS:
+            self.throughput.count(sum(rows), size.aim)
         return answers
 
     def _is_compiled(self, calls: list[Call]) -> bool:
@@ -249,14 +229,6 @@ class PackedEngine:
         known = not self._fixed_shapes or shape in self._compiled
         self._compiled.add(shape)
         return known
-
-    def _account(self, target: Target, rows: list[int], wanted: int) -> None:
-        seen, total = self.throughput, sum(rows)
-        if target in DENOISERS:
-            seen.forwards += 1
-            seen.rows += total
-            seen.wanted_rows += max(total, wanted)
-            seen.max_batch = max(seen.max_batch, total)
 
 
 def _rows_of(cells: Sequence[Cell]) -> int:

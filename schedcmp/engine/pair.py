@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from schedcmp.engine.job import Workbench
-from schedcmp.engine.packed import PackedEngine, Throughput
+from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
+from schedcmp.engine.throughput import Throughput
 from schedcmp.prepare import Prepared
 
 
