@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import unknown_checkpoint
 from schedcmp.cli import starting
@@ -39,7 +39,7 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
     Raises:
         CheckpointError: no such checkpoint, or one that JAX cannot run.
     """
-    config = _scheduler_config(model)
+    config = scheduler_config(model)
     if with_jax:
         _check_jax(model)
     registry = builtin_registry()
@@ -131,7 +131,7 @@ def show_scheduler(name: str, model: str, steps: int, plot: Path | None = None) 
             raise RequestError(f"--plot draws a scheduler's noise levels; name one, as in euler-{name}")
         _show_sigma_schedule(registry.sigma_schedule(name))
         return
-    config = _scheduler_config(model)
+    config = scheduler_config(model)
     entry = registry.entry(name)
     recipe = resolve(entry, config)
     trajectory = preflight(recipe, steps)
@@ -188,7 +188,8 @@ def print_schema() -> None:
     say(json.dumps(schema, indent=2))
 
 
-def _scheduler_config(model: str) -> dict[str, object]:
+def scheduler_config(model: str) -> dict[str, Any]:
+    """A checkpoint's, mended. Raises RequestError."""
     checkpoint = find_checkpoint(Model(id=model))
     with starting():
         return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)

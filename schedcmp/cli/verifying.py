@@ -10,16 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from schedcmp.cli import starting
 from schedcmp.cli.console import err, say, table
+from schedcmp.cli.looking import scheduler_config
 from schedcmp.cli.progress import progress
 from schedcmp.errors import RunFolderError
 from schedcmp.files import write_atomically
-from schedcmp.prepare import find_checkpoint
-from schedcmp.registry.build import mended
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
-from schedcmp.sweep.parts import Model
 from schedcmp.truth.convergence import Fit
 from schedcmp.truth.measure import Point, sampling_floor
 from schedcmp.truth.plot import convergence_plot, plot_format
@@ -56,9 +53,7 @@ def verify_schedulers(
         RequestError: an unknown name, checkpoint, noise schedule or plot format, or a file that cannot be written.
     """
     file_format = plot_format(plot_file) if plot_file else ""
-    checkpoint = find_checkpoint(Model(id=model))
-    with starting():
-        config = mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+    config = scheduler_config(model)
     entries = _entries(names, sigmas, every_sigma_schedule)
     with progress(len(entries), len(entries), things="schedulers") as advance:
 
