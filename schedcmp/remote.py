@@ -33,7 +33,7 @@ class Remote:
 
     def __init__(self, address: str) -> None:
         self._fs, root = fsspec.url_to_fs(address)
-        self._root = root.rstrip("/")
+        self._root: str = root.rstrip("/")
         self._made: set[str] = set()
         self._fs.invalidate_cache()
 
@@ -43,8 +43,13 @@ class Remote:
             return [name for path in self._fs.ls(self._root, detail=False) if (name := self._name(path))]
         return []
 
+    @property
+    def name(self) -> str:
+        """The last part of its address."""
+        return self._root.rpartition("/")[2]
+
     def find(self) -> list[str]:
-        """The names of all files."""
+        """The names of all files; "" if the address is a file's."""
         return [self._name(path) for path in self._fs.find(self._root)]
 
     def mark(self, name: str) -> str | None:
@@ -92,7 +97,7 @@ class Remote:
         self._fs.mv(self._path(PART), path)
 
     def _path(self, name: str) -> str:
-        return f"{self._root}/{name}"
+        return f"{self._root}/{name}" if name else self._root
 
     def _name(self, path: str) -> str:
         return str(path).removeprefix(self._root).strip("/")
