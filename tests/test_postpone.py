@@ -57,6 +57,10 @@ def made(name):
     scheduler.set_timesteps(4)
     return scheduler
 made("euler"), made("dpmpp-2m-karras")
+import diffusers
+from schedcmp.checkpoint import ModelSpec, inspect
+from schedcmp.checkpoint.load import load
+load(inspect(ModelSpec("builtin:tiny")))
 assert not {"scipy.stats", "scipy.integrate"} & set(sys.modules)
 lms = made("lms")
 lms.get_lms_coefficient(1, 0, 0)

@@ -20,7 +20,7 @@ from typing import Any
 from schedcmp.errors import RegistryError
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.flow import PIPELINE, flow_options, is_flow
-from schedcmp.registry.postpone import postponed
+from schedcmp.registry.postpone import STATISTICS, postponed
 
 _SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 _FEW_STEPS = 4
@@ -139,7 +139,7 @@ def load_class(path: str, origin: str = "schedcmp", *, flow: bool = False) -> ty
     """
     module_name, _, name = path.rpartition(".")
     try:
-        with postponed("scipy.integrate", "scipy.stats"):  # half a second, for LMS and for beta sigmas
+        with postponed(*STATISTICS):
             module = importlib.import_module(module_name or "diffusers")
             cls = getattr(module, name)
     except (Exception, SystemExit) as error:  # importing runs somebody's code

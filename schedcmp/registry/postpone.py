@@ -21,6 +21,10 @@ class _Later(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
+# Half a second, for LMS and for beta sigmas
+STATISTICS = ("scipy.integrate", "scipy.stats")
+
+
 @contextmanager
 def postponed(*names: str) -> Iterator[None]:
     """While open, importing these modules costs nothing; they are imported once something of them is used."""
