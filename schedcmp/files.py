@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
+import stat
 from hashlib import blake2s
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, BinaryIO
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows devices
 
@@ -27,8 +29,41 @@ def slug(text: str, max_length: int = 64) -> str:
 
 def where_it_is(name: str | None) -> str | None:
     """The whole path of what is on the disk; other names as they are."""
-    path = Path(name or "").expanduser()
+    path = user_path(name or "")
     return str(path.absolute()) if name and path.exists() else name
+
+
+def user_path(name: str) -> Path:
+    """A path as its user wrote it, "~" resolved; a user of that name whom nobody knows is left as he stands."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def read_input(path: Path, most: int) -> bytes:
+    """The bytes of a file that was given to us. Pipes and devices, which may have no end, are none.
+
+    Args:
+        most: bytes that such a file can have.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is over {most:,} bytes", str(path))
+    return data
+
+
+def open_regular(path: Path, flags: int = 0) -> BinaryIO:
+    """A file to be read, if it is one: opening a pipe would wait for its other end. Raises OSError."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | flags)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return open(number, "rb")  # noqa: PTH123  a descriptor, for the caller to close
 
 
 def is_address(name: str) -> bool:
