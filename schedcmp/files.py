@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows devices
 
+UNFINISHED = re.compile(r"\.schedcmp-[a-z0-9_]+\.part")  # as write_atomically names what it has not finished
 _PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -83,14 +84,10 @@ def to_json(value: Any) -> str:
     return json.dumps(_plain(value), ensure_ascii=False, default=str)
 
 
-def is_whole_png(path: Path) -> bool:
-    """Whether the file is there and ends as a PNG does; a torn or emptied one does not."""
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(_PNG_END), os.SEEK_END)
-            return file.read() == _PNG_END
-    except OSError:
-        return False
+def is_whole_png(file: BinaryIO) -> bool:
+    """Whether a file ends as a PNG does; a torn or emptied one does not. Raises OSError."""
+    file.seek(max(file.seek(0, os.SEEK_END) - len(_PNG_END), 0))
+    return file.read() == _PNG_END
 
 
 def _plain(value: Any) -> Any:
@@ -104,7 +101,7 @@ def _plain(value: Any) -> Any:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: beside its place, flushed to the disk, then moved there. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
+    with NamedTemporaryFile(dir=path.parent, prefix=".schedcmp-", suffix=".part", delete=False) as file:
         try:
             file.write(data)
             file.flush()

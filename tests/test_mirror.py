@@ -99,7 +99,8 @@ def there(address: str, target: Path) -> Path:
 
 
 def names(folder: Path) -> set[str]:
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != "."}
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return {name for name in found if is_of_a_run(name)}
 
 
 def images(folder: Path) -> list[str]:
@@ -397,3 +398,17 @@ def test_a_dry_run_says_whether_there_is_one(
     assert run("run", write_sweep(), "-o", address) == 0
     assert run("run", write_sweep(), "-o", address, "--dry-run") == 0
     assert f"folder   {address} (exists;" in capsys.readouterr().out
+
+
+def test_a_linked_folder_at_an_address_is_not_followed(tmp_path: Path) -> None:
+    victim, there = tmp_path / "victim", tmp_path / "there"
+    for folder in (victim, there):
+        folder.mkdir()
+    (there / "images").symlink_to(victim)
+    mirror = Mirror(f"file://{there}")
+    Store.create(mirror.folder).close()
+    (mirror.folder / "images/ddim").mkdir(parents=True)
+    (mirror.folder / "images/ddim/a.png").write_text("mine")
+    with pytest.raises(RunError, match="images is a link"):
+        mirror.send()
+    assert not list(victim.iterdir())
