@@ -203,8 +203,8 @@ def _checkpoint(
 ) -> Checkpoint:
     index = layout.read_json(folder / layout.MODEL_INDEX)
     scheduler = layout.read_json(folder / layout.SCHEDULER_CONFIG)
-    if not isinstance(scheduler.get("_class_name", ""), str):
-        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must be the name of a class.")
+    if not str(scheduler.get("_class_name", "x")).isidentifier():  # a dotted one would be imported
+        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must name a class of diffusers.")
     width, height = layout.image_size(folder)
     return Checkpoint(
         spec=spec,

@@ -161,5 +161,5 @@ def _unit(features: Any) -> Features:
 def read_images(paths: Sequence[Path]) -> Iterable[Image.Image]:
     """Opened one by one, so that a large folder need not fit into memory."""
     for path in paths:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG", "JPEG", "WEBP", "BMP"]) as image:  # for others Pillow starts programs
             yield image.convert("RGB")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2s
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +26,7 @@ from schedcmp.store import Store
 from schedcmp.written import Written
 
 AXES = ("scheduler", "base", *AXIS_NAMES[1:])  # `base` stands for `scheduler` where `sigma_schedule` is an axis too
+_MOST_VARIANTS = 1_000  # that a sweep may have
 _SORTED = ("nfe",)  # it has no order of its own in a sweep
 
 
@@ -185,7 +186,7 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What an entry of a sweep makes: a label and options for each combination of those that have several values."""
     options = item.get("options", {})
     several = {name: value for name, value in options.items() if isinstance(value, list)}
-    for values in product(*several.values()):
+    for values in islice(product(*several.values()), _MOST_VARIANTS):
         label = " ".join([item["name"], *(f"{name}={value}" for name, value in zip(several, values, strict=True))])
         yield label, options | {name: [value] for name, value in zip(several, values, strict=True)}
 
