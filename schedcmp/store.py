@@ -230,7 +230,7 @@ class Store:
 
         try:
             with open_file(self.folder, _latents_name(cell_id)) as file:
-                found: npt.NDArray[np.float32] = np.load(file, allow_pickle=False)
+                found: npt.NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
         except (OSError, ValueError, EOFError, MemoryError):
             return None
         return found

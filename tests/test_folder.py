@@ -257,3 +257,18 @@ def test_a_pipe_is_no_database(tmp_path: Path) -> None:
     for open_store in (Store.open, Store.create):
         with pytest.raises(RunFolderError, match="is a link or no file"):
             open_store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW more AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "CREATE TRIGGER more AFTER INSERT ON meta BEGIN DELETE FROM cells; END",
+        "CREATE VIRTUAL TABLE more USING fts5(a)",
+    ],
+)
+def test_a_database_that_computes_is_refused(folder: Path, made: Path, statement: str) -> None:
+    change(folder, statement)
+    for command in (("report", folder), ("recommend", folder), ("run", made.parent / "sweep.yaml", "-o", folder)):
+        found = run(*command)
+        assert (found.code, "has 'more" in found.err) == (2, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,7 +15,7 @@ from schedcmp.checkpoint.weights import (
     ContentFile,
     content_file,
     fingerprint,
-    refuse_more_layers,
+    refuse_oversized,
     resolve_shards,
     tensor_shapes,
 )
@@ -23,6 +23,7 @@ from schedcmp.errors import CheckpointError
 from schedcmp.files import is_address, user_path
 
 _BUILTIN = "builtin:"
+_MOST_PIXELS = 16_384  # a side
 _FILE_SUFFIXES = (".safetensors", *layout.PICKLED)
 
 
@@ -131,11 +132,11 @@ def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     layout.refuse_incomplete(parts, names, str(folder))
     weights = layout.choose_weights(parts, names, spec.variant, str(folder))
     weights, indexes = resolve_shards(folder, weights, names)
-    tensors = Counter[str]()
+    shapes: dict[str, list[tuple[int, ...]]] = defaultdict(list)
     for weight in weights:
-        tensors[weight.rpartition("/")[0]] += len(tensor_shapes(folder / weight))
-    for component, count in tensors.items():
-        refuse_more_layers(folder / component / "config.json", count)
+        shapes[weight.rpartition("/")[0]] += tensor_shapes(folder / weight).values()
+    for component, own in shapes.items():
+        refuse_oversized(folder / component / "config.json", own)
     content = [*_config_files(folder, parts), *(content_file(weight, folder / weight) for weight in weights)]
     return _checkpoint(spec, name, folder, folder, tuple(content), indexes)
 
@@ -160,10 +161,10 @@ def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     names = layout.file_names(folder)
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
-    count = len(tensor_shapes(path))
+    shapes = tensor_shapes(path).values()
     for part in parts:
         if part.is_model:
-            refuse_more_layers(folder / part.name / "config.json", count)
+            refuse_oversized(folder / part.name / "config.json", shapes)
     content = (*_config_files(folder, parts), content_file("", path))
     return _checkpoint(spec, path.stem, path, folder, content)
 
@@ -206,6 +207,10 @@ def _checkpoint(
     if not str(scheduler.get("_class_name", "x")).isidentifier():  # a dotted one would be imported
         raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must name a class of diffusers.")
     width, height = layout.image_size(folder)
+    if max(width or 0, height or 0) > _MOST_PIXELS:
+        raise CheckpointError(
+            f"{folder}: `sample_size` asks for images of over {_MOST_PIXELS:,} pixels; fetch it again."
+        )
     return Checkpoint(
         spec=spec,
         name=name,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ _PROVENANCE = {
 }
 
 _COUNTS_LAYERS = re.compile(r"(layers?|layers_per_block|blocks|depths?|experts)$")
+_NO_SIZE = re.compile(r"theta|(^|_)ids?$|token|seed")
+_MOST_FREE = 1_000_000  # what a number may be however small the model
 _ONE_PER_LAYER = re.compile(r"layer|block|depth")
 
 
@@ -112,28 +115,36 @@ def _stranger(folder: Path, shard: str, indexes: Sequence[str], names: Collectio
     )
 
 
-def refuse_more_layers(config: Path, tensors: int) -> None:
-    """A layer has one tensor at least: a config that asks for more layers is not that of these weights, and building
-    its model could take all memory before anybody saw that.
+def refuse_oversized(config: Path, shapes: Collection[tuple[int, ...]]) -> None:
+    """A layer has a tensor at least, and what is n wide has n numbers: a config that asks for more is not that of these
+    weights, and building its model could take all memory before anybody saw that.
+
+    Args:
+        config: a model's config.json.
+        shapes: of its weights' tensors, as `tensor_shapes` gives them.
 
     Raises:
-        CheckpointError: a number of layers, or a list with an item for each, is larger than `tensors`.
+        CheckpointError: a number of layers, or a list with an item for each, is larger than that of tensors; or another
+            number larger than that of all weights.
     """
-    for key, value in _numbers_of_layers(read_json(config)):
-        if value > tensors:
+    tensors, weights = len(shapes), max(sum(map(prod, shapes)), _MOST_FREE)
+    for key, value, counts_layers in _sizes(read_json(config)):
+        most, of = (tensors, "tensors") if counts_layers else (weights, "numbers")
+        if value > most:
             raise CheckpointError(
-                f"{config}: `{key}` is {value:,}, and the weights have {tensors:,} tensors in all; fetch them again."
+                f"{config}: `{key}` is larger than the {most:,} {of} of the weights; fetch them again."
             )
 
 
-def _numbers_of_layers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def _sizes(config: Mapping[str, Any]) -> Iterator[tuple[str, int, bool]]:
+    """The whole numbers of a config and its parts, each with its key and whether it counts layers."""
     for key, value in config.items():
         if isinstance(value, dict):
-            yield from _numbers_of_layers(value)
+            yield from _sizes(value)
         elif isinstance(value, list) and _ONE_PER_LAYER.search(key):
-            yield key, len(value)
-        if _COUNTS_LAYERS.search(key):
-            yield from ((key, number) for number in _flat(value))
+            yield key, len(value), True
+        if not _NO_SIZE.search(key):
+            yield from ((key, number, _COUNTS_LAYERS.search(key) is not None) for number in _flat(value))
 
 
 def _flat(value: Any) -> Iterator[int]:

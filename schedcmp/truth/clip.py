@@ -15,7 +15,7 @@ from PIL import Image
 
 from schedcmp.checkpoint.layout import TEXTS, read_json
 from schedcmp.checkpoint.view import only
-from schedcmp.checkpoint.weights import content_file, refuse_more_layers, tensor_shapes
+from schedcmp.checkpoint.weights import content_file, refuse_oversized, tensor_shapes
 from schedcmp.errors import CheckpointError
 from schedcmp.files import user_path
 
@@ -51,7 +51,7 @@ def find_clip(model: str, *, progress: bool = False) -> Path:
                 f"clip_model: {model} has no {name}; give a CLIP model that transformers' save_pretrained() wrote"
             )
     config, weights = folder / "config.json", folder / "model.safetensors"
-    refuse_more_layers(config, len(tensor_shapes(weights)))
+    refuse_oversized(config, tensor_shapes(weights).values())
     kind = read_json(config).get("model_type")
     if kind != "clip":
         raise CheckpointError(f"clip_model: {model} is a model of type {kind!r}; give one of type 'clip'")
