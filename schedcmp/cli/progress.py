@@ -15,6 +15,7 @@ from rich.text import Text
 
 from schedcmp.cli.console import err, note
 from schedcmp.cli.pace import Pace, Work, duration
+from schedcmp.texts import visible
 
 _LOG_EVERY_S = 5.0
 _REFRESHES_PER_S = 4
@@ -107,7 +108,7 @@ class _Shown(Advance):
         self._task = bar.add_task("", total=1.0, advance=self)
 
     def _show(self, finished: str | None = None) -> None:
-        name = {} if finished is None else {"description": escape(finished)}
+        name = {} if finished is None else {"description": escape(visible(finished))}
         done = 1.0 if self.done == self._count else min(self._pace.done, 0.99)  # a full bar's time stands still
         self.bar.update(self._task, completed=done, **name)  # type: ignore[arg-type]
 
