@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from functools import lru_cache
 from hashlib import blake2s
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -16,6 +17,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 _PNG_END = b"IEND\xaeB`\x82"
 
 
+@lru_cache(10_000)
 def slug(text: str, max_length: int = 64) -> str:
     """A file name for any text: letters, digits and "._+-"; a hash is added where that loses something."""
     plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.")[:max_length]

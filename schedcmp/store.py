@@ -11,6 +11,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from filelock import Timeout as LockTimeout
 from schedcmp.database import connect, from_row, insert, to_row, unusable
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import is_whole_png, slug, write_atomically
-from schedcmp.folder import DATABASE, LOCK, RESULT_FOLDERS, RESULTS, TIMINGS, refuse_foreign
+from schedcmp.folder import DATABASE, LOCK, RESULT_FOLDERS, RESULTS, TIMINGS, is_of_a_run, refuse_foreign
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ class Provenance:
     machine: str  # of what determines the timings
     packed: bool
     timings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The images that a folder has, of whatever plans."""
+
+    paths: Mapping[str, str]  # cell id → its own image's
+    owners: Mapping[str, str]  # the reverse
+    values: Mapping[str, AbstractSet[object]]  # an axis of the sweep → what there are images of
 
 
 class Store:
@@ -140,9 +150,10 @@ class Store:
         png: bytes | None,
         latents: bytes | None = None,
     ) -> None:
-        """Store a finished cell, its files first; the cell of an earlier plan whose image it replaces goes.
+        """Store a finished cell, its files first.
 
         Args:
+            image_path: where no other cell's image is, see `paths`.
             latents: a .npy file's bytes, where they will be needed.
 
         Raises:
@@ -159,12 +170,31 @@ class Store:
         except OSError as error:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
-            database.execute("DELETE FROM cells WHERE image_path = ? AND id != ?", (image_path, result.cell.id))
             for table in ("metrics", "fingerprints"):  # of an earlier image
                 database.execute(f"DELETE FROM {table} WHERE id = ?", (result.cell.id,))
             if result.fingerprint:
                 database.execute("INSERT INTO fingerprints VALUES (?, ?)", (result.cell.id, result.fingerprint))
             insert(database, values)
+
+    def held(self) -> Held:
+        """The images of all plans' cells. A place that two of them claim is nobody's own."""
+        query = (
+            "SELECT id, image_path, prompt, negative_prompt, guidance_scale, width, height "
+            "FROM cells WHERE image_path IS NOT NULL"
+        )
+        paths: dict[str, str] = {}
+        owners: dict[str, str] = {}
+        prompts, negatives, guidances, sizes = set(), set(), set(), set()
+        with self._readable():
+            for id_, path, prompt, negative, guidance, width, height in self._database.execute(query):
+                paths[id_] = path
+                owners[path] = "" if path in owners or not is_of_a_run(path) else id_
+                prompts.add(prompt)
+                negatives.add(negative)
+                guidances.add(guidance)
+                sizes.add((width, height))
+        values = {"prompt": prompts, "negative_prompt": negatives, "guidance_scale": guidances, "size": sizes}
+        return Held({i: path for i, path in paths.items() if owners[path]}, owners, values)
 
     def refuse(self, results: Iterable[CellResult]) -> None:
         """Store cells that cannot be made, and why."""

@@ -180,7 +180,10 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
     show(reports.answers, most=_SHOWN_SENTENCES)
     _tell_files(where, reports.files)
     failed = sum(stored.result.status == "failed" for stored in cells)
-    return UNFINISHED if failed or len(cells) < store.planned() else 0
+    missing = store.planned() - len(cells)
+    if missing:
+        console.warn(f"{missing:,} of {store.planned():,} cells are not there; repeat the command to make them")
+    return UNFINISHED if failed or missing else 0
 
 
 def _throughput_line(seen: dict[str, Any], *, references: bool) -> str:
