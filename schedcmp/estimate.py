@@ -54,7 +54,7 @@ def _known(folder: Path, prepared: Prepared) -> _Known | None:
     if not costs:
         return None
     packed = throughput["wall_s"] / throughput["evaluations"] if throughput else None
-    return _Known(median(costs), packed, len(costs), f"{environment['device']} ({environment['dtype']})")
+    return _Known(median(costs), packed, len(costs), f"{environment.get('device')} ({environment.get('dtype')})")
 
 
 def _costs(stored: StoredCell, prepared: Prepared) -> list[float]:

@@ -8,24 +8,30 @@ half there.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
+from PIL import Image
 
-from schedcmp.database import connect, from_row, insert, to_row, unusable
-from schedcmp.errors import RunError, RunFolderError
-from schedcmp.files import is_whole_png, slug, write_atomically
+from schedcmp.database import connect, damage, insert, set_aside, unusable
+from schedcmp.errors import RunError, RunFolderError, SchedcmpError
+from schedcmp.files import slug, write_atomically
 from schedcmp.folder import DATABASE, LOCK, RESULT_FOLDERS, RESULTS, TIMINGS, is_of_a_run, refuse_foreign
+from schedcmp.image import FINGERPRINT_BYTES
+from schedcmp.image import pixels_sha256 as hash_pixels
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
+from schedcmp.rows import from_row, read_meta, read_sweep, to_row
+from schedcmp.stamps import Stamp
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,13 +68,20 @@ class Store:
         self._one_at_a_time = Lock()  # a run's images are written by a thread of their own
         self._database = database
         self._lock = lock
+        self._seen: dict[str, Stamp] = {}  # files that were found to be what was written, with another time
+        self._unreadable: dict[str, str] = {}  # cell id or what is kept beside cells → why
+        self.set_aside: Path | None = None  # a damaged database that this one replaces
 
     @classmethod
-    def create(cls, folder: Path) -> Store:
+    def create(cls, folder: Path, *, fresh: bool = False) -> Store:
         """Open a run's folder for writing, alone.
+
+        Args:
+            fresh: what is there is not needed: a damaged database is set aside, and a new one made.
 
         Raises:
             RunFolderError: it cannot be written, another run is using it, or it holds something else.
+            RunError: the disk is full, or fails.
         """
         try:
             new = not folder.exists()
@@ -84,7 +97,10 @@ class Store:
             raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
         for torn in folder.glob("**/.*.part"):
             torn.unlink()
-        return cls(folder, connect(folder / DATABASE, write=True), lock, new=new)
+        aside = _set_aside(folder / DATABASE) if fresh else None
+        store = cls(folder, _created(folder / DATABASE, lock, new=new), lock, new=new)
+        store.set_aside = aside
+        return store
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -110,7 +126,7 @@ class Store:
     def clear(self) -> None:
         """Forget all results, and remove what a run has made; other files stay."""
         with self._transaction() as database:
-            for name in ("plan", "cells", "metrics", "fingerprints", "meta"):
+            for name in ("plan", "cells", "metrics", "fingerprints", "files", "meta"):
                 database.execute(f"DELETE FROM {name}")
         for name in RESULT_FOLDERS:
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -126,20 +142,61 @@ class Store:
             names = [(c.prompt_name, c.id, c.prompt_name) for c in cells]  # an automatic name changes with the plan
             database.executemany("UPDATE cells SET prompt_name = ? WHERE id = ? AND prompt_name != ?", names)
             database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            for name, stamp in self._seen.items():
+                insert(database, "files", {"name": name, **asdict(stamp)})
 
     def pending(self, cells: Iterable[Cell], enough: Callable[[Cell, Provenance], bool]) -> list[Cell]:
-        """The cells that still have to be made: not there, failed, image gone, or not made well `enough`."""
-        query = (
-            "SELECT id, key, machine, packed, json_array_length(timings) AS timings, image_path "
-            "FROM cells WHERE status NOT IN ('failed', 'unsupported')"
-        )
+        """The cells that still have to be made: not there, failed, unreadable, image gone or damaged, or not made well
+        `enough`."""
+        wanted = {cell.id: cell for cell in cells}
+        done = set()
+        query = "SELECT * FROM cells WHERE status NOT IN ('failed', 'unsupported')"
         with self._readable():
-            found = {row["id"]: row for row in self._database.execute(query)}
-        return [c for c in cells if c.id not in found or not self._is_done(c, found[c.id], enough)]
+            for row in self._database.execute(query):
+                cell, stored = wanted.get(row["id"]), self._read(row) if row["id"] in wanted else None
+                if cell and stored and stored.image_path:
+                    made = Provenance(row["key"], row["machine"], stored.result.packed, len(stored.result.timings))
+                    if enough(cell, made) and self.is_intact(stored.image_path, stored.result.image_sha256):
+                        done.add(cell.id)
+        return [cell for id_, cell in wanted.items() if id_ not in done]
 
-    def _is_done(self, cell: Cell, row: sqlite3.Row, enough: Callable[[Cell, Provenance], bool]) -> bool:
-        made = Provenance(row["key"], row["machine"], bool(row["packed"]), row["timings"])
-        return enough(cell, made) and is_whole_png(self.folder / row["image_path"])
+    def _read(self, row: sqlite3.Row) -> StoredCell | None:
+        """None for a row that cannot be read."""
+        try:
+            return from_row(dict(row))
+        except ValueError as error:
+            self._unreadable[f"the cell {row['id']}"] = str(error)
+            return None
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """What of the database was found so far to be nothing that a run has written, and why."""
+        return self._unreadable
+
+    def is_intact(self, name: str, pixels_sha256: str | None = None, *, thorough: bool = False) -> bool:
+        """Whether an image or latents are what was written.
+
+        Args:
+            pixels_sha256: an image's, where an earlier schedcmp has not said more of its file.
+            thorough: look into the file, also if its size and time are those that it was written with.
+        """
+        path = self.folder / name
+        try:
+            known, seen = self._stamp(name), Stamp.of(path)
+            if known and known.resembles(seen) and not thorough:
+                return True
+            found = Stamp.of(path, path.read_bytes())
+            intact = found.digest == known.digest if known else _is_readable(path, pixels_sha256)
+        except OSError:
+            return False
+        if intact and not (known and known.resembles(found)):
+            self._seen[name] = found
+        return intact
+
+    def _stamp(self, name: str) -> Stamp | None:
+        with self._readable():
+            rows = [*self._rows("files", "WHERE name = ?", name)]
+        return Stamp(**{key: rows[0][key] for key in ("size", "mtime_us", "digest")}) if rows else None
 
     def add(
         self,
@@ -160,13 +217,15 @@ class Store:
             RunError: the disk is full or gone.
         """
         values = to_row(result, key, image_path if png else None) | {"machine": machine}
+        files = {image_path: png, latents_name(result.cell.id): latents}
+        stamps = {}
         try:
-            if png:
-                write_atomically(self.folder / image_path, png)
-            if latents:
-                write_atomically(self._latents_path(result.cell.id), latents)
-            else:
-                self._latents_path(result.cell.id).unlink(missing_ok=True)  # of an earlier image
+            for name, data in files.items():
+                if data:
+                    write_atomically(self.folder / name, data)
+                    stamps[name] = Stamp.of(self.folder / name, data)
+            if not latents:
+                (self.folder / latents_name(result.cell.id)).unlink(missing_ok=True)  # of an earlier image
         except OSError as error:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
@@ -174,7 +233,12 @@ class Store:
                 database.execute(f"DELETE FROM {table} WHERE id = ?", (result.cell.id,))
             if result.fingerprint:
                 database.execute("INSERT INTO fingerprints VALUES (?, ?)", (result.cell.id, result.fingerprint))
-            insert(database, values)
+            for name in files:
+                if name in stamps:
+                    insert(database, "files", {"name": name, **asdict(stamps[name])})
+                else:
+                    database.execute("DELETE FROM files WHERE name = ?", (name,))
+            insert(database, "cells", values)
 
     def held(self) -> Held:
         """The images of all plans' cells. A place that two of them claim is nobody's own."""
@@ -187,8 +251,10 @@ class Store:
         prompts, negatives, guidances, sizes = set(), set(), set(), set()
         with self._readable():
             for id_, path, prompt, negative, guidance, width, height in self._database.execute(query):
+                if not isinstance(path, str) or not is_of_a_run(path):
+                    continue
                 paths[id_] = path
-                owners[path] = "" if path in owners or not is_of_a_run(path) else id_
+                owners[path] = "" if path in owners else id_
                 prompts.add(prompt)
                 negatives.add(negative)
                 guidances.add(guidance)
@@ -200,7 +266,7 @@ class Store:
         """Store cells that cannot be made, and why."""
         with self._transaction() as database:
             for result in results:
-                insert(database, to_row(result, "", None) | {"machine": ""})
+                insert(database, "cells", to_row(result, "", None) | {"machine": ""})
 
     def measure(self, metrics: Mapping[str, Mapping[str, float]], instead_of: Iterable[str] = ()) -> None:
         """Keep what was measured of finished cells: cell id → metric → value; it replaces what is there.
@@ -220,20 +286,15 @@ class Store:
             database.execute("DELETE FROM metrics WHERE name = ?", (metric,))
 
     def has_latents(self, cell_id: str) -> bool:
-        return self._latents_path(cell_id).is_file()
+        """Whether they were kept, and are what was kept."""
+        return self.is_intact(latents_name(cell_id))
 
     def latents(self, cell_id: str) -> npt.NDArray[np.float32] | None:
         """What a cell's VAE was given, as the pipeline has it, (1, channels, ...); None if it was not kept."""
-        import numpy as np
-
         try:
-            found: npt.NDArray[np.float32] = np.load(self._latents_path(cell_id), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            return _load(self.folder / latents_name(cell_id))
+        except OSError:
             return None
-        return found
-
-    def _latents_path(self, cell_id: str) -> Path:
-        return self.folder / "latents" / f"{cell_id}.npy"
 
     def references(self) -> dict[Task, Reference]:
         """The converged image of each task, where the run has looked for one."""
@@ -242,10 +303,10 @@ class Store:
 
     def found(self, ids: Iterable[str]) -> dict[str, StoredCell]:
         """The finished cells among these, in the present plan or not, by their ids."""
-        query = "SELECT *, 0 AS position, NULL AS nfe_budget FROM cells WHERE id = ?"
         with self._readable():
-            rows = [self._database.execute(query, (id_,)).fetchone() for id_ in ids]
-        return {row["id"]: from_row(row) for row in rows if row}
+            rows = [self._database.execute("SELECT * FROM cells WHERE id = ?", (id_,)).fetchone() for id_ in ids]
+        stored = [self._read(row) for row in rows if row]
+        return {found.cell.id: found for found in stored if found}
 
     def note(self, name: str, value: Any) -> None:
         """Keep a value that the run found out about itself, for `meta`."""
@@ -262,37 +323,73 @@ class Store:
         return path
 
     def cells(self) -> Iterator[StoredCell]:
-        """The finished cells of the present plan, in the sweep's order."""
+        """The finished cells of the present plan, in the sweep's order; those that cannot be read are not there."""
         query = "SELECT cells.*, plan.* FROM cells JOIN plan USING (id) ORDER BY position"
         with self._readable():
             metrics = self.metrics()
             for row in self._database.execute(query):
-                yield replace(from_row(row), metrics=metrics.get(row["id"], {}))
+                stored = self._read(row)
+                if stored:
+                    yield replace(stored, metrics=metrics.get(stored.cell.id, {}))
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Cell id → metric → value, of all finished cells, in the present plan or not."""
         found: dict[str, dict[str, float]] = {}
-        for row in self._rows("metrics"):
-            found.setdefault(row["id"], {})[row["name"]] = row["value"]
+        with self._readable():
+            for id_, name, value in self._rows("metrics"):
+                if isinstance(value, float) and math.isfinite(value):
+                    found.setdefault(id_, {})[name] = value
         return found
 
     def fingerprints(self) -> dict[str, bytes]:
         """Cell id → its image's fingerprint, see `image.fingerprint`."""
-        return {row["id"]: row["pixels"] for row in self._rows("fingerprints")}
+        with self._readable():
+            return {
+                id_: pixels
+                for id_, pixels in self._rows("fingerprints")
+                if isinstance(pixels, bytes) and len(pixels) == FINGERPRINT_BYTES
+            }
 
-    def _rows(self, table: str) -> Iterable[sqlite3.Row]:
-        """All rows of a table that runs of an earlier schedcmp lack."""
+    def _rows(self, table: str, where: str = "", *values: object) -> Iterable[sqlite3.Row]:
+        """Rows of a table that runs of an earlier schedcmp lack."""
         there = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-        return self._database.execute(f"SELECT * FROM {table}") if there else ()
+        return self._database.execute(f"SELECT * FROM {table} {where}", values) if there else ()
 
     def planned(self) -> int:
         """How many cells the present plan has."""
-        return int(self._database.execute("SELECT count(*) FROM plan").fetchone()[0])
+        with self._readable():
+            return int(self._database.execute("SELECT count(*) FROM plan").fetchone()[0])
 
     def meta(self, name: str) -> Any:
         """What `begin` was given under this name, or None."""
-        row = self._database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(row["value"]) if row else None
+        with self._readable():
+            row = self._database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        try:
+            return read_meta(name, row["value"]) if row else None
+        except ValueError as error:
+            self._unreadable[name] = str(error)
+            return None
+
+    def sweep(self) -> dict[str, Any]:
+        """The sweep of the present plan as plain data, its name and grid at least.
+
+        Raises:
+            RunFolderError: the run was stopped before it had begun, or that cannot be read.
+        """
+        text, repeat = self.meta("sweep"), f"`schedcmp run {self.folder / 'sweep.yaml'} -o {self.folder}`"
+        try:
+            if text is not None:
+                return read_sweep(text)
+        except ValueError as error:
+            self._unreadable["sweep"] = str(error)
+        if "sweep" in self._unreadable:
+            why = self._unreadable["sweep"]
+            raise RunFolderError(
+                f"{self.folder / DATABASE}: its sweep cannot be read ({why}); {repeat} writes it again"
+            )
+        raise RunFolderError(
+            f"{self.folder}: has no results yet: its run was stopped, or still is, before the first image; repeat that"
+        )
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -308,12 +405,59 @@ class Store:
                 yield self._database
         except sqlite3.OperationalError as error:
             raise _stopped(self.folder, error) from error
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.folder / DATABASE, error) from error
 
 
 def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> str:
     """Where a cell's image goes, relative to the run's folder; `folders` tell prompts or guidance apart."""
     parts = [slug(part) for part in (*folders, cell.scheduler)]
     return "/".join([top, *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
+
+
+def latents_name(cell_id: str) -> str:
+    return f"latents/{cell_id}.npy"
+
+
+def _is_readable(path: Path, pixels_sha256: str | None) -> bool:
+    """Whether a file of which no more is known holds an image of such pixels, or latents. Raises OSError."""
+    if path.suffix == ".npy":
+        return _load(path) is not None
+    try:
+        with Image.open(path) as image:
+            return pixels_sha256 in (hash_pixels(image), hash_pixels(image.convert("RGB")))
+    except (SyntaxError, ValueError):
+        return False
+
+
+def _load(path: Path) -> npt.NDArray[np.float32] | None:
+    """Latents; None if they are none. Raises OSError."""
+    import numpy as np
+
+    try:
+        found: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        return None
+    return found
+
+
+def _set_aside(path: Path) -> Path | None:
+    """Rename a damaged database; None if there is none that is damaged."""
+    return set_aside(path) if path.exists() and damage(path) else None
+
+
+def _created(path: Path, lock: FileLock, *, new: bool) -> sqlite3.Connection:
+    """The database; where it cannot be made, nothing is left of it."""
+    there = path.exists()
+    try:
+        return connect(path, write=True)
+    except SchedcmpError:
+        lock.release()
+        for half in path.parent.glob(f"{path.name}*") if not there else ():
+            half.unlink()
+        if new:
+            shutil.rmtree(path.parent, ignore_errors=True)
+        raise
 
 
 def _stopped(folder: Path, error: Exception) -> RunError:
