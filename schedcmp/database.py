@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
+from schedcmp.image import FINGERPRINT_BYTES
 from schedcmp.rows import CELL_COLUMNS, JSON_COLUMNS, PLAIN_COLUMNS
 
 SCHEMA_VERSION = 3
@@ -24,6 +25,13 @@ _TABLES = {
       {", ".join(CELL_COLUMNS).replace("id,", "id TEXT PRIMARY KEY,", 1)},
       key TEXT NOT NULL, machine TEXT NOT NULL, {", ".join(PLAIN_COLUMNS)}, {", ".join(JSON_COLUMNS)},
       image_path TEXT, finished_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))""",
+}
+# What no row that a run has written is. Of `meta` and `cells` more is known, see `rows`.
+UNREADABLE = {
+    "metrics": "typeof(id) != 'text' OR typeof(name) != 'text' OR typeof(value) != 'real' OR abs(value) > 1e308",
+    "fingerprints": f"typeof(id) != 'text' OR typeof(pixels) != 'blob' OR length(pixels) != {FINGERPRINT_BYTES}",
+    "files": "typeof(size) != 'integer' OR typeof(mtime_us) != 'integer' OR typeof(digest) != 'blob'",
+    "plan": "typeof(id) != 'text' OR typeof(position) != 'integer' OR typeof(nfe_budget) NOT IN ('null', 'integer')",
 }
 _MAGIC = b"SQLite format 3\x00"
 _DISK = ("SQLITE_FULL", "SQLITE_IOERR")
@@ -127,26 +135,31 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def rescue(aside: Path, path: Path) -> int:
-    """Make a new database of what can be read of one that was set aside; returns how many cells that are.
+def rescue(path: Path) -> Path:
+    """Replace a damaged database by one that has what can be read of it; returns where the damaged one is then.
 
     Raises:
         RunError: the disk is full, or fails.
     """
-    scratch = aside.with_name(f"{aside.name}.part")
+    copy, new = path.with_name(f".{path.name}.copy"), path.with_name(f".{path.name}.new")
     try:
-        scratch.write_bytes(_MAGIC + aside.read_bytes()[len(_MAGIC) :])  # most often, only the beginning is gone
-        with closing(connect(path, write=True)) as new, closing(sqlite3.connect(scratch)) as old, new:
+        for left in (copy, new):
+            left.unlink(missing_ok=True)
+        copy.write_bytes(_MAGIC + path.read_bytes()[len(_MAGIC) :])  # often the beginning alone is gone
+        with closing(sqlite3.connect(copy)) as old, closing(connect(new, write=True)) as database, database:
             old.row_factory, old.text_factory = sqlite3.Row, _text
             for table in _TABLES:
-                columns = _columns(new, table)
+                columns = _columns(database, table)
                 for row in _readable(old, table):
-                    insert(new, table, {name: row[name] for name in columns if name in row.keys()}, otherwise="IGNORE")  # noqa: SIM118
-            return int(new.execute("SELECT count(*) FROM cells").fetchone()[0])
+                    there = {name: row[name] for name in row.keys() if name in columns}  # noqa: SIM118
+                    insert(database, table, there, otherwise="IGNORE")
+        aside = set_aside(path)
+        new.rename(path)
     except (sqlite3.DatabaseError, OSError) as error:
-        raise RunError(f"{path}: what could be read of {aside} was not saved: {error}") from error
+        raise RunError(f"{path}: what can be read of it could not be saved: {error}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        copy.unlink(missing_ok=True)
+    return aside
 
 
 def _readable(database: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row]:

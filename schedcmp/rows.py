@@ -18,6 +18,7 @@ from schedcmp.folder import is_of_a_run
 from schedcmp.records import Cell, CellResult, Reference, Status, StoredCell, Timing
 
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
+PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change
 CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in _OF_THE_PLAN)
 JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
 PLAIN_COLUMNS = (

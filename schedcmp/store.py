@@ -23,7 +23,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 from PIL import Image
 
-from schedcmp.database import connect, damage, insert, set_aside, unusable
+from schedcmp.database import UNREADABLE, connect, damage, insert, unusable
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
 from schedcmp.files import slug, write_atomically
 from schedcmp.folder import DATABASE, LOCK, RESULT_FOLDERS, RESULTS, TIMINGS, is_of_a_run, refuse_foreign
@@ -73,11 +73,11 @@ class Store:
         self.set_aside: Path | None = None  # a damaged database that this one replaces
 
     @classmethod
-    def create(cls, folder: Path, *, fresh: bool = False) -> Store:
+    def create(cls, folder: Path, *, mend: Callable[[Path], Path] | None = None) -> Store:
         """Open a run's folder for writing, alone.
 
         Args:
-            fresh: what is there is not needed: a damaged database is set aside, and a new one made.
+            mend: what is done to a damaged database, see `database.set_aside` and `rescue`; otherwise it is refused.
 
         Raises:
             RunFolderError: it cannot be written, another run is using it, or it holds something else.
@@ -97,7 +97,8 @@ class Store:
             raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
         for torn in folder.glob("**/.*.part"):
             torn.unlink()
-        aside = _set_aside(folder / DATABASE) if fresh else None
+        damaged = mend and (folder / DATABASE).exists() and damage(folder / DATABASE)
+        aside = mend(folder / DATABASE) if mend and damaged else None
         store = cls(folder, _created(folder / DATABASE, lock, new=new), lock, new=new)
         store.set_aside = aside
         return store
@@ -167,6 +168,41 @@ class Store:
         except ValueError as error:
             self._unreadable[f"the cell {row['id']}"] = str(error)
             return None
+
+    def every_cell(self) -> Iterator[tuple[str, StoredCell | None, str]]:
+        """Id, cell and why it cannot be read, of all plans."""
+        with self._readable():
+            for row in self._database.execute("SELECT * FROM cells"):
+                stored = self._read(row)
+                yield row["id"], stored, "" if stored else self._unreadable[f"the cell {row['id']}"]
+
+    def unreadable_rows(self) -> dict[str, int]:
+        """How many rows of which tables beside `cells` no run has written."""
+        with self._readable():
+            names = [row[0] for row in self._database.execute("SELECT name FROM meta")]
+            counts = {
+                table: int(self._database.execute(f"SELECT count(*) FROM {table} WHERE {wrong}").fetchone()[0])
+                for table, wrong in UNREADABLE.items()
+            }
+        for name in names:
+            self.meta(name)
+        counts["meta"] = len([name for name in names if name in self._unreadable])
+        return {table: count for table, count in counts.items() if count}
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Forget these cells, and all rows that no run has written."""
+        dropped = [(id_,) for id_ in ids]
+        with self._transaction() as database:
+            for table in ("cells", "metrics", "fingerprints"):
+                database.executemany(f"DELETE FROM {table} WHERE id IS ?", dropped)
+            database.executemany("DELETE FROM files WHERE name = ?", ((latents_name(id_),) for (id_,) in dropped))
+            for table, wrong in UNREADABLE.items():
+                database.execute(f"DELETE FROM {table} WHERE {wrong}")
+            database.executemany("DELETE FROM meta WHERE name = ?", ((name,) for name in self._unreadable))
+
+    def is_known(self, name: str) -> bool:
+        """Whether the run has written such a file, or one is there."""
+        return self._stamp(name) is not None or (self.folder / name).exists()
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -355,6 +391,11 @@ class Store:
         there = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         return self._database.execute(f"SELECT * FROM {table} {where}", values) if there else ()
 
+    def count(self) -> int:
+        """How many cells are there, of all plans."""
+        with self._readable():
+            return int(self._database.execute("SELECT count(*) FROM cells").fetchone()[0])
+
     def planned(self) -> int:
         """How many cells the present plan has."""
         with self._readable():
@@ -439,11 +480,6 @@ def _load(path: Path) -> npt.NDArray[np.float32] | None:
     except (ValueError, EOFError):
         return None
     return found
-
-
-def _set_aside(path: Path) -> Path | None:
-    """Rename a damaged database; None if there is none that is damaged."""
-    return set_aside(path) if path.exists() and damage(path) else None
 
 
 def _created(path: Path, lock: FileLock, *, new: bool) -> sqlite3.Connection:
