@@ -28,7 +28,7 @@ _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 def _is_of_a_run(name: str) -> str:
-    if not is_of_a_run(name):
+    if not is_of_a_run(name) or not name.isprintable():
         raise ValueError("is none of a run's files")
     return name
 

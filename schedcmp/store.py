@@ -183,6 +183,7 @@ class Store:
             counts = {
                 table: int(self._database.execute(f"SELECT count(*) FROM {table} WHERE {wrong}").fetchone()[0])
                 for table, wrong in UNREADABLE.items()
+                if self._has(table)
             }
         for name in names:
             self.meta(name)
@@ -388,8 +389,10 @@ class Store:
 
     def _rows(self, table: str, where: str = "", *values: object) -> Iterable[sqlite3.Row]:
         """Rows of a table that runs of an earlier schedcmp lack."""
-        there = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-        return self._database.execute(f"SELECT * FROM {table} {where}", values) if there else ()
+        return self._database.execute(f"SELECT * FROM {table} {where}", values) if self._has(table) else ()
+
+    def _has(self, table: str) -> bool:
+        return bool(self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
 
     def count(self) -> int:
         """How many cells are there, of all plans."""
