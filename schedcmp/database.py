@@ -52,6 +52,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         raise unusable(path, error) from error
     try:
         database.row_factory, database.text_factory = sqlite3.Row, _text
+        database.execute("PRAGMA cache_size = -32000")  # KiB: tables of a million rows keep their indexes at hand
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise RunFolderError(f"{path}: was written by a newer schedcmp; upgrade, or choose another folder with -o")
