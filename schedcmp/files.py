@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from schedcmp.errors import RequestError
+
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows devices
 
 _PNG_END = b"IEND\xaeB`\x82"
@@ -39,10 +41,24 @@ def is_address(name: str) -> bool:
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of our own among the user's caches, made if it is not there."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "schedcmp" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """A folder of our own among the user's caches, made if it is not there.
+
+    Raises:
+        RequestError: it cannot be made or written.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "schedcmp" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+        why = "no permission"
+    except (OSError, RuntimeError) as error:  # the latter where nobody knows the user's home
+        why = str(getattr(error, "strerror", None) or error)
+    where = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    raise RequestError(
+        f"{where}/schedcmp/{name}: cannot be written ({why}); set XDG_CACHE_HOME to a folder that can, as in "
+        "XDG_CACHE_HOME=/tmp/cache"
+    )
 
 
 def to_json(value: Any) -> str:
