@@ -500,6 +500,10 @@ def _created(path: Path, lock: FileLock, *, new: bool) -> sqlite3.Connection:
 
 
 def _stopped(folder: Path, error: Exception) -> RunError:
+    if not (folder / DATABASE).exists():
+        return RunError(
+            f"{folder / DATABASE}: was removed while the run was writing it; repeat the command to begin anew"
+        )
     return RunError(
         f"{folder}: writing failed ({error}); what was finished is kept. "
         "Make room or mend the disk, then repeat the command: it goes on from there"

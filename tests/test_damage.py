@@ -301,3 +301,10 @@ def test_the_upgrade_of_an_old_database_happens_as_a_whole(out: Path) -> None:
     sql(out, "PRAGMA user_version = 1")  # as if stopped after the column was added
     with Store.create(out) as store:
         assert len(list(store.cells())) == CELLS
+
+
+def test_a_folder_that_is_removed_while_it_is_written_is_said(out: Path) -> None:
+    with Store.create(out) as store:
+        shutil.rmtree(out)
+        with pytest.raises(RunError, match="was removed while"):
+            store.note("name", 1)
