@@ -211,6 +211,8 @@ class PackedEngine:
         if not self._waiting:
             return None
         signature = self._choose()
+        if signature[0] not in DENOISERS or all(target in DENOISERS for target, _ in self._rows()):
+            self._idle_since = monotonic()
         lanes = self._waiting.take(signature, self._sizes.of(signature[0]).rows)
         self._streams.models_follow()
         answers = self._answers(signature[0], lanes)
@@ -223,15 +225,12 @@ class PackedEngine:
     def _choose(self) -> tuple[Target, Hashable]:
         """The fullest group; images wait for the VAE until their batch is full, nothing else is left to do, or so long
         that a run which is stopped would lose much."""
-        rows, now = self._rows(), monotonic()
+        rows, long_ago = self._rows(), monotonic() - _LONGEST_WAIT_S
         full = [s for s, n in rows.items() if n >= self._sizes.of(s[0]).rows]
         denoising = [s for s in rows if s[0] in DENOISERS]
         others = [s for s in rows if s[0] not in DENOISERS]
-        due = [s for s in others if s in full or now - self._idle_since > _LONGEST_WAIT_S]
-        chosen = max(due or full or denoising or rows, key=rows.__getitem__)
-        if not others or chosen in others:
-            self._idle_since = now
-        return chosen
+        due = [s for s in others if s in full or self._idle_since < long_ago]
+        return max(due or full or denoising or rows, key=rows.__getitem__)
 
     def _resume(self, lane: Lane, answer: Any = None) -> Iterator[CellResult]:
         with self._streams.lanes:
