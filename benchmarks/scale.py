@@ -109,6 +109,7 @@ def storing(rows: int) -> dict[str, Any]:
         store.begin([result(n).cell for n in range(rows)], {})
         with sqlite3.connect(store.folder / DATABASE, isolation_level=None) as fast:
             fast.execute("PRAGMA synchronous = OFF")
+            fast.execute("PRAGMA cache_size = -1000000")
             fast.execute("BEGIN")
             for n in range(rows):
                 made = result(n)
