@@ -52,6 +52,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         raise unusable(path, error) from error
     try:
         database.row_factory, database.text_factory = sqlite3.Row, _text
+        _refuse_programs(database, path)
         database.execute("PRAGMA cache_size = -32000")  # KiB: tables of a million rows keep their indexes at hand
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
@@ -90,6 +91,14 @@ def _make_tables(database: sqlite3.Connection, version: int) -> None:
 
 def _columns(database: sqlite3.Connection, table: str) -> list[str]:
     return [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+
+
+def _refuse_programs(database: sqlite3.Connection, path: Path) -> None:
+    """A view or a trigger is computed by whoever reads the tables, and need not end. Raises RunFolderError."""
+    database.execute("PRAGMA trusted_schema = OFF")
+    query = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%TABLE%'"
+    for (name,) in database.execute(query):
+        raise RunFolderError(f"{path}: has {name!r}, which no run's database has; choose another folder with -o")
 
 
 def snapshot(path: Path, target: Path) -> None:

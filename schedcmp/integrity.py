@@ -9,11 +9,9 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from PIL import Image
-
 from schedcmp.files import to_json
 from schedcmp.folder import DATABASE
-from schedcmp.image import fingerprint, pixels_sha256
+from schedcmp.image import fingerprint, opened, pixels_sha256
 from schedcmp.records import StoredCell
 from schedcmp.rows import PER_PLAN
 from schedcmp.store import Store, latents_name
@@ -54,16 +52,16 @@ def _of_cell(store: Store, stored: StoredCell, kept: bytes | None) -> Iterator[D
 
 def _of_image(store: Store, stored: StoredCell, kept: bytes | None) -> str | None:
     """What is wrong with a cell's image, or None."""
-    path, result = store.folder / str(stored.image_path), stored.result
+    result = stored.result
     try:
-        with Image.open(path) as image:
+        with opened(store.folder, stored.image_path) as image:
             told = image.info.get("schedcmp")
             same = pixels_sha256(image) == result.image_sha256
             printed = kept in (None, fingerprint(image))
     except FileNotFoundError:
         return "is missing"
-    except (OSError, SyntaxError, ValueError) as error:
-        return f"is damaged ({error})"
+    except OSError as error:
+        return f"is damaged ({error.strerror or error})"
     other = _other(told, stored)
     if not same:
         return f"has other pixels than were stored{f': {other}' if other else ''}"

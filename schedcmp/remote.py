@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from schedcmp.errors import SchedcmpError
+from schedcmp.folder import refuse_links_to
 
 _AT_ONCE = 16  # transfers, of file systems that wait for a network
 PART = ".run.part"
@@ -34,6 +36,7 @@ class Remote:
     def __init__(self, address: str) -> None:
         self._fs, root = fsspec.url_to_fs(address)
         self._root: str = root.rstrip("/")
+        self._links = isinstance(self._fs, LocalFileSystem)  # other addresses have none
         self._made: set[str] = set()
         self._fs.invalidate_cache()
 
@@ -97,6 +100,8 @@ class Remote:
         self._fs.mv(self._path(PART), path)
 
     def _path(self, name: str) -> str:
+        if self._links and name:
+            refuse_links_to(Path(self._root), name)
         return f"{self._root}/{name}" if name else self._root
 
     def _name(self, path: str) -> str:

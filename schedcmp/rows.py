@@ -27,8 +27,8 @@ PLAIN_COLUMNS = (
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-def _is_of_a_run(name: str) -> str:
-    if not is_of_a_run(name) or not name.isprintable():
+def _image_path(name: str) -> str:
+    if not is_of_a_run(name):
         raise ValueError("is none of a run's files")
     return name
 
@@ -65,7 +65,7 @@ class _Row(BaseModel):
     timings: Json[tuple[Timing, ...]]
     scheduler_config: Json[dict[str, Any]]
     timesteps: Json[tuple[Annotated[float, AllowInfNan(True)], ...]]
-    image_path: Annotated[str, AfterValidator(_is_of_a_run)] | None
+    image_path: Annotated[str, AfterValidator(_image_path)] | None
 
 
 class _Trajectory(BaseModel):

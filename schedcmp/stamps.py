@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,15 +16,11 @@ class Stamp:
     digest: bytes = b""
 
     @classmethod
-    def of(cls, path: Path, data: bytes = b"") -> Stamp:
+    def of(cls, found: os.stat_result, data: bytes = b"") -> Stamp:
         """
         Args:
             data: what is in the file, for the digest.
-
-        Raises:
-            OSError: it is not there.
         """
-        found = path.stat()
         return cls(found.st_size, found.st_mtime_ns // 1000, sha256(data).digest() if data else b"")
 
     def resembles(self, seen: Stamp) -> bool:

@@ -9,29 +9,44 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from hashlib import file_digest
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
-from PIL import Image
 
 from schedcmp.database import UNREADABLE, connect, damage, insert, unusable
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
-from schedcmp.files import slug, write_atomically
-from schedcmp.folder import DATABASE, LOCK, RESULT_FOLDERS, RESULTS, TIMINGS, is_of_a_run, refuse_foreign
-from schedcmp.image import FINGERPRINT_BYTES
+from schedcmp.files import slug
+from schedcmp.folder import (
+    DATABASE,
+    LOCK,
+    RESULTS,
+    TIMINGS,
+    is_an_image,
+    is_of_a_run,
+    open_file,
+    refuse_foreign,
+    refuse_links,
+    remove_empty,
+    remove_file,
+    remove_unfinished,
+    write_file,
+)
+from schedcmp.image import FINGERPRINT_BYTES, opened
 from schedcmp.image import pixels_sha256 as hash_pixels
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
 from schedcmp.rows import from_row, read_meta, read_sweep, to_row
 from schedcmp.stamps import Stamp
+from schedcmp.written import Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,16 +102,16 @@ class Store:
             new = not folder.exists()
             refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
+            refuse_links(folder)
             lock = FileLock(folder / LOCK)
             lock.acquire(timeout=0)
+            remove_unfinished(folder)
         except LockTimeout as error:
             raise RunFolderError(
                 f"{folder}: another run is writing here; wait for it, or choose another folder with -o"
             ) from error
         except OSError as error:
             raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
-        for torn in folder.glob("**/.*.part"):
-            torn.unlink()
         damaged = mend and (folder / DATABASE).exists() and damage(folder / DATABASE)
         aside = mend(folder / DATABASE) if mend and damaged else None
         store = cls(folder, _created(folder / DATABASE, lock, new=new), lock, new=new)
@@ -106,6 +121,7 @@ class Store:
     @classmethod
     def open(cls, folder: Path) -> Store:
         """Open a run's folder for reading; it may be being written. Raises RunFolderError."""
+        refuse_links(folder)
         if not (folder / DATABASE).is_file():
             raise RunFolderError(f"{folder}: has no {DATABASE}; give the folder of a run, such as outputs/quickstart")
         return cls(folder, connect(folder / DATABASE, write=False))
@@ -122,17 +138,31 @@ class Store:
         unused = self._new and self.planned() == 0
         self.close()
         if unused:  # the request was refused after all: leave nothing behind
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                for name in (DATABASE, LOCK):
+                    (self.folder / name).unlink(missing_ok=True)
+                self.folder.rmdir()
 
     def clear(self) -> None:
-        """Forget all results, and remove what a run has made; other files stay."""
+        """Forget all results, and remove what a run has made; other files stay. Raises RunError."""
+        try:
+            self._remove_files()
+        except OSError as error:
+            raise _stopped(self.folder, error) from error
         with self._transaction() as database:
             for name in ("plan", "cells", "metrics", "fingerprints", "files", "meta"):
                 database.execute(f"DELETE FROM {name}")
-        for name in RESULT_FOLDERS:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        for path in [self.folder / name for name in RESULTS] + list(self.folder.glob(TIMINGS)):
-            path.unlink(missing_ok=True)
+
+    def _remove_files(self) -> None:
+        for top in ("grids", "plots", "thumbs"):
+            Written(self.folder, top).clear()
+        for id_, image in self._database.execute("SELECT id, image_path FROM cells"):
+            for name in (latents_name(id_), *([image] if is_an_image(image) else [])):
+                with suppress(OSError):  # a name that is none of a run's
+                    remove_file(self.folder, name)
+        for name in (*RESULTS, *TIMINGS):
+            remove_file(self.folder, name)
+        remove_empty(self.folder)
 
     def begin(self, cells: Sequence[Cell], meta: Mapping[str, Any]) -> None:
         """Make these cells the run's plan. Results of earlier plans stay, and are used if they come back."""
@@ -217,18 +247,25 @@ class Store:
             pixels_sha256: an image's, where an earlier schedcmp has not said more of its file.
             thorough: look into the file, also if its size and time are those that it was written with.
         """
-        path = self.folder / name
         try:
-            known, seen = self._stamp(name), Stamp.of(path)
-            if known and known.resembles(seen) and not thorough:
-                return True
-            found = Stamp.of(path, path.read_bytes())
-            intact = found.digest == known.digest if known else _is_readable(path, pixels_sha256)
+            with open_file(self.folder, name) as file:
+                known, seen = self._stamp(name), Stamp.of(os.fstat(file.fileno()))
+                if known and (known.size != seen.size or (known.resembles(seen) and not thorough)):
+                    return known.size == seen.size
+                found = replace(seen, digest=file_digest(file, "sha256").digest())  # type: ignore[arg-type]
+            intact = found.digest == known.digest if known else self._is_readable(name, pixels_sha256)
         except OSError:
             return False
         if intact and not (known and known.resembles(found)):
             self._seen[name] = found
         return intact
+
+    def _is_readable(self, name: str, pixels_sha256: str | None) -> bool:
+        """Whether a file of which no more is known has an image of such pixels, or latents. Raises OSError."""
+        if name.startswith("latents/"):
+            return self.latents(Path(name).stem) is not None
+        with opened(self.folder, name) as image:
+            return hash_pixels(image) == pixels_sha256
 
     def _stamp(self, name: str) -> Stamp | None:
         with self._readable():
@@ -259,10 +296,9 @@ class Store:
         try:
             for name, data in files.items():
                 if data:
-                    write_atomically(self.folder / name, data)
-                    stamps[name] = Stamp.of(self.folder / name, data)
+                    stamps[name] = Stamp.of(write_file(self.folder, name, data).stat(), data)
             if not latents:
-                (self.folder / latents_name(result.cell.id)).unlink(missing_ok=True)  # of an earlier image
+                remove_file(self.folder, latents_name(result.cell.id))  # of an earlier image
         except OSError as error:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
@@ -328,10 +364,14 @@ class Store:
 
     def latents(self, cell_id: str) -> npt.NDArray[np.float32] | None:
         """What a cell's VAE was given, as the pipeline has it, (1, channels, ...); None if it was not kept."""
+        import numpy as np
+
         try:
-            return _load(self.folder / latents_name(cell_id))
-        except OSError:
+            with open_file(self.folder, latents_name(cell_id)) as file:
+                found: npt.NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError):
             return None
+        return found
 
     def references(self) -> dict[Task, Reference]:
         """The converged image of each task, where the run has looked for one."""
@@ -352,12 +392,10 @@ class Store:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the run's folder, whole or not at all. Raises RunError."""
-        path = self.folder / name
         try:
-            write_atomically(path, text.encode("utf-8"))
+            return write_file(self.folder, name, text.encode("utf-8"))
         except OSError as error:
             raise _stopped(self.folder, error) from error
-        return path
 
     def cells(self) -> Iterator[StoredCell]:
         """The finished cells of the present plan, in the sweep's order; those that cannot be read are not there."""
@@ -463,28 +501,6 @@ def latents_name(cell_id: str) -> str:
     return f"latents/{cell_id}.npy"
 
 
-def _is_readable(path: Path, pixels_sha256: str | None) -> bool:
-    """Whether a file of which no more is known holds an image of such pixels, or latents. Raises OSError."""
-    if path.suffix == ".npy":
-        return _load(path) is not None
-    try:
-        with Image.open(path) as image:
-            return pixels_sha256 in (hash_pixels(image), hash_pixels(image.convert("RGB")))
-    except (SyntaxError, ValueError):
-        return False
-
-
-def _load(path: Path) -> npt.NDArray[np.float32] | None:
-    """Latents; None if they are none. Raises OSError."""
-    import numpy as np
-
-    try:
-        found: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        return None
-    return found
-
-
 def _created(path: Path, lock: FileLock, *, new: bool) -> sqlite3.Connection:
     """The database; where it cannot be made, nothing is left of it."""
     there = path.exists()
@@ -495,7 +511,9 @@ def _created(path: Path, lock: FileLock, *, new: bool) -> sqlite3.Connection:
         for half in path.parent.glob(f"{path.name}*") if not there else ():
             half.unlink()
         if new:
-            shutil.rmtree(path.parent, ignore_errors=True)
+            with suppress(OSError):
+                (path.parent / LOCK).unlink(missing_ok=True)
+                path.parent.rmdir()
         raise
 
 

@@ -99,7 +99,8 @@ def there(address: str, target: Path) -> Path:
 
 
 def names(folder: Path) -> set[str]:
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != "."}
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return {name for name in found if is_of_a_run(name)}
 
 
 def images(folder: Path) -> list[str]:
@@ -462,3 +463,17 @@ def test_a_cache_that_cannot_be_written_is_named(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert run("run", write_sweep(), "-o", address) == 2
     assert f"{tmp_path}/file/schedcmp/runs: cannot be written" in capsys.readouterr().err
+
+
+def test_a_linked_folder_at_an_address_is_not_followed(tmp_path: Path) -> None:
+    victim, there = tmp_path / "victim", tmp_path / "there"
+    for folder in (victim, there):
+        folder.mkdir()
+    (there / "images").symlink_to(victim)
+    mirror = Mirror(f"file://{there}")
+    Store.create(mirror.folder).close()
+    (mirror.folder / "images/ddim").mkdir(parents=True)
+    (mirror.folder / "images/ddim/a.png").write_text("mine")
+    with pytest.raises(RunError, match="images is a link"):
+        mirror.send()
+    assert not list(victim.iterdir())

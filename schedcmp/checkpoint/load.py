@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ import torch
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
+from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError, RequestError
 
 if TYPE_CHECKING:
@@ -102,13 +104,23 @@ def load(
 
 def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     pipeline_class = _pipeline_class(checkpoint)
+    files = [file for file in (*checkpoint.content, *checkpoint.beside) if file.name]  # a single file's has none
+    with only(files) as folder:
+        try:
+            return _load_from(folder, checkpoint, pipeline_class, dtype)
+        except Exception as error:
+            error.args = tuple(str(arg).replace(str(folder), str(checkpoint.config_folder)) for arg in error.args)
+            raise
+
+
+def _load_from(folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype: torch.dtype) -> Any:
     options: dict[str, Any] = {"torch_dtype": dtype}  # renamed to dtype after diffusers 0.38, which ignores that name
     # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
         options["add_watermarker"] = False
     if checkpoint.kind == "folder":
         return pipeline_class.from_pretrained(
-            checkpoint.path,
+            folder,
             variant=checkpoint.variant,
             use_safetensors=True,
             trust_remote_code=False,
@@ -119,9 +131,7 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         raise CheckpointError(
             f"{checkpoint.path}: diffusers loads no {checkpoint.pipeline_class} from one file; give a folder."
         )
-    return pipeline_class.from_single_file(
-        str(checkpoint.path), config=str(checkpoint.config_folder), local_files_only=True, **options
-    )
+    return pipeline_class.from_single_file(str(checkpoint.path), config=str(folder), local_files_only=True, **options)
 
 
 def _pipeline_class(checkpoint: Checkpoint) -> Any:

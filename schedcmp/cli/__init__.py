@@ -35,17 +35,23 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except SchedcmpError as error:
-            print(f"error: {error}", file=sys.stderr)
+            _fail(error)
             raise typer.Exit(REFUSED if isinstance(error, RequestError) else UNFINISHED) from error
         except BrokenPipeError:  # whoever read our output has gone, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(UNFINISHED) from None
         except OSError as error:
-            print(f"error: {error}", file=sys.stderr)
+            _fail(error)
             raise typer.Exit(UNFINISHED) from error
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _fail(error: Exception) -> None:
+    from schedcmp.cli.console import note
+
+    note(f"error: {error}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from schedcmp.cli.console import err, note, say, warn
 from schedcmp.errors import RequestError, RunError
 from schedcmp.files import is_address
 from schedcmp.folder import DATABASE
+from schedcmp.texts import visible
 
 if TYPE_CHECKING:
     from schedcmp.following import Following
@@ -111,7 +112,7 @@ def tell_unreadable(store: Store, name: str) -> None:
 
 def _send(mirror: Mirror) -> None:
     try:
-        with err.status(escape(f"sending to {mirror.address}")):
+        with err.status(escape(visible(f"sending to {mirror.address}"))):
             count = mirror.send()
     except (RunError, RequestError) as error:
         raise RunError(f"{error}. All of it is in {mirror.folder}; repeat the command, and it is sent") from error

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from schedcmp.cli.console import err
+from schedcmp.cli.console import err, note
+from schedcmp.texts import visible
 
 _LOG_EVERY_S = 5.0
 _WINDOW_S = 20.0  # the pace is that of the last so many seconds
@@ -123,7 +124,7 @@ class _Shown(Advance):
         self._task = bar.add_task("", total=total, count=self.count, facts="")
 
     def _show(self, evaluations: int, finished: str | None = None) -> None:
-        name = {} if finished is None else {"description": escape(finished)}
+        name = {} if finished is None else {"description": escape(visible(finished))}
         facts = "  ".join(self.facts())
         self.bar.update(self._task, advance=evaluations, count=self.count, facts=facts, **name)  # type: ignore[arg-type]
 
@@ -140,7 +141,7 @@ class _Log(Advance):
         if over or now - self._last >= _LOG_EVERY_S:
             self._last = now
             facts = [duration(now - self._start)] if over else self.facts()
-            err.print(", ".join([self.count, *facts]), markup=False, soft_wrap=True)
+            note(", ".join([self.count, *facts]))
 
 
 def duration(seconds: float) -> str:

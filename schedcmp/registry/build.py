@@ -21,6 +21,8 @@ from schedcmp.errors import RegistryError
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.flow import PIPELINE, flow_options, is_flow
 
+MOST_TIMESTEPS = 10_000  # a table of noise levels for each step, and checkpoints have 1,000
+MOST_ENTRIES = 100_000
 _SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 _INSTALL = {"torchsde": 'pip install "schedcmp[sde]"', "scipy": "pip install scipy"}
 
@@ -67,6 +69,7 @@ class Recipe:
         return self._construct({})
 
     def _construct(self, more: Mapping[str, Any]) -> Any:
+        refuse_huge(self.entry.name, self.config)
         try:
             scheduler = self.cls(**{**self.config, **more})
             if self.entry.sigmas.levels:
@@ -112,6 +115,22 @@ def resolve(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
         if name in takes and value is not inspect.Parameter.empty
     }
     return Recipe(entry, cls, options, pipeline)
+
+
+def refuse_huge(name: str, options: Mapping[str, Any]) -> None:
+    """Constructors make tables of as many entries as a number or a list says; a seed may be any number.
+
+    Raises:
+        RegistryError: one that is beyond `MOST_TIMESTEPS` or `MOST_ENTRIES`.
+    """
+    for option, value in options.items():
+        trained = option == "num_train_timesteps"
+        most = MOST_TIMESTEPS if trained else MOST_ENTRIES
+        if isinstance(value, list | tuple) and len(value) > most:
+            raise RegistryError(f"{name}: {option} may have at most {most:,} values")
+        sizes = int | float if trained else int
+        if isinstance(value, sizes) and "seed" not in option and abs(value) > most:
+            raise RegistryError(f"{name}: {option} may be at most {most:,}")
 
 
 def load_class(path: str, origin: str = "schedcmp", *, flow: bool = False) -> type:
@@ -207,7 +226,11 @@ def mended(scheduler_config: Mapping[str, Any], pipeline_class: str) -> dict[str
 
     Stable Diffusion 1 and 2 pipelines of diffusers set `steps_offset` to 1 and `clip_sample` to false whatever the
     checkpoint says (old checkpoints lack the keys), so a comparison with diffusers must start from there too.
+
+    Raises:
+        RegistryError: no such class, or numbers beyond all bounds.
     """
+    refuse_huge("the checkpoint's scheduler config", scheduler_config)
     config = {**scheduler_config, PIPELINE: pipeline_class}
     newer = pipeline_class.startswith(("StableDiffusionXL", "StableDiffusion3"))
     if newer or not pipeline_class.startswith("StableDiffusion") or "_class_name" not in config:
