@@ -49,16 +49,13 @@ def place(folder: Path, name: object) -> Path:
     return folder / name
 
 
-def refuse_links_to(folder: Path, name: str) -> None:
-    """Raises OSError where one of the folders on the way from `folder` to a file is a link."""
-    path = folder
-    for part in PurePosixPath(name).parts[:-1]:
+def refuse_links_to(folder: Path, name: str, *, itself: bool = False) -> None:
+    """Raises OSError where one of the folders on the way from `folder` to a file is a link, or the file `itself`."""
+    path, parts = folder, PurePosixPath(name).parts
+    for part in parts if itself else parts[:-1]:
         path /= part
-        _refuse_link(path)
-
-
-def _refuse_link(path: Path) -> None:
-    if _is_link(path):
+        if not _is_link(path):
+            continue
         why = f"{path.name} is a link, which may lead out of the run's folder; remove it"
         raise OSError(errno.EPERM, why, str(path))
 
@@ -70,7 +67,7 @@ def _is_link(path: Path) -> bool:
 def open_file(folder: Path, name: object) -> BinaryIO:
     """A file of a run, to be read. Raises OSError, also for a link and for what is no regular file."""
     path = place(folder, name)
-    _refuse_link(path)
+    refuse_links_to(folder, str(name), itself=True)
     return open_regular(path)
 
 
@@ -121,7 +118,7 @@ def walk(folder: Path) -> Iterable[tuple[Path, list[str], list[str]]]:
 def refuse_links(folder: Path) -> None:
     """Raises RunFolderError where the database or what belongs to it is a link, or no file."""
     for name in (DATABASE, f"{DATABASE}-journal", f"{DATABASE}-wal", f"{DATABASE}-shm", LOCK):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             if not stat.S_ISREG((folder / name).lstat().st_mode):
                 raise RunFolderError(f"{folder / name}: is a link or no file, and a run's is a file; remove it")
 

@@ -59,7 +59,7 @@ class Mirror:
         self._lock = FileLock(f"{self.folder}.lock")
         self._one_at_a_time = Lock()
         with failing_as(RunFolderError, f"{self.address}: cannot be reached"):
-            self._remote = Remote(address)
+            self._remote = Remote(address, links=False)
         self._claim = Claim(self._remote, self.address, self.folder)
         self._recall()
 

@@ -465,15 +465,17 @@ def test_a_cache_that_cannot_be_written_is_named(
     assert f"{tmp_path}/file/schedcmp/runs: cannot be written" in capsys.readouterr().err
 
 
-def test_a_linked_folder_at_an_address_is_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["images", ".run.part", "run.sqlite", ".run.writer.json", ".run.files.json"])
+def test_a_link_at_an_address_is_not_followed(tmp_path: Path, name: str) -> None:
     victim, there = tmp_path / "victim", tmp_path / "there"
     for folder in (victim, there):
         folder.mkdir()
-    (there / "images").symlink_to(victim)
+    (victim / "notes.txt").write_text("mine")
+    (there / name).symlink_to(victim if name == "images" else victim / "notes.txt")
     mirror = Mirror(f"file://{there}")
     Store.create(mirror.folder).close()
     (mirror.folder / "images/ddim").mkdir(parents=True)
     (mirror.folder / "images/ddim/a.png").write_text("mine")
-    with pytest.raises(RunError, match="images is a link"):
+    with pytest.raises(RunError, match=f"{name} is a link"):
         mirror.send()
-    assert not list(victim.iterdir())
+    assert [(p.name, p.read_text()) for p in victim.iterdir()] == [("notes.txt", "mine")]

@@ -32,7 +32,8 @@ _WEIGHTS = re.compile(
 _INDEX = re.compile(
     r"(?:diffusion_pytorch_model|model)(?:\.([\w-]+?))?\.safetensors(?:\.([\w-]+?))?\.index(?:\.([\w-]+))?\.json"
 )
-_MOST_BYTES = 256_000_000  # of a JSON file; the largest tokenizers have 40 million
+_MOST_BYTES = 64_000_000  # of a JSON file; the largest tokenizers have 35 million
+_MOST_OF_A_CONFIG = 16_000_000
 _MOST_DEPTH = 64
 _TOO_DEEP = object()
 _NOT_A_MODEL = re.compile(r"(Tokenizer|TokenizerFast|Processor|Extractor|Scheduler)$")
@@ -51,14 +52,14 @@ class Component:
         return _NOT_A_MODEL.search(self.class_name) is None
 
 
-def parse_json(path: Path) -> Any:
-    """What a JSON file holds.
+def parse_json(path: Path, most: int = _MOST_BYTES) -> Any:
+    """What a JSON file of at most so many bytes holds.
 
     Raises:
-        CheckpointError: the file cannot be read, is no JSON, or is nested deeper than any config.
+        CheckpointError: the file cannot be read, is no JSON, larger, or nested deeper than any config.
     """
     try:
-        value = json.loads(read_input(path, _MOST_BYTES))
+        value = json.loads(read_input(path, most))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}; restore the file.") from error
     except ValueError as error:
@@ -84,7 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file cannot be read, or holds no JSON object.
     """
-    value = parse_json(path)
+    value = parse_json(path, _MOST_OF_A_CONFIG)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object; fetch the file again.")
     return value

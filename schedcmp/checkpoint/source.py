@@ -95,7 +95,7 @@ def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
             _refuse_options(spec, "revision", "config")
             return _from_folder(spec, path.resolve().name, path)
         if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path} is neither a folder nor a file, but a pipe or a device; give one of those.")
+            raise CheckpointError(f"{path} is a pipe or a device; give a diffusers folder or a .safetensors file.")
         if path.is_file():
             _refuse_options(spec, "revision", "variant")
             return _from_file(spec, path, progress)
