@@ -16,6 +16,7 @@ from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError, RequestError
+from schedcmp.registry.postpone import STATISTICS, postponed
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -78,7 +79,7 @@ def load(
     target = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, target)
     try:
-        with quiet() as messages, _recorded_gaps() as gaps:
+        with quiet() as messages, _recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
             pipeline = _build(checkpoint, torch_dtype)
             _refuse_gaps(checkpoint, messages, gaps)
             if not optimizations.get("offload"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from schedcmp.cli.console import note, say, table
 from schedcmp.cli.looking import scheduler_config
+from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
 from schedcmp.errors import RunFolderError
 from schedcmp.files import write_atomically
@@ -54,7 +55,7 @@ def verify_schedulers(
     file_format = plot_format(plot_file) if plot_file else ""
     config = scheduler_config(model)
     entries = _entries(names, sigmas, every_sigma_schedule)
-    with progress(len(entries), len(entries), things="schedulers") as advance:
+    with progress(len(entries), Work(len(entries)), things="schedulers") as advance:
 
         def tell(name: str) -> None:
             advance.solo(1)
