@@ -453,4 +453,4 @@ def test_what_is_no_file_is_no_sweep(tmp_path: Path) -> None:
 def test_a_document_of_too_many_parts_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "_MAX_VALUES", 1000)
     lines = "\n".join([f"- [{'[],' * 98}[]]"] * 20)  # of 100 parts each
-    assert refusal(tmp_path, f"prompt:\n{lines}") == "sweep.yaml:11: is not valid YAML: it holds more than a sweep can"
+    assert refusal(tmp_path, f"prompt:\n{lines}") == "sweep.yaml:11: holds more than a sweep can"

@@ -52,6 +52,8 @@ def parse(text: str, name: str) -> Source:
     """Parse YAML text; `name` stands for the file in messages. Raises SweepError."""
     try:
         root = yaml.compose(text, Loader=_Bounded)
+    except _TooManyError as error:
+        raise SweepError(f"{name}:{error}: holds more than a sweep can") from error
     except yaml.YAMLError as error:
         raise SweepError(_yaml_message(error, name)) from error
     except RecursionError as error:
@@ -126,6 +128,10 @@ def _descend(node: yaml.Node, step: Any) -> tuple[yaml.Node, int] | None:
     return None
 
 
+class _TooManyError(yaml.YAMLError):
+    """In this line of a document there are more parts than a sweep can have."""
+
+
 class _Bounded(yaml.SafeLoader):
     """Ends where a document has more parts than a sweep can: each takes 700 bytes and 25 µs."""
 
@@ -134,8 +140,7 @@ class _Bounded(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.parts += 1
         if self.parts > _MAX_VALUES:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="it holds more than a sweep can", problem_mark=mark)
+            raise _TooManyError(self.peek_event().start_mark.line + 1)  # type: ignore[no-untyped-call]
         return super().compose_node(parent, index)
 
 
