@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -30,6 +30,11 @@ class Workbench:
     @cached_property
     def device(self) -> torch.device:
         return torch.device(self.pipeline._execution_device)  # with model offload, the models wait elsewhere
+
+    @cached_property
+    def coefficients(self) -> dict[Hashable, Any]:
+        """What lanes have computed of schedulers' coefficients, for `engine.coefficients`."""
+        return {}
 
     def job(self, *cells: Cell) -> tuple[Any, dict[str, Any]]:
         """A shallow copy of the pipeline with a fresh scheduler, and the arguments of its `__call__`.
