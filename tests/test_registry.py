@@ -239,7 +239,7 @@ def test_a_distilled_checkpoint_gets_the_scheduler_it_is_made_for() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 1000])
-@pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp-2m-karras", "heun"])
+@pytest.mark.parametrize("name", ["ddim-trailing", "euler", "dpmpp-2m-karras", "heun"])
 def test_preflight_takes_any_sound_number_of_steps(name: str, steps: int) -> None:
     assert preflight(build.resolve(entry(name), SD15), steps).nfe >= steps
 
