@@ -12,6 +12,9 @@ from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
+from schedcmp.pipelines.arithmetic import size_refusal
+from schedcmp.pipelines.guidance import inert_guidance
+from schedcmp.pipelines.inputs import unfit
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell
 from schedcmp.registry.appraisal import Appraisal
@@ -39,6 +42,7 @@ class Prepared:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
+        self._check_pipeline()
         appraisal = Appraisal(self.scheduler_config)
         self._check_backend()
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
@@ -58,6 +62,15 @@ class Prepared:
         if found:
             key, why = found
             raise SweepError(f"{self._source.where(key)}: {'.'.join(key)}: {why}")
+
+    def _check_pipeline(self) -> None:
+        """Raises RequestError for what the pipeline would refuse, or make otherwise, in every cell."""
+        if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config):
+            raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
+        sizes = [(width, height) for width, height in self.sweep.sizes if width and height]
+        if wrong := size_refusal(self.checkpoint.pipeline_class, self.checkpoint.config, sizes):
+            key = "size" if self.sweep.size else "width"
+            raise SweepError(f"{self._source.where((key,))}: {key}: {wrong}")
 
     def _choose_metrics(self) -> None:
         """What is measured of images, and what that takes. Raises SweepError."""
@@ -98,8 +111,11 @@ class Prepared:
         """What the user should know before trusting the comparison."""
         refused = _gathered({at: (reason,) for at, reason in self.unsupported.items()})
         doubts = _gathered({at: trajectory.remarks for at, trajectory in self.trajectories.items()})
+        pipeline, configs = self.checkpoint.pipeline_class, self.checkpoint.config
+        guidance = self.sweep.guidance_scale if "guidance_scale" in self.sweep.model_fields_set else ()
         return (
             *self.plan.warnings,
+            *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
         )

@@ -50,6 +50,11 @@ class Checkpoint:
         config: dict[str, Any] = json.loads(self.scheduler_json)
         return config
 
+    def config(self, component: str) -> dict[str, Any]:
+        """The config of one of its components; empty where there is none. Raises CheckpointError."""
+        path = self.config_folder / component / "config.json"
+        return layout.read_json(path) if path.is_file() else {}
+
     @property
     def fingerprint(self) -> str:
         """Identifies the weights and the configs of the models by content, not by place; the scheduler's

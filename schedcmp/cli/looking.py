@@ -14,6 +14,7 @@ from schedcmp.cli import starting
 from schedcmp.cli.console import say, table
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.files import write_atomically
+from schedcmp.pipelines.inputs import unfit
 from schedcmp.prepare import find_checkpoint
 from schedcmp.registry.build import Recipe, mended, resolve
 from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
@@ -37,8 +38,11 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
         with_jax: say what runs how with `backend: jax`.
 
     Raises:
-        CheckpointError: no such checkpoint, or one that JAX cannot run.
+        CheckpointError: no such checkpoint, one that makes nothing from a prompt, or one that JAX cannot run.
     """
+    checkpoint = find_checkpoint(Model(id=model))
+    if why := unfit(checkpoint.pipeline_class, checkpoint.config):
+        raise CheckpointError(f"{model}: {why}")
     config = scheduler_config(model)
     if with_jax:
         _check_jax(model)

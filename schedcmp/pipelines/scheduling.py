@@ -24,7 +24,7 @@ def timestep_arguments(pipeline: str, scheduler: Any, steps: int) -> dict[str, A
     """
     source = pipeline_source(pipeline)
     config = getattr(scheduler, "config", {})  # a class from elsewhere may have none
-    given = {name: source.defaults.get(name) for name in sorted(_handed(source))} if source else {}
+    given: dict[str, Any] = {name: source.defaults.get(name) for name in sorted(_handed(source))} if source else {}
     if "mu" in given or config.get(_DYNAMIC):
         given["mu"] = config.get("max_shift") or _LARGEST_SHIFT
     if "sigmas" in given:
