@@ -18,7 +18,7 @@ from schedcmp.pipelines.inputs import unfit
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell
 from schedcmp.registry.appraisal import Appraisal
-from schedcmp.registry.build import Recipe, mended
+from schedcmp.registry.build import Recipe, mended, told_left_out
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep.document import Sweep, load
@@ -115,6 +115,8 @@ class Prepared:
         guidance = self.sweep.guidance_scale if "guidance_scale" in self.sweep.model_fields_set else ()
         return (
             *self.plan.warnings,
+            *self.checkpoint.remarks,
+            *filter(None, [told_left_out(self.scheduler_config)]),
             *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
@@ -219,7 +221,8 @@ class Prepared:
         model = self.sweep.model
         paths = {"clip_model": self.sweep.clip_model, "real_images": self.sweep.real_images}
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
-        return self.sweep.model_copy(update=update | {"model": model.model_copy(update={"id": where_it_is(model.id)})})
+        places = {name: where_it_is(getattr(model, name)) for name in ("id", "config", "vae")}
+        return self.sweep.model_copy(update=update | {"model": model.model_copy(update=places)})
 
     def load(self) -> Any:
         """The checkpoint's pipeline. Raises CheckpointError."""
@@ -256,7 +259,7 @@ def prepare(path: Path, overrides: tuple[str, ...] = (), *, progress: bool = Fal
 
 def find_checkpoint(model: Model, source: Source | None = None, *, progress: bool = False) -> Checkpoint:
     """Raises CheckpointError; its message says where in the sweep the model was named."""
-    spec = ModelSpec(model.id, revision=model.revision, variant=model.variant, config=model.config)
+    spec = ModelSpec(model.id, revision=model.revision, variant=model.variant, config=model.config, vae=model.vae)
     try:
         return inspect(spec, progress=progress)
     except CheckpointError as error:

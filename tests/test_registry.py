@@ -12,6 +12,7 @@ from typing import Any
 
 import diffusers
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -330,3 +331,30 @@ def test_the_pipelines_corrections_of_old_configs_are_made() -> None:
     assert build.mended(ddim, "StableDiffusionImg2ImgPipeline")["clip_sample"] is False
     assert build.mended(ddim, "StableDiffusionXLPipeline") == ddim | {PIPELINE: "StableDiffusionXLPipeline"}
     assert build.mended(SD15, "StableDiffusionPipeline") == SD15 | {PIPELINE: "StableDiffusionPipeline"}
+
+
+SAVED_WITH_SDE_KARRAS = SD15 | {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "use_karras_sigmas": True,
+    "algorithm_type": "sde-dpmsolver++",
+    "final_sigmas_type": "sigma_min",
+    "solver_order": 2,
+}
+
+
+@pytest.mark.parametrize("name", ["dpmpp-2m", "euler", "lms", "heun", "unipc", "deis", "res-multistep", "sa-solver"])
+def test_a_name_is_plain_whatever_the_checkpoints_scheduler_was_last_set_to(name: str) -> None:
+    plain = SD15 | {"_class_name": "DPMSolverMultistepScheduler"}
+    saved, new = (build.resolve(entry(name), config) for config in (SAVED_WITH_SDE_KARRAS, plain))
+    assert saved.config == new.config
+    assert preflight(saved, 8) == preflight(new, 8)
+
+
+def test_how_to_run_the_scheduler_as_saved_is_told() -> None:
+    told = build.told_left_out(SAVED_WITH_SDE_KARRAS)
+    own = yaml.safe_load(told[told.index("{") :])
+    recipe = build.resolve(REGISTRY.with_rows([own], "sweep").entry("own"), SAVED_WITH_SDE_KARRAS)
+    assert recipe.config["use_karras_sigmas"]
+    assert recipe.config["algorithm_type"] == "sde-dpmsolver++"
+    assert "solver_order" not in told  # the class's default
+    assert not build.told_left_out(SD15)

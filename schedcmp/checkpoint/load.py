@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.elsewhere import Elsewhere
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
@@ -88,7 +91,7 @@ def load(
             f"{checkpoint.name} does not fit into the memory of {target}; use dtype fp16 or another device."
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
             reason = "it lacks weights that its configs name; fetch it again."
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
@@ -106,6 +109,7 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
         options["add_watermarker"] = False
+    options |= {part.name: _load_elsewhere(checkpoint, part, dtype) for part in checkpoint.elsewhere}
     if checkpoint.kind == "folder":
         return pipeline_class.from_pretrained(
             checkpoint.path,
@@ -124,6 +128,18 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     )
 
 
+def _load_elsewhere(checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
+    """A component that the checkpoint takes from another folder or file."""
+    index = layout.read_json(checkpoint.config_folder / layout.MODEL_INDEX)
+    library, class_name = index[part.name]
+    name = layout.read_json(part.config).get("_class_name", class_name)
+    cls = getattr(import_module(library), name)
+    if part.path.is_dir():
+        return cls.from_pretrained(part.path, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    config = str(checkpoint.config_folder)
+    return cls.from_single_file(str(part.path), config=config, subfolder=part.name, torch_dtype=dtype)
+
+
 def _pipeline_class(checkpoint: Checkpoint) -> Any:
     import diffusers
 
@@ -140,7 +156,7 @@ def _refuse_gaps(checkpoint: Checkpoint, messages: list[str], gaps: list[str]) -
     # diffusers and transformers fill missing weights with random numbers and only log it.
     logged = [text for text in messages if "newly initialized" in text]
     if gaps or logged:
-        detail = ", ".join(gaps[:3]) or " ".join(logged[0].split())[:300]
+        detail = ", ".join(gaps[:3]) or " ".join(logged[0].split())
         raise CheckpointError(f"{checkpoint.path} lacks weights that its configs name: {detail}; fetch it again.")
 
 

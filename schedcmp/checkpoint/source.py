@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from schedcmp.checkpoint import layout, single_file
+from schedcmp.checkpoint.elsewhere import Elsewhere, other_vae, part_of
+from schedcmp.checkpoint.marks import hints, stated
 from schedcmp.checkpoint.weights import ContentFile, check_shards, content_file, fingerprint, tensor_shapes
 from schedcmp.errors import CheckpointError
 from schedcmp.files import is_address
@@ -26,6 +28,7 @@ class ModelSpec:
     revision: str | None = None  # hub ids: a branch, tag or commit
     variant: str | None = None  # as in file names: "fp16"
     config: str | None = None  # single files: a diffusers folder or hub id that has their configs
+    vae: str | None = None  # another VAE: a folder or a .safetensors file
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Checkpoint:
     height: int | None
     scheduler_json: str  # scheduler_config.json as it came with the checkpoint
     content: tuple[ContentFile, ...]  # what the fingerprint is taken of
+    elsewhere: tuple[Elsewhere, ...] = ()  # components that are not loaded from `path`
+    remarks: tuple[str, ...] = ()  # what its user should know of it
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -52,7 +57,8 @@ class Checkpoint:
 
     def config(self, component: str) -> dict[str, Any]:
         """The config of one of its components; empty where there is none. Raises CheckpointError."""
-        path = self.config_folder / component / "config.json"
+        others = {part.name: part.config for part in self.elsewhere}
+        path = others.get(component, self.config_folder / component / "config.json")
         return layout.read_json(path) if path.is_file() else {}
 
     @property
@@ -128,7 +134,7 @@ def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     for weight in weights:
         tensor_shapes(folder / weight)
     content = [*_config_files(folder, parts), *(content_file(weight, folder / weight) for weight in weights)]
-    return _checkpoint(spec, name, folder, folder, tuple(content))
+    return _checkpoint(spec, name, folder, folder, content)
 
 
 def _no_checkpoint(folder: Path) -> str:
@@ -151,8 +157,15 @@ def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     names = layout.file_names(folder)
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
-    content = (*_config_files(folder, parts), content_file("", path))
-    return _checkpoint(spec, path.stem, path, folder, content)
+    tensors = tensor_shapes(path)
+    single_file.refuse_other_channels(path, tensors, folder)
+    missing = [part for part in single_file.missing_parts(parts, tensors) if part.name != "vae" or not spec.vae]
+    taken = [found for part in missing if (found := part_of(folder, part))]
+    single_file.refuse_missing(path, [part for part in missing if part.name not in {t.name for t in taken}])
+    config, remarks = stated(path, tensors, _scheduler_config(folder, index))
+    remarks += [f"{path.name} has no {t.name}; that of {folder} is taken" for t in taken]
+    content = [*_config_files(folder, parts), content_file("", path)]
+    return _checkpoint(spec, path.stem, path, folder, content, config, taken, remarks)
 
 
 def _from_hub(spec: ModelSpec, progress: bool) -> Checkpoint:
@@ -179,11 +192,28 @@ def _config_files(folder: Path, parts: list[layout.Component]) -> Iterator[Conte
                 yield content_file(f"{part.name}/{path.name}", path)
 
 
-def _checkpoint(spec: ModelSpec, name: str, path: Path, folder: Path, content: tuple[ContentFile, ...]) -> Checkpoint:
-    index = layout.read_json(folder / layout.MODEL_INDEX)
-    scheduler = layout.read_json(folder / layout.SCHEDULER_CONFIG)
-    if not isinstance(scheduler.get("_class_name", ""), str):
+def _scheduler_config(folder: Path, index: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises CheckpointError."""
+    config = layout.read_json(folder / layout.SCHEDULER_CONFIG)
+    if not isinstance(config.get("_class_name", ""), str):
         raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must be the name of a class.")
+    return {"_class_name": index["scheduler"][1], **config}
+
+
+def _checkpoint(
+    spec: ModelSpec,
+    name: str,
+    path: Path,
+    folder: Path,
+    content: list[ContentFile],
+    scheduler: dict[str, Any] | None = None,
+    elsewhere: Iterable[Elsewhere] = (),
+    remarks: Iterable[str] = (),
+) -> Checkpoint:
+    index = layout.read_json(folder / layout.MODEL_INDEX)
+    scheduler = scheduler or _scheduler_config(folder, index)
+    parts = [*elsewhere, *([other_vae(spec.vae, folder)] if spec.vae else [])]
+    replaced = tuple(f"{part.name}/" for part in parts)
     width, height = layout.image_size(folder)
     return Checkpoint(
         spec=spec,
@@ -195,6 +225,11 @@ def _checkpoint(spec: ModelSpec, name: str, path: Path, folder: Path, content: t
         pipeline_class=index["_class_name"],
         width=width,
         height=height,
-        scheduler_json=json.dumps({"_class_name": index["scheduler"][1], **scheduler}),
-        content=content,
+        scheduler_json=json.dumps(scheduler),
+        content=(
+            *(file for file in content if not file.name.startswith(replaced)),
+            *(file for part in parts for file in part.content),
+        ),
+        elsewhere=tuple(parts),
+        remarks=(*remarks, *hints(name, scheduler)),
     )

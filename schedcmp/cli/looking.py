@@ -16,7 +16,7 @@ from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.files import write_atomically
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.prepare import find_checkpoint
-from schedcmp.registry.build import Recipe, mended, resolve
+from schedcmp.registry.build import Recipe, mended, resolve, told_left_out
 from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.plot import sigma_curves, sigma_plot
@@ -73,6 +73,8 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
     counts = {status: sum(c.status == status for c in found) for status in _MARKS}
     told = ", ".join(f"{_MARKS[status]} {n} {status}" for status, n in counts.items() if n)
     say(f"{told}; listed: by diffusers' `compatibles`; `schedcmp verify` has the errors")
+    if note := told_left_out(config):
+        say(note)
     if not every_sigma_schedule:
         names = ", ".join(s for s in registry.sigma_schedules if s != "default")
         say(f"most also run with another sigma schedule ({names}), as in heun-karras: see --all")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -21,7 +22,13 @@ from schedcmp.errors import RegistryError
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.flow import PIPELINE, flow_options, is_flow
 
-_SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+# What a scheduler was last set to do, which says nothing of what the model was trained for
+_CHOICES = frozenset({
+    "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "interpolation_type",
+    "final_sigmas_type", "algorithm_type", "solver_order", "solver_type", "solver_p", "lower_order_final",
+    "euler_at_final", "predict_x0", "disable_corrector", "predictor_order", "corrector_order", "tau_func",
+    "noise_sampler_seed", "stochastic_sampling",
+})  # fmt: skip
 _INSTALL = {"torchsde": 'pip install "schedcmp[sde]"', "scipy": "pip install scipy"}
 
 
@@ -81,8 +88,8 @@ class Recipe:
 def resolve(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
     """Resolve an entry against a checkpoint's scheduler config (as in its scheduler_config.json).
 
-    Later wins: class default, the entry's `unless`, the checkpoint, what flow matching asks for, the sigma schedule's
-    `where_taken`, the entry's options, the sigma schedule's options.
+    Later wins: class default, the entry's `unless`, what the checkpoint's config says of the model, what flow matching
+    asks for, the sigma schedule's `where_taken`, the entry's options, the sigma schedule's options.
 
     Raises:
         MissingExtraError: a package is not installed; the message has the command that installs it.
@@ -98,9 +105,8 @@ def resolve(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
     layers: list[tuple[str, Mapping[str, Any]]] = [
         ("class default", takes),
         ("registry", entry.unless),
-        ("checkpoint", scheduler_config),
+        ("checkpoint", {name: value for name, value in scheduler_config.items() if name not in _CHOICES}),
         ("flow matching", flow_options(takes, scheduler_config)),
-        (f"{entry.sigmas.name} sigmas", _other_flags(entry, scheduler_config)),
         (f"{entry.sigmas.name} sigmas", entry.sigmas.where_taken),
         ("entry", entry.options),
         (f"{entry.sigmas.name} sigmas", entry.sigmas.options),
@@ -196,10 +202,25 @@ def _check_sigmas(entry: Entry, cls: Any, takes: Mapping[str, Any], scheduler_co
         raise RegistryError(f"{entry.name}: {sigmas.name} sigmas are not defined for flow matching")
 
 
-def _other_flags(entry: Entry, scheduler_config: Mapping[str, Any]) -> dict[str, bool]:
-    """Turns off what the checkpoint's config chose, since a class takes one such option at most."""
-    chosen = entry.sigmas.name != DEFAULT_SIGMAS
-    return {flag: False for flag in _SIGMA_FLAGS if chosen and scheduler_config.get(flag)}
+def left_out(scheduler_config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checkpoint's own scheduler was set to do beyond its class's defaults, and no entry inherits."""
+    name = str(scheduler_config.get("_class_name", ""))
+    defaults = constructor_defaults(load_class(name)) if name else {}
+    chosen = ((name, scheduler_config[name]) for name in sorted(_CHOICES & scheduler_config.keys() & defaults.keys()))
+    return {name: value for name, value in chosen if value != defaults[name]}
+
+
+def told_left_out(scheduler_config: Mapping[str, Any]) -> str:
+    """A sentence on it, with how to run the scheduler as the checkpoint has it; empty where there is nothing to say."""
+    options = left_out(scheduler_config)
+    if not options:
+        return ""
+    listed = ", ".join(f"{name}: {json.dumps(value)}" for name, value in options.items())
+    own = f"{{name: own, class: {scheduler_config['_class_name']}, options: {{{listed}}}}}"
+    return (
+        f"the checkpoint's scheduler config has {listed}; names mean what they say here, so no scheduler inherits that."
+        f" To run it as saved, name {own}"
+    )
 
 
 def mended(scheduler_config: Mapping[str, Any], pipeline_class: str) -> dict[str, Any]:

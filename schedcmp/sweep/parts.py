@@ -90,7 +90,10 @@ class Model(Part):
     id: str = Field(min_length=1, description="builtin:tiny, a folder, a .safetensors file, or a hub id")
     revision: str | None = Field(None, description="a branch, tag or commit of a hub id")
     variant: str | None = Field(None, description="such as fp16: which weight files to take")
-    config: str | None = Field(None, description="for a single file: the folder or hub id with its configs")
+    config: str | None = Field(
+        None, description="for a single file: the folder or hub id with its configs, and what else the file lacks"
+    )
+    vae: str | None = Field(None, description="another VAE: a folder or a .safetensors file")
 
 
 def as_model(value: Any) -> Any:
