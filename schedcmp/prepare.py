@@ -10,6 +10,7 @@ from typing import Any
 
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
+from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
 from schedcmp.pipelines.arithmetic import size_refusal
@@ -22,6 +23,7 @@ from schedcmp.registry.build import Recipe, mended, told_left_out
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep.document import Sweep, load
+from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.parts import Model
 from schedcmp.sweep.plan import Plan, make_plan
 from schedcmp.sweep.source import Source
@@ -117,10 +119,19 @@ class Prepared:
             *self.plan.warnings,
             *self.checkpoint.remarks,
             *filter(None, [told_left_out(self.scheduler_config)]),
+            *foreign_notation(self._texts),
+            *cut_prompts(self.checkpoint, self._texts),
             *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
         )
+
+    @property
+    def _texts(self) -> dict[str, str]:
+        """What the text encoders are given, by what it is called."""
+        prompts, negatives = self.sweep.prompt, [text for text in self.sweep.negative_prompt if text]
+        named = {f"prompt {name}" if len(prompts) > 1 else "prompt": text for name, text in prompts.items()}
+        return named | {f"negative_prompt {i}" if i else "negative_prompt": text for i, text in enumerate(negatives)}
 
     @cached_property
     def supported(self) -> tuple[Cell, ...]:

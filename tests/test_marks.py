@@ -90,7 +90,7 @@ def test_the_schedulers_run_as_the_file_says_and_it_is_told(write: Write, config
 
 
 def test_an_edm_file_wants_configs_of_its_kind(write: Write, configs: Path) -> None:
-    with pytest.raises(CheckpointError, match="key edm_vpred.sigma_max, so it is an EDM model.* set `config`"):
+    with pytest.raises(CheckpointError, match=r"key edm_vpred\.sigma_max, so it is an EDM model.* set `config`"):
         found(write(**{"edm_vpred.sigma_max": torch.tensor(120.0)}), configs)
 
 

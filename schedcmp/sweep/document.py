@@ -48,7 +48,7 @@ class Sweep(Part):
         None, description="names the output folder, outputs/NAME; the file's own name by default"
     )
     model: ModelSpec = Field(description="builtin:tiny, a folder, a .safetensors file, or a hub id")
-    prompt: Prompts = Field(description="a text, a list of texts, or {name: text}")
+    prompt: Prompts = Field(description="a text, a list of texts, {name: text}, or {file: NAME}")
     negative_prompt: Texts = Field(("",), description="what images should not show; one text or several")
     guidance_scale: Numbers = Field((7.5,), description="classifier-free guidance; 1 or less is off")
     width: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from schedcmp.sweep.prompt_file import prompts_of, refuse_file_names
 from schedcmp.sweep.values import integers, numbers, sizes, words
 
 Axis = Literal[
@@ -44,10 +45,11 @@ Texts = Annotated[
 
 
 def as_prompts(value: Any) -> Any:
-    """Text, list of texts or {name: text} → {name: text}; unnamed ones are numbered."""
+    """Text, list of texts, {name: text} or {file: NAME} → {name: text}; unnamed ones are numbered."""
     if isinstance(value, dict):
-        return value
+        return prompts_of(value["file"]) if value.keys() == {"file"} else value
     texts = words(value)
+    refuse_file_names(texts)
     return {f"p{i}" if len(texts) > 1 else "prompt": text for i, text in enumerate(texts)}
 
 

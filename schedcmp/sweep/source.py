@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from schedcmp.errors import SweepError
+from schedcmp.sweep.text import read_text
 
-_MAX_BYTES = 4_000_000
 _MAX_VALUES = 200_000  # after aliases are expanded: an alias bomb has billions
 _MAX_DEPTH = 64
 
@@ -78,13 +78,11 @@ def with_overrides(source: Source, overrides: Iterable[str]) -> Source:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SweepError(f"{path}: is over {_MAX_BYTES:,} bytes; a sweep is a short YAML file")
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except FileNotFoundError as error:
         raise SweepError(f"{path}: no such file; `schedcmp init {path}` writes one to start from") from error
-    except UnicodeDecodeError as error:
-        raise SweepError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except ValueError as error:
+        raise SweepError(str(error)) from error
     except OSError as error:
         raise SweepError(f"{path}: cannot be read: {error.strerror}") from error
 
