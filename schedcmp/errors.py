@@ -38,3 +38,10 @@ class RunFolderError(RequestError):
 
 class RunError(SchedcmpError):
     """A run stopped before its end for a reason outside the sweep (such as a full disk)."""
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value as a message shows it: in quotes if it is a text, and its beginning alone if it is long."""
+    text = value if isinstance(value, str) else repr(value)
+    short = text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+    return repr(short) if isinstance(value, str) else short

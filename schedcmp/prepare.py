@@ -116,6 +116,7 @@ class Prepared:
         pipeline, configs = self.checkpoint.pipeline_class, self.checkpoint.config
         guidance = self.sweep.guidance_scale if "guidance_scale" in self.sweep.model_fields_set else ()
         return (
+            *self._source.remarks,
             *self.plan.warnings,
             *self.checkpoint.remarks,
             *filter(None, [told_left_out(self.scheduler_config)]),

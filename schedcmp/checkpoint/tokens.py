@@ -109,5 +109,6 @@ def _limit(checkpoint: Checkpoint, name: str, class_name: str) -> int | None:
     positions = checkpoint.config(name.replace("tokenizer", "text_encoder")).get("max_position_embeddings")
     source = pipeline_source(checkpoint.pipeline_class)
     called = source.defaults.get("max_sequence_length") if source else None
-    limit = own or positions if class_name.startswith("CLIP") or not called else called
-    return int(limit) if isinstance(limit, int | float) and limit < _NO_LIMIT else None
+    limits = [own, positions] if class_name.startswith("CLIP") or not called else [called]
+    known = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < _NO_LIMIT]
+    return min(known, default=None)

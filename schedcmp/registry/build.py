@@ -29,6 +29,7 @@ _CHOICES = frozenset({
     "euler_at_final", "predict_x0", "disable_corrector", "predictor_order", "corrector_order", "tau_func",
     "noise_sampler_seed", "stochastic_sampling",
 })  # fmt: skip
+_SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 _INSTALL = {"torchsde": 'pip install "schedcmp[sde]"', "scipy": "pip install scipy"}
 
 
@@ -186,6 +187,16 @@ def _for_pipeline(entry: Entry, pipeline: str) -> Entry:
 def _check_sigmas(entry: Entry, cls: Any, takes: Mapping[str, Any], scheduler_config: Mapping[str, Any]) -> None:
     """Refuses sigma schedules that would change nothing, or have no meaning here. Raises RegistryError."""
     sigmas = entry.sigmas
+    flags = [flag for flag in _SIGMA_FLAGS if entry.options.get(flag) and not sigmas.options.get(flag)]
+    if len(flags) > 1 or (flags and sigmas.options):
+        both = " and ".join([*flags, *([f"{sigmas.name} sigmas"] if sigmas.options else [])])
+        raise RegistryError(f"{entry.name}: asks for {both}, and a scheduler has one sigma schedule; keep one")
+    for name, value in sigmas.options.items():
+        if entry.options.get(name, value) != value:
+            raise RegistryError(
+                f"{entry.name}: has {name}: {entry.options[name]}, but {sigmas.name} sigmas set it to {value}; leave it"
+                f" out, or {sigmas.name}"
+            )
     if sigmas.name == DEFAULT_SIGMAS:
         return
     if hasattr(cls, "contract") and "sigmas" not in cls.contract.takes:

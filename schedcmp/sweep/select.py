@@ -94,7 +94,7 @@ class Selection:
         return [self._own(row, label) for row, label in _rows(item)]
 
     def _own(self, row: dict[str, Any], label: str) -> Entry:
-        if "base" not in row and "class" not in row:
+        if "base" not in row and "class" not in row:  # a known entry, changed by options that its label tells
             known = self.registry.entry(row["name"])
             if not row["options"]:
                 return known.with_sigmas(self.registry.sigma_schedule(row.get("sigmas", "default")))
@@ -160,7 +160,9 @@ def _rows(item: EntrySpec) -> Iterator[tuple[dict[str, Any], str]]:
     empty = next((name for name, values in several.items() if not values), None)
     if empty:
         raise RegistryError(f"{item.name}: options.{empty} is an empty list; give a value, or [[]] for a list")
+    of_its_own = item.base or item.cls
     for values in product(*several.values()):
         chosen = dict(zip(several, values, strict=True))
-        label = " ".join([item.name, *(f"{name}={value}" for name, value in chosen.items())])
+        told = chosen if of_its_own else {**item.options, **chosen}
+        label = " ".join([item.name, *(f"{name}={value}" for name, value in told.items())])
         yield {**row, "options": {**item.options, **chosen}}, label
