@@ -27,7 +27,7 @@ class Made:
 
     image: Image
     blanked: bool  # by the checkpoint's safety checker
-    latents: torch.Tensor | None  # (1, ...), what the VAE was given
+    latents: torch.Tensor | None  # (1, ...) in float32 on the host, what the VAE was given
     nfe: int
     timesteps: tuple[float, ...]
 
@@ -44,9 +44,10 @@ def made_by(pipeline: Any, output: Any, latents: torch.Tensor | None, nfe: int, 
     if len(output.images) != cells or (latents is not None and cells > 1 and len(latents) != cells):
         raise ValueError(f"{type(pipeline).__name__} made {len(output.images)} images for {cells} cells")
     visited = getattr(pipeline.scheduler, "visited", None)
-    timesteps = tuple(float(t) for t in visited or pipeline.scheduler.timesteps)
+    timesteps = tuple(_numbers(visited or pipeline.scheduler.timesteps))
     blanked = getattr(output, "nsfw_content_detected", None) or [False] * cells
-    parts = [None] * cells if latents is None else [latents] if cells == 1 else torch.split(latents, 1)
+    read = None if latents is None else latents.float().cpu()
+    parts = [None] * cells if read is None else [read] if cells == 1 else torch.split(read, 1)
     return [
         Made(image, bool(black), part, len(visited) if visited else nfe, timesteps)
         for image, black, part in zip(output.images, blanked, parts, strict=True)
@@ -76,13 +77,19 @@ def finished(
         peak_memory_bytes=peak_memory_bytes,
         scheduler_config=dict(scheduler_config),
         timesteps=made.timesteps,
-        latents=None if made.latents is None else made.latents.float().cpu().numpy(),
+        latents=None if made.latents is None else made.latents.numpy(),
     )
 
 
 def failed(cell: Cell, error: Exception) -> CellResult:
     """The result of a cell whose pipeline raised."""
     return CellResult(cell, "failed", error=f"{type(error).__name__}: {error}")
+
+
+def _numbers(timesteps: Any) -> list[float]:
+    """Of a tensor, read at once: one by one, each would wait for the device."""
+    whole = timesteps.tolist() if isinstance(timesteps, torch.Tensor) else timesteps
+    return [float(t) for t in whole]
 
 
 @contextmanager
