@@ -15,7 +15,7 @@ from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import SweepError
 from schedcmp.prepare import prepare
-from schedcmp.sweep.document import load
+from schedcmp.sweep.document import dump, load
 from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.source import parse
 
@@ -258,3 +258,40 @@ def test_options_that_would_not_be_followed_are_refused(tmp_path: Path) -> None:
         )
         with pytest.raises(SweepError, match=f"s.yaml:5: .*{told}"):
             prepare(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "labels"),
+    [
+        ("schedulers: [euler]\nsigmas: [14.6, 6.5, 2.7, 1.0, 0.0]", ["euler-list-14.6-6.5-2.7-1"]),
+        ("schedulers: [euler]\nsigmas: [default, [14.6, 6, 2, 1]]", ["euler", "euler-list-14.6-6-2-1"]),
+        ("schedulers: [{name: mine, base: euler, sigmas: [14.6, 6.5, 2.7, 1.0]}]", ["mine"]),
+    ],
+)
+def test_lists_of_noise_levels_run_and_are_written_down(lines: str, labels: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(f"model: builtin:tiny\nprompt: a\nsteps: 4\n{lines}\n")
+    prepared = prepare(path)
+    assert list(prepared.recipes) == labels
+    path.write_text(dump(prepared.portable_sweep))
+    assert [cell.id for cell in prepare(path).plan.cells] == [cell.id for cell in prepared.plan.cells]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (
+            "schedulers: [euler]\ntimesteps: [999, 499]",
+            "unknown key 'timesteps'; here it is sigmas, a list of noise levels",
+        ),
+        ("schedulers: [{name: m, base: euler, options: {timesteps: [[999]]}}]", "own list of noise levels, as in"),
+        ("schedulers: [res_2s]", "res_2s .*the nearest is dpmpp-2s"),
+        ("schedulers: [res_2s bong_tangent]", "nearest is dpmpp-2s; bong_tangent .* nearest is beta-timesteps"),
+        ("schedulers: [euler bong_tangent]", "bong_tangent .* nearest is beta-timesteps"),
+    ],
+)
+def test_what_is_no_list_says_how(lines: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(f"model: builtin:tiny\nprompt: a\nsteps: 4\n{lines}\n")
+    with pytest.raises(SweepError, match=told):
+        prepare(path)

@@ -169,6 +169,11 @@ def _check_options(entry: Entry, cls: type, takes: Mapping[str, Any]) -> None:
                 f"{entry.name}: {cls.__name__} cannot use {entry.sigmas.name} sigmas (it {lacks}){hint}"
             )
         near = get_close_matches(name, takes, n=1)
+        if name in ("sigmas", "timesteps"):
+            raise RegistryError(
+                f"{entry.name}: {name} are no option of {cls.__name__}; an entry may have its own list of noise levels,"
+                " as in {name: mine, base: euler, sigmas: [14.6, 6.5, 2.7, 1.0]}"
+            )
         hint = f"; did you mean {near[0]!r}?" if near else f"; it takes: {', '.join(takes)}"
         raise RegistryError(f"{entry.name}: {cls.__name__} takes no option {name!r}{hint}")
 

@@ -29,11 +29,11 @@ from schedcmp.sweep.parts import (
     Pixels,
     Prompts,
     Seeds,
+    Sigmas,
     Sizes,
     Texts,
     Timing,
     Timings,
-    Words,
 )
 from schedcmp.sweep.source import Source, read
 from schedcmp.sweep.words import SYNONYMS, in_words
@@ -56,7 +56,9 @@ class Sweep(Part):
     height: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
     size: Sizes | None = Field(None, description='several sizes, such as ["512x512", "512x768"], width first')
     schedulers: Entries = Field(description='names, entries of your own, or "*" for all that work with the checkpoint')
-    sigmas: Words = Field(("default",), description="sigma schedules: each scheduler runs on each of them")
+    sigmas: Sigmas = Field(
+        ("default",), description="sigma schedules, or lists of noise levels: each scheduler runs on each of them"
+    )
     steps: Counts | None = Field(None, description='whole numbers, or a range such as "4..30 step 2"')
     nfe: Counts | None = Field(
         None, description="instead of steps: each scheduler takes the most steps that cost so many evaluations"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schedcmp.sweep.prompt_file import prompts_of, refuse_file_names
-from schedcmp.sweep.values import integers, numbers, sizes, words
+from schedcmp.sweep.values import as_levels, integers, numbers, sigma_names, sizes, words
 
 Axis = Literal[
     "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size"
@@ -26,6 +26,10 @@ Numbers = Annotated[
     BeforeValidator(numbers, json_schema_input_type=float | str | list[float | str]),
 ]
 Words = Annotated[tuple[str, ...], BeforeValidator(words, json_schema_input_type=str | list[str])]
+Sigmas = Annotated[
+    tuple[str, ...],
+    BeforeValidator(sigma_names, json_schema_input_type=str | list[str | float | list[float]]),
+]
 
 
 def printable(text: str) -> str:
@@ -114,7 +118,9 @@ class EntrySpec(Part):
     options: dict[str, Any] = Field(
         default_factory=dict, description="constructor options of the class; a list of values makes an entry of each"
     )
-    sigmas: str | None = Field(None, description="its sigma schedule")
+    sigmas: Annotated[str | None, BeforeValidator(as_levels, json_schema_input_type=str | list[float] | None)] = Field(
+        None, description="its sigma schedule, or its own list of noise levels"
+    )
     steps: Counts | None = Field(None, description="instead of the sweep's")
 
 

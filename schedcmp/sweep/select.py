@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, Protocol
 
 from schedcmp.errors import RegistryError, SweepError
-from schedcmp.registry.entry import Entry
+from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts import EntrySpec
@@ -76,10 +76,10 @@ class Selection:
     def _add(self, place: int, item: str | EntrySpec) -> None:
         own_steps = item.steps if isinstance(item, EntrySpec) else None
         paired = any({"schedulers", "sigmas"} <= {*group} for group in self.sweep.zip)
-        for base, (at, sigmas) in product(self._bases(item), enumerate(self._sigma_names())):
+        for base, (at, sigmas) in product(self._bases(item), enumerate(self._sigmas())):
             if paired and at != place:
                 continue
-            entry = base.with_sigmas(self.registry.sigma_schedule(sigmas))
+            entry = base.with_sigmas(sigmas)
             refusal = self._refusal(entry, item == EVERYTHING, swept=entry != base)
             if refusal is not None:
                 lengths = self._lengths(entry, own_steps) if not refusal else _plain_lengths(self.sweep, own_steps)
@@ -102,9 +102,9 @@ class Selection:
         self.registry = self.registry.with_rows([row | {"name": label}], "sweep")
         return self.registry.entry(label)
 
-    def _sigma_names(self) -> tuple[str, ...]:
+    def _sigmas(self) -> tuple[SigmaSchedule, ...]:
         try:
-            return tuple(self.registry.sigma_schedule(name).name for name in self.sweep.sigmas)
+            return tuple(self.registry.sigma_schedule(name) for name in self.sweep.sigmas)
         except RegistryError as error:
             raise SweepError(f"{self.source.where(('sigmas',))}: sigmas: {error}") from error
 

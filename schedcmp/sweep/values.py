@@ -40,6 +40,24 @@ def words(value: Any) -> tuple[str, ...]:
     return _distinct(items)
 
 
+def sigma_names(value: Any) -> tuple[str, ...]:
+    """Names of sigma schedules; a list of noise levels becomes the text that it is. Raises ValueError."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if len(items) > 1 and all(_is_number(item) for item in items):
+        items = [items]
+    return words([as_levels(item) for item in items])
+
+
+def as_levels(item: Any) -> Any:
+    """A list of numbers as a text; everything else as it is."""
+    is_list = isinstance(item, list | tuple) and len(item) > 1 and all(map(_is_number, item))
+    return " ".join(str(float(level)) for level in item) if is_list else item
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, int | float) and not isinstance(item, bool)
+
+
 def _listed(value: Any) -> list[Any]:
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items:

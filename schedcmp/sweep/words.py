@@ -45,13 +45,13 @@ SYNONYMS: Mapping[str, str] = {
     "sampler": "schedulers", "samplers": "schedulers", "sampler_name": "schedulers", "scheduler": "schedulers",
     "sampling_method": "schedulers", "sampler_index": "schedulers", "schedule_type": "sigmas",
     "noise_schedule": "sigmas", "sigma_schedule": "sigmas", "num_inference_steps": "steps", "sampling_steps": "steps",
-    "timesteps": "steps", "seed": "seeds", "prompts": "prompt", "text": "prompt", "positive_prompt": "prompt",
-    "negative": "negative_prompt", "negative_prompts": "negative_prompt", "uc": "negative_prompt",
-    "checkpoint": "model", "ckpt": "model", "model_name": "model", "resolution": "size", "sizes": "size",
-    "batch_size": "max_batch", "precision": "dtype", "torch_dtype": "dtype", "vae": "model: {id: ..., vae: ...}",
-    "variant": "model: {id: ..., variant: ...}", "revision": "model: {id: ..., revision: ...}",
-    "prompt_file": "prompt: {file: ...}", "prompts_file": "prompt: {file: ...}",
-    "prompt_from_file": "prompt: {file: ...}",
+    "timesteps": "sigmas, a list of noise levels (`schedcmp show` has those of timesteps)", "seed": "seeds",
+    "prompts": "prompt", "text": "prompt", "positive_prompt": "prompt", "negative": "negative_prompt",
+    "negative_prompts": "negative_prompt", "uc": "negative_prompt", "checkpoint": "model", "ckpt": "model",
+    "model_name": "model", "resolution": "size", "sizes": "size", "batch_size": "max_batch", "precision": "dtype",
+    "torch_dtype": "dtype", "vae": "model: {id: ..., vae: ...}", "variant": "model: {id: ..., variant: ...}",
+    "revision": "model: {id: ..., revision: ...}", "prompt_file": "prompt: {file: ...}",
+    "prompts_file": "prompt: {file: ...}", "prompt_from_file": "prompt: {file: ...}",
 }  # fmt: skip
 
 
