@@ -125,7 +125,16 @@ class Prepared:
             *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
+            *self._idle_options(),
         )
+
+    def _idle_options(self) -> Iterator[str]:
+        """What of the sweep's own entries changes nothing."""
+        from schedcmp.truth.idle import idle_options
+
+        for label, recipe in self.recipes.items():
+            steps = [n for at, n in self.trajectories if at == label]
+            yield from idle_options(recipe, self.scheduler_config, steps)
 
     @property
     def _texts(self) -> dict[str, str]:

@@ -251,6 +251,13 @@ def test_one_step_that_starts_at_the_end_is_told() -> None:
     assert trailing.remarks == ()
 
 
+@pytest.mark.parametrize(("steps", "late"), [(4, False), (50, False), (300, False), (600, True)])
+def test_leading_spacing_that_starts_late_is_told(steps: int, late: bool) -> None:
+    leading, trailing = (preflight(build.resolve(entry(f"euler-{s}"), SD15), steps) for s in ("leading", "trailing"))
+    assert any("not pure noise" in remark for remark in leading.remarks) == late
+    assert not any("pure noise" in remark for remark in trailing.remarks)
+
+
 def test_preflight_refuses_more_steps_than_the_noise_schedule_has() -> None:
     with pytest.raises(RegistryError, match="1001 steps are more than the noise schedule's 1000"):
         preflight(build.resolve(entry("ddim"), SD15), 1001)

@@ -295,3 +295,16 @@ def test_what_is_no_list_says_how(lines: str, told: str, tmp_path: Path) -> None
     path.write_text(f"model: builtin:tiny\nprompt: a\nsteps: 4\n{lines}\n")
     with pytest.raises(SweepError, match=told):
         prepare(path)
+
+
+def test_options_that_change_nothing_are_told(tmp_path: Path) -> None:
+    entries = [
+        {"name": "order", "base": "dpmpp-2m", "options": {"solver_order": 3}},
+        {"name": "kind", "base": "dpmpp-3m", "options": {"solver_type": "heun"}},  # of the second order alone
+        {"name": "noise", "base": "euler-a-any", "options": {"eta": 0.0, "s_noise": 1.5}},
+    ]
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({"model": "builtin:tiny", "prompt": "a", "steps": [1, 8], "schedulers": entries}))
+    told = [text for text in prepare(path).warnings if "changes nothing" in text]
+    assert len(told) == 1
+    assert told[0].startswith("noise: s_noise: 1.5 changes nothing at 1, 8 steps")

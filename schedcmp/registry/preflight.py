@@ -14,6 +14,7 @@ from schedcmp.pipelines.scheduling import misused, timestep_arguments
 from schedcmp.registry.build import Recipe
 
 _MOST_NOISE = 0.1  # of data of unit variance; Stable Diffusion's smallest noise level is 0.029
+_MANY_STEPS, _STARTS_LATE = 10, 0.8  # with fewer steps leading spacing starts late by its nature
 _STEPS_BY_RATIO = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
 
 
@@ -124,6 +125,8 @@ def _remarks(recipe: Recipe, timesteps: tuple[float, ...], sigmas: tuple[float, 
     spacing = recipe.config.get("timestep_spacing")
     if steps == 1 and spacing == "leading" and timesteps[0] < last / 2:
         yield f"starts at timestep {timesteps[0]:g} (leading spacing), which takes noise for an almost finished image"
+    if steps > _MANY_STEPS and spacing == "leading" and timesteps[0] < _STARTS_LATE * last:
+        yield f"starts at timestep {timesteps[0]:g} of {last} (leading spacing), where images are not pure noise"
     if recipe.cls.__name__ in _STEPS_BY_RATIO and spacing not in (None, "leading"):
         # diffusers issue 11347
         yield f"steps from t to t - T//N, which is not its next timestep with {spacing} spacing"
