@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,9 @@ from schedcmp.checkpoint.elsewhere import Elsewhere
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
+from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError, RequestError
+from schedcmp.registry.postpone import STATISTICS, postponed
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -79,7 +82,7 @@ def load(
     target = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, target)
     try:
-        with quiet() as messages, _recorded_gaps() as gaps:
+        with quiet() as messages, _recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
             pipeline = _build(checkpoint, torch_dtype)
             _refuse_gaps(checkpoint, messages, gaps)
             if not optimizations.get("offload"):
@@ -105,14 +108,24 @@ def load(
 
 def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     pipeline_class = _pipeline_class(checkpoint)
+    files = [file for file in (*checkpoint.content, *checkpoint.beside) if file.name]  # a single file's has none
+    with only(files) as folder:
+        try:
+            return _load_from(folder, checkpoint, pipeline_class, dtype)
+        except Exception as error:
+            error.args = tuple(str(arg).replace(str(folder), str(checkpoint.config_folder)) for arg in error.args)
+            raise
+
+
+def _load_from(folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype: torch.dtype) -> Any:
     options: dict[str, Any] = {"torch_dtype": dtype}  # renamed to dtype after diffusers 0.38, which ignores that name
     # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
         options["add_watermarker"] = False
-    options |= {part.name: _load_elsewhere(checkpoint, part, dtype) for part in checkpoint.elsewhere}
+    options |= {part.name: _load_elsewhere(folder, checkpoint, part, dtype) for part in checkpoint.elsewhere}
     if checkpoint.kind == "folder":
         return pipeline_class.from_pretrained(
-            checkpoint.path,
+            folder,
             variant=checkpoint.variant,
             use_safetensors=True,
             trust_remote_code=False,
@@ -123,19 +136,17 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         raise CheckpointError(
             f"{checkpoint.path}: diffusers loads no {checkpoint.pipeline_class} from one file; give a folder."
         )
-    return pipeline_class.from_single_file(
-        str(checkpoint.path), config=str(checkpoint.config_folder), local_files_only=True, **options
-    )
+    return pipeline_class.from_single_file(str(checkpoint.path), config=str(folder), local_files_only=True, **options)
 
 
-def _load_elsewhere(checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
-    """A component that the checkpoint takes from another folder or file."""
+def _load_elsewhere(folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
+    """A component that the checkpoint takes from another folder, whose files are in `folder`, or from a file."""
     index = layout.read_json(checkpoint.config_folder / layout.MODEL_INDEX)
     library, class_name = index[part.name]
     name = layout.read_json(part.config).get("_class_name", class_name)
     cls = getattr(import_module(library), name)
     if part.path.is_dir():
-        return cls.from_pretrained(part.path, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+        return cls.from_pretrained(folder / part.name, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
     config = str(checkpoint.config_folder)
     return cls.from_single_file(str(part.path), config=config, subfolder=part.name, torch_dtype=dtype)
 

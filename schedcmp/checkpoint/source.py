@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,11 +13,19 @@ from typing import Any, Literal
 from schedcmp.checkpoint import layout, single_file
 from schedcmp.checkpoint.elsewhere import Elsewhere, other_vae, part_of
 from schedcmp.checkpoint.marks import hints, stated
-from schedcmp.checkpoint.weights import ContentFile, check_shards, content_file, fingerprint, tensor_shapes
+from schedcmp.checkpoint.weights import (
+    ContentFile,
+    content_file,
+    fingerprint,
+    refuse_oversized,
+    resolve_shards,
+    tensor_shapes,
+)
 from schedcmp.errors import CheckpointError
-from schedcmp.files import is_address
+from schedcmp.files import is_address, user_path
 
 _BUILTIN = "builtin:"
+_MOST_PIXELS = 16_384  # a side
 _FILE_SUFFIXES = (".safetensors", *layout.PICKLED)
 
 
@@ -46,6 +55,7 @@ class Checkpoint:
     height: int | None
     scheduler_json: str  # scheduler_config.json as it came with the checkpoint
     content: tuple[ContentFile, ...]  # what the fingerprint is taken of
+    beside: tuple[ContentFile, ...]  # what else loading reads: the scheduler's config, the indexes of shards
     elsewhere: tuple[Elsewhere, ...] = ()  # components that are not loaded from `path`
     remarks: tuple[str, ...] = ()  # what its user should know of it
 
@@ -87,7 +97,7 @@ def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
 
         path = fetch(spec.model)
     else:
-        path = Path(spec.model).expanduser()
+        path = user_path(spec.model)
     try:
         if spec.model.startswith(_BUILTIN):
             _refuse_options(spec, "revision", "variant", "config")
@@ -95,7 +105,9 @@ def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
         if path.is_dir():
             _refuse_options(spec, "revision", "config")
             return _from_folder(spec, path.resolve().name, path)
-        if path.exists():
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is a pipe or a device; give a diffusers folder or a .safetensors file.")
+        if path.is_file():
             _refuse_options(spec, "revision", "variant")
             return _from_file(spec, path, progress)
         return _from_hub(spec, progress)
@@ -130,11 +142,14 @@ def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
     weights = layout.choose_weights(parts, names, spec.variant, str(folder))
-    check_shards(folder, weights)
+    weights, indexes = resolve_shards(folder, weights, names)
+    shapes: dict[str, list[tuple[int, ...]]] = defaultdict(list)
     for weight in weights:
-        tensor_shapes(folder / weight)
+        shapes[weight.rpartition("/")[0]] += tensor_shapes(folder / weight).values()
+    for component, own in shapes.items():
+        refuse_oversized(folder / component / "config.json", own)
     content = [*_config_files(folder, parts), *(content_file(weight, folder / weight) for weight in weights)]
-    return _checkpoint(spec, name, folder, folder, content)
+    return _checkpoint(spec, name, folder, folder, content, indexes)
 
 
 def _no_checkpoint(folder: Path) -> str:
@@ -158,6 +173,9 @@ def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
     tensors = tensor_shapes(path)
+    for part in parts:
+        if part.is_model:
+            refuse_oversized(folder / part.name / "config.json", tensors.values())
     single_file.refuse_other_channels(path, tensors, folder)
     missing = [part for part in single_file.missing_parts(parts, tensors) if part.name != "vae" or not spec.vae]
     taken = [found for part in missing if (found := part_of(folder, part))]
@@ -165,7 +183,7 @@ def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     config, remarks = stated(path, tensors, _scheduler_config(folder, index))
     remarks += [f"{path.name} has no {t.name}; that of {folder} is taken" for t in taken]
     content = [*_config_files(folder, parts), content_file("", path)]
-    return _checkpoint(spec, path.stem, path, folder, content, config, taken, remarks)
+    return _checkpoint(spec, path.stem, path, folder, content, (), config, taken, remarks)
 
 
 def _from_hub(spec: ModelSpec, progress: bool) -> Checkpoint:
@@ -188,15 +206,16 @@ def _config_files(folder: Path, parts: list[layout.Component]) -> Iterator[Conte
         if part.name == "scheduler":
             continue
         for path in sorted((folder / part.name).glob("*")):
-            if path.name == "config.json" or (not part.is_model and path.suffix in layout.TEXTS):
+            wanted = path.name == "config.json" or (not part.is_model and path.suffix in layout.TEXTS)
+            if wanted and path.is_file():
                 yield content_file(f"{part.name}/{path.name}", path)
 
 
 def _scheduler_config(folder: Path, index: Mapping[str, Any]) -> dict[str, Any]:
     """Raises CheckpointError."""
     config = layout.read_json(folder / layout.SCHEDULER_CONFIG)
-    if not isinstance(config.get("_class_name", ""), str):
-        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must be the name of a class.")
+    if not str(config.get("_class_name", "x")).isidentifier():  # a dotted one would be imported
+        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must name a class of diffusers.")
     return {"_class_name": index["scheduler"][1], **config}
 
 
@@ -206,6 +225,7 @@ def _checkpoint(
     path: Path,
     folder: Path,
     content: list[ContentFile],
+    indexes: Iterable[str],
     scheduler: dict[str, Any] | None = None,
     elsewhere: Iterable[Elsewhere] = (),
     remarks: Iterable[str] = (),
@@ -214,7 +234,12 @@ def _checkpoint(
     scheduler = scheduler or _scheduler_config(folder, index)
     parts = [*elsewhere, *([other_vae(spec.vae, folder)] if spec.vae else [])]
     replaced = tuple(f"{part.name}/" for part in parts)
+    kept = [name for name in indexes if not name.startswith(replaced)]
     width, height = layout.image_size(folder)
+    if max(width or 0, height or 0) > _MOST_PIXELS:
+        raise CheckpointError(
+            f"{folder}: `sample_size` asks for images of over {_MOST_PIXELS:,} pixels; fetch it again."
+        )
     return Checkpoint(
         spec=spec,
         name=name,
@@ -229,6 +254,10 @@ def _checkpoint(
         content=(
             *(file for file in content if not file.name.startswith(replaced)),
             *(file for part in parts for file in part.content),
+        ),
+        beside=(
+            *(content_file(file, folder / file) for file in (layout.SCHEDULER_CONFIG, *kept)),
+            *(file for part in parts for file in part.beside),
         ),
         elsewhere=tuple(parts),
         remarks=(*remarks, *hints(name, scheduler)),

@@ -26,6 +26,7 @@ from schedcmp.report.tables import (
     with_group_timings,
 )
 from schedcmp.store import Store
+from schedcmp.texts import visible
 
 
 class Reports(NamedTuple):
@@ -49,10 +50,10 @@ def write_reports(store: Store) -> Reports:
     texts = {
         "results.csv": results_csv(cells, _trajectories(store), repeated),
         "timings.csv": timings_csv(rows),
-        "timings.md": timings_markdown(rows),
+        "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
-        "timings.tex": timings_latex(rows),
-        "answer.md": markdown(answers),
+        "timings.tex": visible(timings_latex(rows)),
+        "answer.md": visible(markdown(answers)),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])

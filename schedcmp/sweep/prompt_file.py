@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from schedcmp.files import user_path
 from schedcmp.sweep.text import read_text
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json")
@@ -25,7 +26,7 @@ def prompts_of(name: Any) -> dict[str, str]:
     """
     if not isinstance(name, str):
         raise ValueError(f"file must be the name of a file, got {name!r}")
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not path.is_file():
         raise ValueError(f"there is no file {name} (seen from {Path.cwd()})")
     named = list(_named(path, read_text(path)))
@@ -52,7 +53,7 @@ def refuse_file_names(texts: Iterable[str]) -> None:
 
 def _is_file(name: str) -> bool:
     try:
-        return Path(name).expanduser().is_file()
+        return user_path(name).is_file()
     except (OSError, ValueError, RuntimeError):  # longer than a name may be
         return False
 
