@@ -116,6 +116,9 @@ class Registry:
     def _unknown(self, name: str, key: str) -> str:
         if key in self._sigma_names:
             return f"unknown scheduler {shown(name)}; it is a sigma schedule, to follow a name, as in euler-{key}"
+        parts = [part.strip() for part in re.split(r"[,;|]", name) if part.strip()]
+        if len(parts) > 1 and all(normalise(part) in self._names for part in parts):
+            return f"{shown(name)} are several names; write a list: [{', '.join(parts)}]"
         sigmas = [f"{e}-{s}" for e in self.entries for s in self._sigma_names if s != DEFAULT_SIGMAS]
         near = get_close_matches(key[:100], [*self._names, *sigmas], n=5, cutoff=0.6)
         names = list(dict.fromkeys(self._names.get(n, n) for n in near))[:3]

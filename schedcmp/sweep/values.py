@@ -44,7 +44,9 @@ def words(value: Any) -> tuple[str, ...]:
 def sigma_names(value: Any) -> tuple[str, ...]:
     """Names of sigma schedules; a list of noise levels becomes the text that it is. Raises ValueError."""
     items = value if isinstance(value, list | tuple) else [value]
-    if len(items) > 1 and all(_is_number(item) for item in items):
+    if all(_is_number(item) for item in items):
+        if len(items) < 2:
+            raise ValueError(f"a list of noise levels has two or more, got {shown(value)}")
         items = [items]
     return words([as_levels(item) for item in items])
 

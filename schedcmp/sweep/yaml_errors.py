@@ -27,6 +27,11 @@ def told(error: yaml.YAMLError, text: str, name: str) -> str:
         remedy = next(_remedies(lines[number]), "")
         if remedy:
             return f"{name}:{number + 1}: {remedy}"
+    for number in numbers:
+        if opened := _opened(lines, number):
+            return f"{name}:{opened}: opens a bracket or quotes that nothing closes; close them"
+        if _is_indented(lines, number):
+            return f"{name}:{number + 1}: is indented unlike the lines above it; begin it in the column of its like"
     first, last = min(numbers, default=0), max(numbers, default=max(len(lines) - 1, 0))
     where = f"{name}:{last + 1}" if first == last else f"{name}:{first + 1}"
     return (
@@ -54,6 +59,28 @@ def swallowed(node: yaml.ScalarNode, text: str) -> str:
     rest = text[node.end_mark.index :].partition("\n")[0].strip()
     anchor = re.match(r"&\S+", text[node.start_mark.index :])
     return rest if re.match(r"#[^\s#]", rest) else anchor[0] if anchor else ""
+
+
+def _opened(lines: list[str], last: int) -> int:
+    """The line, from 1, whose bracket or quotes are open at the end of this line; 0 if all are closed."""
+    open_at: list[int] = []
+    for number, line in enumerate(lines[: last + 1], start=1):
+        value = line.partition(": ")[2].strip() or line.strip().removeprefix("- ")
+        if open_at or value[:1] in ("[", "{"):
+            for letter in line:
+                open_at += [number] if letter in _OPEN else []
+                if letter in _CLOSE and open_at:
+                    open_at.pop()
+        elif value[:1] in ("'", '"') and value.count(value[0]) == 1:
+            return number
+    return open_at[0] if open_at else 0
+
+
+def _is_indented(lines: list[str], number: int) -> bool:
+    """Whether a line that is sound by itself stands further in than the last one, which has a value already."""
+    line, before = lines[number], next((text for text in reversed(lines[:number]) if text.strip()), "")
+    deeper = len(line) - len(line.lstrip()) > len(before) - len(before.lstrip())
+    return deeper and not before.rstrip().endswith(":") and _parses(line.strip())
 
 
 def _problem(error: yaml.YAMLError) -> str:
