@@ -11,9 +11,17 @@ SchedcmpError
 A message says what is wrong, where, and the remedy. Only `cli` shows them.
 """
 
+import re
+
+_LONG_WORD = re.compile(r"(\S{200})\S{200,}(\S{40})")
+
 
 class SchedcmpError(Exception):
-    """Base of all errors whose text is meant for the user."""
+    """Base of all errors whose text is meant for the user. A word of hundreds of letters, which a value had, is told by
+    its beginning and end."""
+
+    def __str__(self) -> str:
+        return _LONG_WORD.sub(r"\1…\2", super().__str__())
 
 
 class RequestError(SchedcmpError):

@@ -13,7 +13,7 @@ from checkpoints import tokenizer
 
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.tokens import cut_prompts
-from schedcmp.errors import SweepError
+from schedcmp.errors import RequestError, SweepError
 from schedcmp.prepare import prepare
 from schedcmp.sweep.document import dump, load
 from schedcmp.sweep.notation import foreign_notation
@@ -106,6 +106,22 @@ def test_what_is_written_wrong_is_told_with_line_and_remedy(refusal: Callable[..
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "x" * 50_000}, {"model": {"id": "builtin:tiny", "vae": "x" * 50_000}}, {"prompt": {"x" * 50_000: "a"}},
+        {"prompt": {"file": "x" * 50_000}}, {"schedulers": ["a." + "x" * 50_000]}, {"zip": [["x" * 50_000, "seeds"]]},
+        {"schedulers": [{"name": "m", "base": "euler", "options": {"x" * 50_000: 1}}]}, {"sigmas": "x " * 25_000},
+        {"real_images": "x" * 50_000},
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_no_message_repeats_a_long_value(changes: dict[str, Any], write_sweep: Any) -> None:
+    with pytest.raises(RequestError) as raised:
+        prepare(write_sweep(**changes))
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
     "line", ["prompt: [{}]", "steps: {}", "seeds: {}", "size: {}", "name: {}", "device: {}", "{}: 1"]
 )
 def test_a_long_value_is_not_repeated_whole(refusal: Callable[..., str], line: str) -> None:
@@ -169,6 +185,13 @@ def test_a_file_of_prompts_is_refused_with_its_line(
 ) -> None:
     (tmp_path / name).write_text(text)
     assert re.search(f"s.yaml:3: prompt: .*{told}", refusal(f"prompt: {{file: {name}}}\nsteps: 2"))
+
+
+def test_negative_prompts_are_taken_from_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("n.txt").write_text("ugly\nblurry\n")
+    Path("s.yaml").write_text(BASE + "prompt: a\nnegative_prompt: {file: n.txt}\nsteps: 2\n")
+    assert load(Path("s.yaml"))[0].negative_prompt == ("ugly", "blurry")
 
 
 def test_a_files_name_as_a_prompt_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:

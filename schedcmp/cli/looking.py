@@ -73,7 +73,7 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
     counts = {status: sum(c.status == status for c in found) for status in _MARKS}
     told = ", ".join(f"{_MARKS[status]} {n} {status}" for status, n in counts.items() if n)
     say(f"{told}; listed: by diffusers' `compatibles`; `schedcmp verify` has the errors")
-    if note := told_left_out(config):
+    for note in filter(None, [*checkpoint.remarks, told_left_out(config)]):
         say(note)
     if not every_sigma_schedule:
         names = ", ".join(s for s in registry.sigma_schedules if s != "default")

@@ -44,8 +44,16 @@ Sizes = Annotated[
 ]
 Texts = Annotated[
     tuple[Annotated[str, AfterValidator(printable)], ...],
-    BeforeValidator(lambda v: words(v or ""), json_schema_input_type=str | list[str]),
+    BeforeValidator(lambda v: as_texts(v or ""), json_schema_input_type=str | list[str] | dict[str, str]),
 ]
+
+
+def as_texts(value: Any) -> tuple[str, ...]:
+    """Text, list of texts or {file: NAME}. Raises ValueError."""
+    is_file = isinstance(value, dict) and value.keys() == {"file"}
+    texts = tuple(prompts_of(value["file"]).values()) if is_file else words(value)
+    refuse_file_names(texts)
+    return texts
 
 
 def as_prompts(value: Any) -> Any:

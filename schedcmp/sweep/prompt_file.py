@@ -27,7 +27,7 @@ def prompts_of(name: Any) -> dict[str, str]:
     if not isinstance(name, str):
         raise ValueError(f"file must be the name of a file, got {name!r}")
     path = user_path(name)
-    if not path.is_file():
+    if not _is_file(name):
         raise ValueError(f"there is no file {name} (seen from {Path.cwd()})")
     named = list(_named(path, read_text(path)))
     if not named:
@@ -54,7 +54,7 @@ def refuse_file_names(texts: Iterable[str]) -> None:
 def _is_file(name: str) -> bool:
     try:
         return user_path(name).is_file()
-    except (OSError, ValueError, RuntimeError):  # longer than a name may be
+    except (OSError, ValueError):  # longer than a name may be, or with NUL in it
         return False
 
 
