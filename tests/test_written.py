@@ -19,6 +19,7 @@ from schedcmp.sweep.document import dump, load
 from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.source import parse
 
+LONG = "x" * 50_000
 BASE = "model: builtin:tiny\nschedulers: [euler]\n"
 
 
@@ -108,10 +109,10 @@ def test_what_is_written_wrong_is_told_with_line_and_remedy(refusal: Callable[..
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model": "x" * 50_000}, {"model": {"id": "builtin:tiny", "vae": "x" * 50_000}}, {"prompt": {"x" * 50_000: "a"}},
-        {"prompt": {"file": "x" * 50_000}}, {"schedulers": ["a." + "x" * 50_000]}, {"zip": [["x" * 50_000, "seeds"]]},
-        {"schedulers": [{"name": "m", "base": "euler", "options": {"x" * 50_000: 1}}]}, {"sigmas": "x " * 25_000},
-        {"real_images": "x" * 50_000},
+        {"model": LONG}, {"model": {"id": "builtin:tiny", "vae": LONG}}, {"prompt": {LONG: "a"}},
+        {"prompt": {"file": LONG}}, {"schedulers": ["a." + LONG]}, {"zip": [[LONG, "seeds"]]},
+        {"schedulers": [{"name": "m", "base": "euler", "options": {LONG: 1}}]}, {"sigmas": "x " * 25_000},
+        {"real_images": LONG},
     ],
     ids=range(9),
 )  # fmt: skip
