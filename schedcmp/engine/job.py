@@ -66,22 +66,28 @@ class Workbench:
         known = {"device": self.device, "_execution_device": self.device}
         return type(type(pipeline).__name__, (type(pipeline),), known)
 
+    @cached_property
+    def _takes(self) -> frozenset[str]:
+        """The arguments of the pipeline's call."""
+        return frozenset(inspect.signature(self.pipeline.__call__).parameters)
+
     @property
     def makes_several(self) -> bool:
         """Whether the pipeline makes several images in one call."""
-        return "num_images_per_prompt" in inspect.signature(self.pipeline.__call__).parameters
+        return "num_images_per_prompt" in self._takes
 
     def _arguments(self, cell: Cell, *more: Cell) -> dict[str, Any]:
         where = self.device if self.generator == "device" else "cpu"
         generators = [torch.Generator(where).manual_seed(c.seed) for c in (cell, *more)]
         size = {"width": cell.width, "height": cell.height}
+        # Those that the plan says are inert where the pipeline does not take them
+        settings = {"guidance_scale": cell.guidance_scale, "negative_prompt": cell.negative_prompt or None}
         return {
             "prompt": cell.prompt,
             "num_inference_steps": cell.steps,
-            "guidance_scale": cell.guidance_scale,
             "generator": generators if more else generators[0],
             **({"num_images_per_prompt": len(generators)} if more else {}),
-            **({"negative_prompt": cell.negative_prompt} if cell.negative_prompt else {}),
+            **{name: value for name, value in settings.items() if value is not None and name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels},
         }
 
