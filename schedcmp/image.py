@@ -18,6 +18,7 @@ from schedcmp.files import to_json
 from schedcmp.folder import open_file
 from schedcmp.records import Cell
 
+FINGERPRINT_BYTES = 16 * 16 * 3
 FLAT_STD = 2.0  # of 255; natural images have 30 to 80
 
 
