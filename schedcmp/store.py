@@ -458,7 +458,7 @@ class Store:
         Raises:
             RunFolderError: the run was stopped before it had begun, or that cannot be read.
         """
-        text, repeat = self.meta("sweep"), f"`schedcmp run {self.folder / 'sweep.yaml'} -o {self.folder}`"
+        text = self.meta("sweep")
         try:
             if text is not None:
                 return read_sweep(text)
