@@ -465,9 +465,9 @@ class Store:
         except ValueError as error:
             self._unreadable["sweep"] = str(error)
         if "sweep" in self._unreadable:
-            why = self._unreadable["sweep"]
             raise RunFolderError(
-                f"{self.folder / DATABASE}: its sweep cannot be read ({why}); {repeat} writes it again"
+                f"{self.folder / DATABASE}: its sweep cannot be read ({self._unreadable['sweep']}); repeat the run's "
+                "command, which makes nothing twice and writes it again"
             )
         raise RunFolderError(
             f"{self.folder}: has no results yet: its run was stopped, or still is, before the first image; repeat that"
