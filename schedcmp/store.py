@@ -112,9 +112,10 @@ class Store:
             ) from error
         except OSError as error:
             raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
-        damaged = mend and (folder / DATABASE).exists() and damage(folder / DATABASE)
-        aside = mend(folder / DATABASE) if mend and damaged else None
-        store = cls(folder, _created(folder / DATABASE, lock, new=new), lock, new=new)
+        with _undone(folder, lock, new=new):
+            damaged = mend and (folder / DATABASE).exists() and damage(folder / DATABASE)
+            aside = mend(folder / DATABASE) if mend and damaged else None
+            store = cls(folder, connect(folder / DATABASE, write=True), lock, new=new)
         store.set_aside = aside
         return store
 
@@ -501,19 +502,20 @@ def latents_name(cell_id: str) -> str:
     return f"latents/{cell_id}.npy"
 
 
-def _created(path: Path, lock: FileLock, *, new: bool) -> sqlite3.Connection:
-    """The database; where it cannot be made, nothing is left of it."""
-    there = path.exists()
+@contextmanager
+def _undone(folder: Path, lock: FileLock, *, new: bool) -> Iterator[None]:
+    """Around the making of a database: where that fails nothing is left of it."""
+    there = (folder / DATABASE).exists()
     try:
-        return connect(path, write=True)
+        yield
     except SchedcmpError:
-        lock.release()
-        for half in path.parent.glob(f"{path.name}*") if not there else ():
+        for half in folder.glob(f"{DATABASE}*") if not there else ():
             half.unlink()
+        lock.release()
         if new:
             with suppress(OSError):
-                (path.parent / LOCK).unlink(missing_ok=True)
-                path.parent.rmdir()
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()
         raise
 
 

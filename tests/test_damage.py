@@ -317,3 +317,15 @@ def test_a_folder_that_is_removed_while_it_is_written_is_said(out: Path) -> None
         shutil.rmtree(out)
         with pytest.raises(RunError, match="was removed while"):
             store.note("name", 1)
+
+
+def test_what_is_not_damaged_is_not_set_aside(out: Path, capsys: Capture) -> None:
+    sql(out, "PRAGMA user_version = 1000")
+    for command in (
+        ("check", out),
+        ("check", out, "--repair"),
+        ("run", out.parent / "sweep.yaml", "-o", out, "--fresh"),
+    ):
+        assert run(*command) == 2
+        assert "newer schedcmp" in capsys.readouterr().err
+    assert not list(out.glob("run.sqlite.*"))
