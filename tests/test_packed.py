@@ -447,3 +447,20 @@ def test_a_tensor_without_rows_is_read_once_while_it_is_unchanged(monkeypatch: p
     ids += 1
     assert Call("transformer", {"x": torch.zeros(1, 2), "img_ids": ids}).signature != calls[0].signature
     assert len(reads) == 2
+
+
+def test_lanes_that_begin_alike_ask_once(latents: Latents, pipeline: Any, recipes: Any) -> None:
+    """Guidance comes after the answer; DDIM and DPM++ 2M start from the same latents, and here at one level."""
+    names = ["ddim", "dpmpp-2m", "deis", "euler"]
+    cells = cells_of(names, (4,), (0,)) + cells_of(names, (4,), (0,), guidance_scale=5.0)
+    cells = [replace(c, id=str(i)) for i, c in enumerate(cells)]
+    alone(pipeline, recipes, cells)
+    expected = dict(latents.of)
+    engine = packed(pipeline, recipes, max_batch=1)
+    got = ran(engine, cells)
+    assert all(torch.equal(latents.of[i], x) for i, x in expected.items())
+    starts = {
+        (recipes[c.scheduler].entry.name == "euler", preflight(recipes[c.scheduler], 4).timesteps[0]) for c in cells
+    }
+    assert engine.throughput.forwards == sum(r.nfe for r in got.values()) - len(cells) + len(starts)
+    assert engine.throughput.evaluations == sum(r.nfe for r in got.values())

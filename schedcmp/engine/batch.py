@@ -7,6 +7,10 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from schedcmp.checkpoint.layout import DENOISERS
+
+_VAE_ROWS = 8  # decoding gains little from more, and its activations are large
+
 
 class Parked(Protocol):
     """What waits for an answer: how many rows it asks for, and with whom it fits one batch."""
@@ -76,6 +80,28 @@ class BatchSize:
             self._again.add(self.rows)
         else:
             self.rows, self.settled = best, True
+
+
+@dataclass(slots=True)
+class Sizes:
+    """A batch size for each model."""
+
+    fixed: int | None
+    least: int = 2  # rows of the widest lane yet
+    most: int = 512
+    by_target: dict[str, BatchSize] = field(default_factory=dict)
+
+    def widen(self, rows: int) -> None:
+        """Let a lane of so many rows fit, unless its batch size is settled."""
+        self.least = max(self.least, rows)
+        for size in self.by_target.values():
+            size.widen(rows)
+
+    def of(self, target: str) -> BatchSize:
+        if target not in self.by_target:
+            known = self.fixed or (None if target in DENOISERS else _VAE_ROWS)
+            self.by_target[target] = BatchSize(known or self.least, settled=known is not None, most=self.most)
+        return self.by_target[target]
 
 
 class Waiting(Generic[T]):

@@ -237,6 +237,12 @@ def _has_rows(name: str, value: torch.Tensor, rows: int) -> bool:
     return not _is_shared(name) and value.ndim > 0 and value.shape[0] == rows
 
 
+def bits(value: torch.Tensor) -> bytes:
+    """Its content, wherever it is and however it lies there."""
+    near = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return near.flatten().view(torch.uint8).numpy().tobytes()
+
+
 _contents: MutableMapping[torch.Tensor, tuple[int, Hashable]] = WeakIdKeyDictionary()
 
 
@@ -245,6 +251,5 @@ def _content(value: torch.Tensor) -> Hashable:
     version = 0 if value.is_inference() else value._version  # what inference mode made cannot be changed outside of it
     known = _contents.get(value)
     if known is None or known[0] != version:
-        read = value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()
-        known = _contents[value] = (version, (value.shape, read))
+        known = _contents[value] = (version, (value.shape, bits(value)))
     return known[1]

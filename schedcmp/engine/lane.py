@@ -27,6 +27,7 @@ class Lane(greenlet):
     """Runs cells that differ by their seeds. `resume` returns the next parked call, or None when it has ended.
 
     Attributes:
+        asked: how often it has called a denoiser.
         results: one for each cell; none if it had several and failed, since it may be the fault of one of them.
     """
 
@@ -36,7 +37,7 @@ class Lane(greenlet):
         self.call: Call | None = None
         self.results: list[CellResult] = []
         self._bench = bench
-        self._nfe = 0
+        self.asked = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
 
     def resume(self, answer: Any = None) -> Call | None:
@@ -51,7 +52,7 @@ class Lane(greenlet):
             remembered(hosted(pipeline.scheduler, self._bench.device), self._bench.coefficients)
             output = pipeline(**arguments)
             config = self._bench.recipes[first.scheduler].config
-            made = made_by(pipeline, output, self._latents, self._nfe, len(self.cells))
+            made = made_by(pipeline, output, self._latents, self.asked, len(self.cells))
             results = [finished(cell, one, config) for cell, one in zip(self.cells, made, strict=True)]
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
             results = [] if more else [failed(first, error)]
@@ -65,7 +66,7 @@ class Lane(greenlet):
     def note(self, call: Call) -> None:
         """Called inside the lane: what its result says of its calls, whoever answers them."""
         if call.target in DENOISERS:
-            self._nfe += 1
+            self.asked += 1
         elif call.target == "vae.decode":
             self._latents = next(iter(call.arguments.values()))
 

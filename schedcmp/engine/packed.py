@@ -7,53 +7,29 @@ nothing of schedulers, and a lane nothing of its neighbours.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 import torch
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.batch import BatchSize, Waiting
+from schedcmp.engine.batch import BatchSize, Sizes, Waiting
 from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together
 from schedcmp.engine.clock import Clock, out_of_memory
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import Lane, Models, parking
+from schedcmp.engine.openings import Openings
+from schedcmp.engine.queue import Queue
 from schedcmp.engine.result import harmless_warnings_ignored
 from schedcmp.engine.sharing import crews, exact
 from schedcmp.engine.streams import Streams
 from schedcmp.engine.throughput import Throughput
 from schedcmp.records import Cell, CellResult
 
-Target = str
-_VAE_ROWS = 8  # decoding gains little from more, and its activations are large
 _LONGEST_WAIT_S = 2.0  # of an image, for others to be decoded with
 _SEEDS = 4  # in a lane: with more, the last batches of a run are hard to fill
-
-
-@dataclass(slots=True)
-class _Sizes:
-    """A batch size for each model."""
-
-    fixed: int | None
-    least: int = 2  # rows of the widest lane yet
-    most: int = 512
-    by_target: dict[Target, BatchSize] = field(default_factory=dict)
-
-    def widen(self, rows: int) -> None:
-        """Let a lane of so many rows fit, unless its batch size is settled."""
-        self.least = max(self.least, rows)
-        for size in self.by_target.values():
-            size.widen(rows)
-
-    def of(self, target: Target) -> BatchSize:
-        if target not in self.by_target:
-            known = self.fixed or (None if target in DENOISERS else _VAE_ROWS)
-            self.by_target[target] = BatchSize(known or self.least, settled=known is not None, most=self.most)
-        return self.by_target[target]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +65,18 @@ class PackedEngine:
         self._evaluated = evaluated
         self._fixed_shapes = fixed_shapes
         self._clock = Clock(bench.device)
-        self._sizes = _Sizes(max_batch)
+        self._sizes = Sizes(max_batch)
         self._again: list[tuple[Cell, ...]] = []  # alone, since their lane failed
         self._waiting: Waiting[Lane] = Waiting()
         self._streams = Streams(bench.device)
         self._answered: Batch | None = None  # whose lanes have not been told yet: the next one computes meanwhile
         self._unread: list[tuple[BatchSize, int, Any, Any]] = []  # rows and instants of batches that try a size
+        self._openings = Openings()
         self._models: Models = {}
         self._compiled: set[tuple[Hashable, int]] = set()
-        self._checked: set[Target] = set()  # whose first batch was compared with a call alone
+        self._checked: set[str] = set()  # whose first batch was compared with a call alone
         self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
-        self._short: set[str] | None = None  # cells in flight of the lane for the shortest, if there is one
+        self._queue: Queue | None = None  # where the cells are known beforehand
         self._idle_since = monotonic()  # when nothing waited for another model than a denoiser
         self.throughput = Throughput()
 
@@ -111,20 +88,9 @@ class PackedEngine:
             left = list(crews(cells, self.seeds_per_lane))
         left.sort(key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
         self._sizes.widen(max(map(_rows_of, left), default=2))
-        sizes = [deque(of_one) for _, of_one in groupby(left, key=lambda c: (c[0].width, c[0].height))]
-        short: set[str] = set()
-        self._short = short
-
-        def next_cells() -> tuple[Cell, ...]:
-            while sizes and not sizes[-1]:
-                sizes.pop()
-            if not sizes or short:
-                return sizes[-1].pop() if sizes else ()
-            short.update(c.id for c in sizes[-1][0])
-            return sizes[-1].popleft()
-
-        for result in self.serve(next_cells, most_rows(cells, self._cost)):
-            short.discard(result.cell.id)
+        queue = self._queue = Queue(left)
+        for result in self.serve(queue.next, most_rows(cells, self._cost)):
+            queue.finished(result.cell)
             yield result
 
     def serve(self, next_cells: Callable[[], tuple[Cell, ...]], most: int) -> Iterator[CellResult]:
@@ -169,7 +135,7 @@ class PackedEngine:
     def _wants_lanes(self) -> bool:
         """Until the calls that wait for a denoiser fill a batch, the shortest cells' among them; a group that cannot be
         filled is no reason to stop."""
-        if self._short is not None and not self._short:
+        if self._queue and self._queue.wants_short:
             return True
         denoising = [n for (target, _), n in self._rows().items() if target in DENOISERS]
         return max(denoising, default=0) < self._denoiser_rows() and len(self._waiting) < 2 * self._denoiser_rows()
@@ -177,7 +143,7 @@ class PackedEngine:
     def _denoiser_rows(self) -> int:
         return max(self._sizes.of(name).rows for name in self._models if name in DENOISERS)
 
-    def _rows(self) -> dict[tuple[Target, Hashable], int]:
+    def _rows(self) -> dict[tuple[str, Hashable], int]:
         return self._waiting.rows()  # type: ignore[return-value]
 
     def _step(self) -> Iterator[CellResult]:
@@ -191,7 +157,11 @@ class PackedEngine:
             self._streams.lanes_follow(last.ready)
             self._learn()
             for lane, answer in zip(last.lanes, last.answers, strict=True):
+                with self._streams.lanes:
+                    followers = list(self._openings.told(lane, answer))
                 yield from self._resume(lane, answer)
+                for follower, same in followers:
+                    yield from self._follow(follower, same)
 
     def _fills_half(self) -> bool:
         """Whether a batch is worth starting now; a smaller one waits for the lanes that are still to be told."""
@@ -217,12 +187,10 @@ class PackedEngine:
         self._streams.models_follow()
         answers = self._answers(signature[0], lanes)
         if signature[0] in DENOISERS:
-            evaluations = sum(lane.call.evaluations * len(lane.cells) for lane in lanes if lane.call)
-            self.throughput.evaluations += evaluations
-            self._evaluated(evaluations)
+            self._count(lanes)
         return Batch(lanes, answers, self._streams.models_done())
 
-    def _choose(self) -> tuple[Target, Hashable]:
+    def _choose(self) -> tuple[str, Hashable]:
         """The fullest group; images wait for the VAE until their batch is full, nothing else is left to do, or so long
         that a run which is stopped would lose much."""
         rows, long_ago = self._rows(), monotonic() - _LONGEST_WAIT_S
@@ -235,15 +203,35 @@ class PackedEngine:
     def _resume(self, lane: Lane, answer: Any = None) -> Iterator[CellResult]:
         with self._streams.lanes:
             call = lane.resume(answer)
+            known = self._openings.known(lane)
+        if known is not None:
+            yield from self._follow(lane, known)
+            return
         if call is not None:
-            self._waiting.add(lane, call)
+            if not self._openings.follows(lane):
+                self._waiting.add(lane, call)
             return
         if not lane.results:  # alone, only the one to blame will fail
             self._again += [(cell,) for cell in reversed(lane.cells)]
         self.throughput.images += len(lane.results)
         yield from lane.results
 
-    def _answers(self, target: Target, lanes: list[Lane]) -> list[Any]:
+    def _follow(self, lane: Lane, answer: Any) -> Iterator[CellResult]:
+        """Go on with what another lane was answered; None if that failed."""
+        if answer is None:
+            assert lane.call is not None
+            self._waiting.add(lane, lane.call)
+            return
+        self._count([lane])
+        yield from self._resume(lane, answer)
+
+    def _count(self, lanes: Sequence[Lane]) -> None:
+        """Evaluations of the denoiser that are answered, computed or not."""
+        evaluations = sum(lane.call.evaluations * len(lane.cells) for lane in lanes if lane.call)
+        self.throughput.evaluations += evaluations
+        self._evaluated(evaluations)
+
+    def _answers(self, target: str, lanes: list[Lane]) -> list[Any]:
         """One answer per lane, from one forward; in halves if memory runs out, alone if the batch cannot run."""
         calls, size = [lane.call for lane in lanes if lane.call is not None], self._sizes.of(target)
         too_wide = calls[0].cells > 1 and size.rows < calls[0].rows
@@ -262,7 +250,7 @@ class PackedEngine:
             part = max(1, len(lanes) // 2) if out_of_memory(error) else 1
         return [answer for i in range(0, len(lanes), part) for answer in self._answers(target, lanes[i : i + part])]
 
-    def _made_smaller(self, target: Target, rows: int, error: Exception) -> bool:
+    def _made_smaller(self, target: str, rows: int, error: Exception) -> bool:
         """Whether so many rows were too many; if so, the next batches are smaller."""
         if isinstance(error, NoRowsError):  # nor will the next answer be; by accident it might look like it
             self._sizes.by_target[target] = BatchSize(1, settled=True)
@@ -275,7 +263,7 @@ class PackedEngine:
             return False
         return True
 
-    def _forward(self, target: Target, calls: list[Call], size: BatchSize) -> list[Any]:
+    def _forward(self, target: str, calls: list[Call], size: BatchSize) -> list[Any]:
         rows = [call.rows for call in calls]
         if self._fixed_shapes and target in DENOISERS:
             calls = _filled(calls, self._shape(calls[0], sum(rows), size.rows) - sum(rows))

@@ -1,0 +1,39 @@
+"""Which cells start next: the longest, so that short ones keep the last batches full; and one lane of the shortest."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import groupby
+
+from schedcmp.records import Cell
+
+
+class Queue:
+    """The cells of lanes that have not started, given in ascending order of size and cost, size after size.
+
+    One lane is always for the shortest cells, so that a run that is stopped again and again gets on.
+    """
+
+    def __init__(self, lanes: Sequence[tuple[Cell, ...]]) -> None:
+        self._sizes = [deque(of_one) for _, of_one in groupby(lanes, key=lambda c: (c[0].width, c[0].height))]
+        self._short: set[str] = set()  # cells in flight of the lane for the shortest
+
+    @property
+    def wants_short(self) -> bool:
+        """Whether no lane of the shortest cells is in flight."""
+        return not self._short
+
+    def next(self) -> tuple[Cell, ...]:
+        """The cells of the next lane; none if all have started."""
+        while self._sizes and not self._sizes[-1]:
+            self._sizes.pop()
+        if not self._sizes:
+            return ()
+        if self._short:
+            return self._sizes[-1].pop()
+        self._short.update(c.id for c in self._sizes[-1][0])
+        return self._sizes[-1].popleft()
+
+    def finished(self, cell: Cell) -> None:
+        self._short.discard(cell.id)
