@@ -33,6 +33,7 @@ from schedcmp.folder import (
     TIMINGS,
     is_an_image,
     is_of_a_run,
+    is_there,
     open_file,
     refuse_foreign,
     refuse_links,
@@ -233,7 +234,7 @@ class Store:
 
     def is_known(self, name: str) -> bool:
         """Whether the run has written such a file, or one is there."""
-        return self._stamp(name) is not None or (self.folder / name).exists()
+        return self._stamp(name) is not None or is_there(self.folder, name)
 
     @property
     def unreadable(self) -> Mapping[str, str]:
