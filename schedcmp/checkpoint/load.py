@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.elsewhere import Elsewhere
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
@@ -91,7 +94,7 @@ def load(
             f"{checkpoint.name} does not fit into the memory of {target}; use dtype fp16 or another device."
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
             reason = "it lacks weights that its configs name; fetch it again."
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
@@ -119,6 +122,7 @@ def _load_from(folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype:
     # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
         options["add_watermarker"] = False
+    options |= {part.name: _load_elsewhere(folder, checkpoint, part, dtype) for part in checkpoint.elsewhere}
     if checkpoint.kind == "folder":
         return pipeline_class.from_pretrained(
             folder,
@@ -133,6 +137,18 @@ def _load_from(folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype:
             f"{checkpoint.path}: diffusers loads no {checkpoint.pipeline_class} from one file; give a folder."
         )
     return pipeline_class.from_single_file(str(checkpoint.path), config=str(folder), local_files_only=True, **options)
+
+
+def _load_elsewhere(folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
+    """A component that the checkpoint takes from another folder, whose files are in `folder`, or from a file."""
+    library, class_name = layout.read_json(folder / layout.MODEL_INDEX)[part.name]
+    name = layout.read_json(part.config).get("_class_name", class_name)
+    if library not in layout.LIBRARIES:
+        raise CheckpointError(f"{checkpoint.path}: {part.name} is of {library}, which cannot be taken from elsewhere.")
+    cls = getattr(import_module(library), name)
+    if part.path.is_dir():
+        return cls.from_pretrained(folder / part.name, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    return cls.from_single_file(str(part.path), config=str(folder), subfolder=part.name, torch_dtype=dtype)
 
 
 def _pipeline_class(checkpoint: Checkpoint) -> Any:
@@ -151,7 +167,7 @@ def _refuse_gaps(checkpoint: Checkpoint, messages: list[str], gaps: list[str]) -
     # diffusers and transformers fill missing weights with random numbers and only log it.
     logged = [text for text in messages if "newly initialized" in text]
     if gaps or logged:
-        detail = ", ".join(gaps[:3]) or " ".join(logged[0].split())[:300]
+        detail = ", ".join(gaps[:3]) or " ".join(logged[0].split())
         raise CheckpointError(f"{checkpoint.path} lacks weights that its configs name: {detail}; fetch it again.")
 
 
