@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
+from schedcmp.folder import refuse_links
 from schedcmp.image import FINGERPRINT_BYTES
 from schedcmp.rows import CELL_COLUMNS, JSON_COLUMNS, PLAIN_COLUMNS
 
@@ -33,6 +34,7 @@ UNREADABLE = {
     "files": "typeof(size) != 'integer' OR typeof(mtime_us) != 'integer' OR typeof(digest) != 'blob'",
     "plan": "typeof(id) != 'text' OR typeof(position) != 'integer' OR typeof(nfe_budget) NOT IN ('null', 'integer')",
 }
+_PROGRAMS = "FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%TABLE%'"
 _MAGIC = b"SQLite format 3\x00"
 _DISK = ("SQLITE_FULL", "SQLITE_IOERR")
 
@@ -47,6 +49,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         RunFolderError: the file is not a run's database, or one of a newer schedcmp.
         RunError: the disk is full, or fails.
     """
+    refuse_links(path.parent)
     mode = "rwc" if write else "rw"  # a reader must undo what a killed run left half written
     try:
         database = sqlite3.connect(
@@ -100,8 +103,7 @@ def _columns(database: sqlite3.Connection, table: str) -> list[str]:
 def _refuse_programs(database: sqlite3.Connection, path: Path) -> None:
     """A view or a trigger is computed by whoever reads the tables, and need not end. Raises RunFolderError."""
     database.execute("PRAGMA trusted_schema = OFF")
-    query = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%TABLE%'"
-    for (name,) in database.execute(query):
+    for (name,) in database.execute(f"SELECT name {_PROGRAMS}"):
         raise RunFolderError(f"{path}: has {name!r}, which no run's database has; choose another folder with -o")
 
 
@@ -185,9 +187,11 @@ def rescue(path: Path) -> Path:
 
 
 def _readable(database: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row]:
-    """A damaged table's rows from both ends to where reading fails."""
+    """A damaged table's rows from both ends to where reading fails. What is computed, and need not end, is no table."""
     last = -1
     with suppress(sqlite3.DatabaseError):
+        if table in [name for (name,) in database.execute(f"SELECT name {_PROGRAMS}")]:
+            return
         for row in database.execute(f"SELECT rowid AS place, * FROM {table} ORDER BY rowid"):
             last = row["place"]
             yield row

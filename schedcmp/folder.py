@@ -76,6 +76,14 @@ def open_file(folder: Path, name: object) -> BinaryIO:
     return open_regular(place(folder, name, itself=True))
 
 
+def is_there(folder: Path, name: object) -> bool:
+    """Whether there is such a file of a run."""
+    try:
+        return place(folder, name).exists()
+    except OSError:
+        return False
+
+
 def has_whole_png(folder: Path, name: object) -> bool:
     """Whether a file of a run is there and ends as a PNG does; a torn or emptied one does not."""
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from schedcmp.files import to_json
-from schedcmp.folder import DATABASE
+from schedcmp.folder import DATABASE, is_there
 from schedcmp.image import fingerprint, opened, pixels_sha256
 from schedcmp.records import StoredCell
 from schedcmp.rows import PER_PLAN
@@ -48,7 +48,7 @@ def _of_cell(store: Store, stored: StoredCell, kept: bytes | None) -> Iterator[D
         yield Damage(image or DATABASE, why, id_)
     latents = latents_name(id_)
     if store.files.is_known(latents) and not store.files.is_intact(latents, thorough=True):
-        yield Damage(latents, "is missing" if not (store.folder / latents).exists() else "is damaged", id_)
+        yield Damage(latents, "is damaged" if is_there(store.folder, latents) else "is missing", id_)
 
 
 def _of_image(store: Store, stored: StoredCell, kept: bytes | None) -> str | None:

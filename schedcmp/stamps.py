@@ -9,7 +9,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schedcmp.folder import open_file
+from schedcmp.folder import is_there, open_file
 from schedcmp.image import opened, pixels_sha256
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Files:
 
     def is_known(self, name: str) -> bool:
         """Whether the run has written such a file, or one is there."""
-        return self._stamp(name) is not None or (self._folder / name).exists()
+        return self._stamp(name) is not None or is_there(self._folder, name)
 
     def is_intact(self, name: str, pixels: str | None = None, *, thorough: bool = False) -> bool:
         """Whether a file is what was written.

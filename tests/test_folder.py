@@ -272,3 +272,24 @@ def test_a_database_that_computes_is_refused(folder: Path, made: Path, statement
     for command in (("report", folder), ("recommend", folder), ("run", made.parent / "sweep.yaml", "-o", folder)):
         found = run(*command)
         assert (found.code, "has 'more" in found.err) == (2, True)
+
+
+def test_a_database_that_computes_is_not_rescued(folder: Path) -> None:
+    for statement in (
+        "DROP TABLE metrics",
+        "CREATE VIEW metrics AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "UPDATE cells SET id = '../victim/id' WHERE rowid = 1",
+    ):
+        change(folder, statement)
+    assert run("check", folder, "--repair").code == 0
+    assert (folder.parent / "victim/id.npy").read_text() == "mine"
+
+
+def test_a_linked_database_is_not_checked(folder: Path) -> None:
+    (folder / "run.sqlite").rename(folder.parent / "victim/run.sqlite")
+    (folder / "run.sqlite").symlink_to(folder.parent / "victim/run.sqlite")
+    before = contents(folder.parent / "victim")
+    for more in ((), ("--repair",)):
+        found = run("check", folder, *more)
+        assert (found.code != 0, "run.sqlite: is a link" in found.err) == (True, True)
+    assert contents(folder.parent / "victim") == before

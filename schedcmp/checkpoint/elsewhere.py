@@ -44,7 +44,9 @@ def other_vae(name: str, checkpoint: Path) -> Elsewhere:
         tensors = _tensors(path)
         if not any(tensor.endswith("decoder.conv_in.weight") for tensor in tensors):
             raise CheckpointError(f"vae: {path} holds no VAE; give a VAE's folder or .safetensors file.")
-        return Elsewhere("vae", path, checkpoint / "vae/config.json", (content_file("vae.safetensors", path),))
+        config = checkpoint / "vae/config.json"
+        content = content_file("vae.safetensors", path), content_file("vae/config.json", config)
+        return Elsewhere("vae", path, config, content)
     if not path.is_dir():
         raise CheckpointError(f"vae: {path}: no such folder or file; give a VAE's folder or .safetensors file.")
     path = path / "vae" if (path / layout.MODEL_INDEX).is_file() else path

@@ -17,6 +17,7 @@ MODEL_INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 # Components whose evaluations are NFE
 DENOISERS = ("unet", "transformer", "transformer_2")
+LIBRARIES = ("diffusers", "transformers")
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 TEXTS = (".json", ".txt", ".model", ".jinja")  # configs, vocabularies, templates of chats
 UNSAFE = "is pickled, and unpickling can run code, so it is never loaded. If you trust it, convert it:"
@@ -124,7 +125,7 @@ def components(index: Mapping[str, Any], where: str) -> list[Component]:
 
 def _is_known_library(library: str) -> bool:
     # Besides the two packages, diffusers resolves a name among its own pipeline modules ("stable_diffusion").
-    if library in ("diffusers", "transformers"):
+    if library in LIBRARIES:
         return True
     spec = find_spec("diffusers")
     if spec is None or spec.origin is None or not library.isidentifier():

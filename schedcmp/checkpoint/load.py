@@ -141,14 +141,14 @@ def _load_from(folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype:
 
 def _load_elsewhere(folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
     """A component that the checkpoint takes from another folder, whose files are in `folder`, or from a file."""
-    index = layout.read_json(checkpoint.config_folder / layout.MODEL_INDEX)
-    library, class_name = index[part.name]
+    library, class_name = layout.read_json(folder / layout.MODEL_INDEX)[part.name]
     name = layout.read_json(part.config).get("_class_name", class_name)
+    if library not in layout.LIBRARIES:
+        raise CheckpointError(f"{checkpoint.path}: {part.name} is of {library}, which cannot be taken from elsewhere.")
     cls = getattr(import_module(library), name)
     if part.path.is_dir():
         return cls.from_pretrained(folder / part.name, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-    config = str(checkpoint.config_folder)
-    return cls.from_single_file(str(part.path), config=config, subfolder=part.name, torch_dtype=dtype)
+    return cls.from_single_file(str(part.path), config=str(folder), subfolder=part.name, torch_dtype=dtype)
 
 
 def _pipeline_class(checkpoint: Checkpoint) -> Any:
