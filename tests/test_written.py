@@ -337,3 +337,10 @@ def test_options_that_change_nothing_are_told(tmp_path: Path) -> None:
     told = [text for text in prepare(path).warnings if "changes nothing" in text]
     assert len(told) == 1
     assert told[0].startswith("noise: s_noise: 1.5 changes nothing at 1, 8 steps")
+
+
+def test_an_override_reaches_into_a_model_that_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(BASE + "prompt: a\nsteps: 2\n")
+    model = load(path, ("model.vae=there",))[0].model
+    assert (model.id, model.vae) == ("builtin:tiny", "there")
