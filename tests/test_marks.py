@@ -89,6 +89,11 @@ def test_the_schedulers_run_as_the_file_says_and_it_is_told(write: Write, config
     assert any("by the key v_pred" in warning for warning in prepared.warnings)
 
 
+def test_a_prediction_that_nobody_knows_is_told(write: Write, configs: Path) -> None:
+    (remark,) = found(write(metadata={"modelspec.prediction_type": "rectified"}), configs).remarks
+    assert "'rectified', which is not known here; epsilon is taken" in remark
+
+
 def test_an_edm_file_wants_configs_of_its_kind(write: Write, configs: Path) -> None:
     with pytest.raises(CheckpointError, match=r"key edm_vpred\.sigma_max, so it is an EDM model.* set `config`"):
         found(write(**{"edm_vpred.sigma_max": torch.tensor(120.0)}), configs)

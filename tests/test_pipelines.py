@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 from checkpoints import save_sd1
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
+    SCMScheduler,
+    UniPCMultistepScheduler,
+)
 
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.cli.looking import list_schedulers
@@ -23,6 +29,7 @@ from schedcmp.pipelines.scheduling import misused, timestep_arguments
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.prepare import prepare
 from schedcmp.registry.build import mended, resolve
+from schedcmp.registry.compat import judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
 
@@ -192,3 +199,12 @@ def test_guidance_that_changes_nothing_is_told(pipeline: str, parts: dict[str, A
 def test_guidance_that_is_on_is_not_remarked_on() -> None:
     assert not list(inert_guidance("StableDiffusionPipeline", configs(), [1, 5], [""]))
     assert not list(inert_guidance("QwenImagePipeline", configs(transformer={"guidance_embeds": True}), [4], ["ugly"]))
+
+
+def test_a_scheduler_made_for_two_steps_goes_with_its_own_checkpoint() -> None:
+    config = mended({**SCMScheduler().config, "_class_name": "SCMScheduler"}, "SanaSprintPipeline")
+    own = builtin_registry().with_rows([{"name": "own", "class": "SCMScheduler"}], "sweep").entry("own")
+    assert judge(own, config) == ("ok", "the checkpoint's own")
+    assert preflight(resolve(own, config), 2).nfe
+    with pytest.raises(RegistryError, match="cannot do 10 steps"):
+        preflight(resolve(own, config), 10)

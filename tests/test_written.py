@@ -238,6 +238,13 @@ def test_what_the_encoder_drops_is_told_with_what_becomes_the_same(write_sweep: 
     assert "prompt y and prompt z are one text to this checkpoint: what tells them apart is cut" in told
 
 
+def test_prompts_that_differ_in_what_no_tokenizer_reads_are_told() -> None:
+    checkpoint = inspect(ModelSpec("builtin:tiny"))
+    (told,) = cut_prompts(checkpoint, {"prompt p0": "A red  heart", "prompt p1": "a red heart"})
+    assert told.startswith("prompt p0 and prompt p1 are one text to this checkpoint: what tells them apart is not read")
+    assert not list(cut_prompts(checkpoint, {"prompt p0": "a blue heart", "prompt p1": "a red heart"}))
+
+
 def test_tokens_are_those_of_the_pipelines_own_tokenizer(sd1: Path) -> None:
     checkpoint = inspect(ModelSpec(str(sd1)))
     text = "b a b b a b a a b"
@@ -337,3 +344,10 @@ def test_options_that_change_nothing_are_told(tmp_path: Path) -> None:
     told = [text for text in prepare(path).warnings if "changes nothing" in text]
     assert len(told) == 1
     assert told[0].startswith("noise: s_noise: 1.5 changes nothing at 1, 8 steps")
+
+
+def test_an_override_reaches_into_a_model_that_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(BASE + "prompt: a\nsteps: 2\n")
+    model = load(path, ("model.vae=there",))[0].model
+    assert (model.id, model.vae) == ("builtin:tiny", "there")

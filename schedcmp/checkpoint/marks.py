@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from schedcmp.errors import CheckpointError
+from schedcmp.errors import CheckpointError, shown
 
 _V = {"prediction_type": "v_prediction"}
 _ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}  # Lin et al. 2024, sections 3.1 and 3.3
@@ -15,8 +15,9 @@ _ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}  # 
 _KEYS: Mapping[str, Mapping[str, Any]] = {"v_pred": _V, "ztsnr": _ZERO_SNR}
 _EDM_KEYS = ("edm_vpred.sigma_max", "edm_mean")  # CosXL, Playground 2.5
 # Of modelspec (Stability's) and of kohya's training scripts: by key and value
+_PREDICTION = "modelspec.prediction_type"
 _METADATA: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "modelspec.prediction_type": {"v": _V, "epsilon": {"prediction_type": "epsilon"}},
+    _PREDICTION: {"v": _V, "epsilon": {"prediction_type": "epsilon"}},
     "ss_v_parameterization": {"true": _V},
     "ss_zero_terminal_snr": {"true": _ZERO_SNR},
 }
@@ -52,6 +53,10 @@ def stated(
             listed = ", ".join(f"{name}: {str(value).lower()}" for name, value in new.items())
             remarks.append(f"{path.name} says {listed} by {source}, which its configs do not; the file is believed")
             config |= new
+    said = _metadata(path).get(_PREDICTION, "").strip().lower()
+    if said and _SPELLINGS.get(said, said) not in _METADATA[_PREDICTION]:
+        kind = config.get("prediction_type", "epsilon")
+        remarks.append(f"{path.name} says {_PREDICTION} {shown(said)}, which is not known here; {kind} is taken")
     return config, remarks
 
 

@@ -63,7 +63,8 @@ def cut_prompts(checkpoint: Checkpoint, texts: Mapping[str, str]) -> Iterator[st
         texts: by what they are called ("prompt red").
     """
     readers = _readers(checkpoint)
-    if not any(reader.may_cut(text) for reader in readers for text in texts.values()):
+    alike = len({" ".join(text.lower().split()) for text in texts.values()}) < len(texts)
+    if not alike and not any(reader.may_cut(text) for reader in readers for text in texts.values()):
         return
     try:
         read = {name: [reader.read(text) for reader in readers] for name, text in texts.items()}
@@ -78,7 +79,9 @@ def cut_prompts(checkpoint: Checkpoint, texts: Mapping[str, str]) -> Iterator[st
         same.setdefault(tuple(ids for ids, _ in parts), []).append(name)
     for names in same.values():
         if len(names) > 1:
-            yield f"{' and '.join(names)} are one text to this checkpoint: what tells them apart is cut"
+            shortened = any(end for name in names for _, end in read[name])
+            why = "is cut" if shortened else "is not read, as capitals and spaces may be"
+            yield f"{' and '.join(names)} are one text to this checkpoint: what tells them apart {why}"
 
 
 def _told(cut: Mapping[Reader, str], readers: list[Reader]) -> str:

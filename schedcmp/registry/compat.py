@@ -24,7 +24,8 @@ _NOISE_NAMES = {
     "own": "a noise schedule of its own",
 }
 _DISTILLED = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}
-_PROBE_STEPS = 10
+_PROBE_STEPS, _FEW_STEPS = 10, 2
+_OWN = "the checkpoint's own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,20 @@ def judge(
         return "unsupported", str(error)
     status, reason = _suits(recipe, scheduler_config)
     try:
-        preflight(recipe, len(read_levels(recipe.entry.sigmas.levels)) or _PROBE_STEPS)
+        _probe(recipe, own=reason == _OWN)
     except RegistryError as error:
         return "unsupported", reason if status == "wrong" else str(error)
     return status, reason
+
+
+def _probe(recipe: Recipe, *, own: bool) -> None:
+    """Raises RegistryError where it can do nothing; the checkpoint's own may be made for few steps (SCM: 2)."""
+    try:
+        preflight(recipe, len(read_levels(recipe.entry.sigmas.levels)) or _PROBE_STEPS)
+    except RegistryError:
+        if not own:
+            raise
+        preflight(recipe, _FEW_STEPS)
 
 
 def listed_classes(scheduler_config: Mapping[str, Any]) -> set[str]:
@@ -84,7 +95,7 @@ def noise_kind(cls: type) -> str:
 def _suits(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> tuple[CompatStatus, str]:
     own_class = str(scheduler_config.get("_class_name", ""))
     if recipe.cls.__name__ == own_class:
-        return "ok", "the checkpoint's own"
+        return "ok", _OWN
     theirs = "flow" if is_flow(scheduler_config) else noise_kind(load_class(own_class)) if own_class else "betas"
     ours = "flow" if recipe.config.get("use_flow_sigmas") else noise_kind(recipe.cls)
     if ours != theirs:

@@ -16,6 +16,7 @@ from schedcmp.sweep.yaml_errors import shown_line, swallowed, told, too_deep
 
 _MAX_VALUES = 200_000  # after aliases are expanded: an alias bomb has billions
 _MAX_DEPTH = 64
+_SHORT = {"model": "id"}  # a key that may be one of its own keys alone
 _OTHER_BASE = re.compile(r"[-+]?0[\d_]+|[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?")  # YAML 1.1: octal, and base 60
 
 
@@ -129,6 +130,8 @@ def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) ->
     if not rest:
         return {**data, head: value}
     inner = data.get(head) or {}
+    if head in _SHORT and isinstance(inner, str):
+        inner = {_SHORT[head]: inner}
     if not isinstance(inner, dict):
         raise SweepError(f"--set {override}: {head!r} has no keys of its own")
     return {**data, head: _assign(inner, rest, value, override)}
