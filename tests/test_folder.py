@@ -281,7 +281,7 @@ def test_a_database_that_computes_is_not_rescued(folder: Path) -> None:
         "UPDATE cells SET id = '../victim/id' WHERE rowid = 1",
     ):
         change(folder, statement)
-    assert run("check", folder, "--repair").code == 0
+    assert run("check", folder, "--repair").code == 2
     assert (folder.parent / "victim/id.npy").read_text() == "mine"
 
 

@@ -17,6 +17,7 @@ from test_run import Write
 from test_run import run as exit_code
 
 from schedcmp.cli import console
+from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
 from schedcmp.texts import csv_text, visible
 
@@ -42,7 +43,7 @@ def test_whatever_is_printed_goes_through_one_place(capsys: pytest.CaptureFixtur
     console.note(EVIL)
     console.warn(EVIL)
     console.table([EVIL], [[EVIL]], left=(EVIL,))
-    with progress(1, 1) as advance:
+    with progress(1, Work(1)) as advance:
         advance.finish(EVIL)
     found = capsys.readouterr()
     assert harmless(found.out + found.err)
