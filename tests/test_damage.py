@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harm import BESIDE, DAMAGED, DAMAGED_BESIDE, empty, flipped, images, sql, swapped, zeroed
 from test_run import run
 
 from schedcmp import database
@@ -43,32 +44,6 @@ def out(finished: Path, tmp_path: Path) -> Path:
 
 def again(out: Path, *options: str) -> int:
     return run("run", out.parent / "sweep.yaml", "-o", out, *options)
-
-
-def images(out: Path) -> list[Path]:
-    return sorted((out / "images").rglob("*.png"))
-
-
-def zeroed(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-400:-200] = bytes(200)
-    path.write_bytes(data)
-
-
-def swapped(path: Path) -> None:
-    other = next(p for p in images(path.parents[3]) if p.read_bytes() != path.read_bytes())
-    shutil.copy2(other, path)
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def sql(out: Path, statement: str, *values: object) -> None:
-    with sqlite3.connect(out / "run.sqlite") as connection:
-        connection.execute("PRAGMA ignore_check_constraints = ON")
-        connection.execute(statement, values)
-    connection.close()
 
 
 @pytest.mark.parametrize("harm", [zeroed, swapped, empty, Path.unlink])
@@ -136,16 +111,6 @@ def test_latents_that_cannot_be_read_are_made_again(out: Path, capsys: Capture) 
     assert "not finite" not in capsys.readouterr().err
 
 
-DAMAGED = [
-    ("timings", "[]]"), ("timings", "[{}]"), ("timings", None), ("timings", b"\xff"), ("timings", "[" * 10**5),
-    ("scheduler_config", None), ("scheduler_config", 5), ("timesteps", 5), ("timesteps", '["x"]'),
-    ("made_width", "x"), ("nfe", "x"), ("error", 5), ("image_path", b"images/a"), ("image_path", "images/\0.png"),
-    ("image_path", "../../etc/passwd"), ("scheduler", b"\xff"), ("guidance_scale", "x"), ("guidance_scale", 9e999),
-    ("prompt", None), ("status", "good"), ("packed", 7), ("steps", 2.5),
-    ("prompt", "\ud800".encode("utf-8", "surrogatepass")),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize(("column", "value"), DAMAGED)
 def test_a_row_that_no_run_has_written_is_not_read(out: Path, column: str, value: Any) -> None:
     sql(out, f"UPDATE cells SET {column} = ? WHERE id IN (SELECT id FROM plan WHERE position = 2)", value)
@@ -169,10 +134,7 @@ def test_a_row_that_cannot_be_read_is_a_cell_to_make(out: Path, capsys: Capture)
     assert run("check", out) == 0
 
 
-BESIDE = ("environment", "warnings", "trajectories", "references", "throughput", "distribution", "machines")
-
-
-@pytest.mark.parametrize("value", ["{", "5", b"\xff\xfe", "[1]", '{"a": 1}', "[[]]", "{" * 10**5])
+@pytest.mark.parametrize("value", DAMAGED_BESIDE)
 def test_what_no_run_has_kept_beside_cells_is_not_read(out: Path, value: Any) -> None:
     for name in BESIDE[1:-1]:
         sql(out, "INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
@@ -208,13 +170,6 @@ def test_tables_beside_cells_may_be_damaged(out: Path) -> None:
     assert run("check", out, "--repair") == 0
     assert again(out) == 0
     assert run("check", out) == 0
-
-
-def flipped(path: Path, *places: int) -> None:
-    data = bytearray(path.read_bytes())
-    for place in places:
-        data[place] ^= 121
-    path.write_bytes(data)
 
 
 def test_a_damaged_header_is_repaired_or_set_aside(out: Path, capsys: Capture) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from hashlib import blake2s
@@ -13,8 +12,8 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
+from harm import BAD_NAMES, COMPUTING, CRAFTED_LISTS, RUN_FOLDERS, contents, make_victim, red_pixels, sql
 from PIL import Image
 from test_run import Write
 from test_run import run as exit_code
@@ -24,9 +23,6 @@ from schedcmp.folder import LIST, is_an_image, open_file, place, remove_file, wr
 from schedcmp.image import opened
 from schedcmp.store import Store
 from schedcmp.written import Written
-
-FOLDERS = ("images", "references", "latents", "grids", "plots", "thumbs")
-RED = Image.new("RGB", (640, 640), "#ff0000")
 
 
 class Found(NamedTuple):
@@ -54,36 +50,14 @@ def made(tmp_path_factory: pytest.TempPathFactory, sd1: Path) -> Path:
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
     """A copy of the run, to break, beside somebody's folder."""
-    victim = tmp_path / "victim"
-    victim.mkdir()
-    RED.save(victim / "secret.png")
-    for name in ("grid.png", "pareto.svg", "mine.webp", "notes.txt", "id.npy"):
-        (victim / name).write_text("mine")
+    make_victim(tmp_path / "victim")
     return Path(shutil.copytree(made, tmp_path / "run"))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def change(folder: Path, statement: str, *values: object) -> None:
-    with sqlite3.connect(folder / "run.sqlite") as database:
-        database.execute(statement, values)
-    database.close()
-
-
-def red_pixels(folder: Path) -> int:
-    found = 0
-    for path in [*folder.glob("grids/*.png"), *folder.glob("thumbs/*.webp")]:
-        with Image.open(path) as image:
-            found += (np.asarray(image.convert("RGB")) == (255, 0, 0)).all(-1).sum()
-    return found
 
 
 @pytest.mark.parametrize("sha", ["../../victim/written", "/tmp/written", "..", "a/../../b", "\0", 5, b"\xff"])
 def test_a_hash_of_an_image_is_no_path(folder: Path, sha: object) -> None:
     before = contents(folder.parent / "victim")
-    change(folder, "UPDATE cells SET image_sha256 = ?, made_width = 640, made_height = 640", sha)
+    sql(folder, "UPDATE cells SET image_sha256 = ?, made_width = 640, made_height = 640", sha)
     run("report", folder)
     assert contents(folder.parent / "victim") == before
     outside = {p.name for p in folder.parent.iterdir()} - {"run", "victim"}
@@ -99,7 +73,7 @@ def test_an_image_elsewhere_is_not_read(folder: Path, made: Path, command: str, 
     victim = folder.parent / "victim"
     (folder / "images/link.png").symlink_to(victim / "secret.png")
     (folder / "images/linked").symlink_to(victim)
-    change(folder, "UPDATE cells SET image_path = ?, image_sha256 = id, made_width = 640", way.format(victim=victim))
+    sql(folder, "UPDATE cells SET image_path = ?, image_sha256 = id, made_width = 640", way.format(victim=victim))
     before = contents(victim)
     arguments = (folder,) if command == "report" else (made.parent / "sweep.yaml", "-o", folder)
     assert run(command, *arguments).code == 0
@@ -112,22 +86,22 @@ def test_an_image_elsewhere_is_not_read(folder: Path, made: Path, command: str, 
 def test_what_is_no_image_file_is_not_waited_for(folder: Path, path: object) -> None:
     os.mkfifo(folder.parent / "fifo")
     os.mkfifo(folder / "images/fifo")
-    change(folder, "UPDATE cells SET image_path = ?, made_width = NULL", path)
+    sql(folder, "UPDATE cells SET image_path = ?, made_width = NULL", path)
     run("report", folder)
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", RUN_FOLDERS)
 def test_a_linked_folder_is_not_followed(folder: Path, made: Path, name: str) -> None:
     victim = folder.parent / "victim"
     shutil.rmtree(folder / name, ignore_errors=True)
     (folder / name).symlink_to(victim)
     before = contents(victim)
-    change(folder, "UPDATE cells SET made_width = 640, made_height = 640")
+    sql(folder, "UPDATE cells SET made_width = 640, made_height = 640")
     for command in (("report", folder), ("run", made.parent / "sweep.yaml", "-o", folder)):
         found = run(*command)
         assert contents(victim) == before
         assert found.code == 0 or f"{name} is a link" in found.err
-    change(folder, "UPDATE cells SET status = 'failed'")
+    sql(folder, "UPDATE cells SET status = 'failed'")
     for more in ((), ("--fresh",)):
         found = run("run", made.parent / "sweep.yaml", "-o", folder, *more)
         assert contents(victim) == before
@@ -169,14 +143,7 @@ def test_fresh_removes_what_the_run_made(folder: Path, write_sweep: Write) -> No
     assert not [*folder.rglob("*.npy"), *folder.glob("references/*"), *folder.glob("images/ddim")]
 
 
-@pytest.mark.parametrize(
-    "crafted",
-    [
-        {"../../victim/notes.txt": "{digest}", "/etc/passwd": "{digest}", "my.svg": "other", "..": ""},
-        {"my.svg": ["other", ""], "../report.html": ["{digest}", ""], "a/../my.svg": ["{digest}", ""]},
-        [], "text", {"my.svg": None}, {"my.svg": []}, {"my.svg": [1, 2, 3]}, {"\0": ["{digest}"]},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("crafted", CRAFTED_LISTS)
 def test_a_crafted_list_removes_nothing_that_the_run_did_not_write(folder: Path, crafted: object) -> None:
     digest = blake2s(b"mine", digest_size=16).hexdigest()
     (folder / "plots/my.svg").write_text("mine")
@@ -209,11 +176,7 @@ def test_what_was_written_and_then_changed_stays(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"b.svg"}
 
 
-BAD = ["", ".", "..", "../a", "/etc/passwd", "images", "images/../../a", "images/.a", "a\0b", "images/a\0b",
-       "notes.txt", "images/C:x", "images\\a", 5, None, b"images/a.png", "images/a\nb.png"]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", BAD_NAMES)
 @pytest.mark.parametrize("what", [place, open_file, remove_file, lambda f, n: write_file(f, n, b"")])
 def test_a_name_that_is_none_of_a_runs_is_no_path(tmp_path: Path, name: object, what: Callable[..., object]) -> None:
     with pytest.raises(OSError, match="none of a run's files"):
@@ -259,16 +222,9 @@ def test_a_pipe_is_no_database(tmp_path: Path) -> None:
             open_store(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "CREATE VIEW more AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
-        "CREATE TRIGGER more AFTER INSERT ON meta BEGIN DELETE FROM cells; END",
-        "CREATE VIRTUAL TABLE more USING fts5(a)",
-    ],
-)
+@pytest.mark.parametrize("statement", COMPUTING)
 def test_a_database_that_computes_is_refused(folder: Path, made: Path, statement: str) -> None:
-    change(folder, statement)
+    sql(folder, statement)
     for command in (("report", folder), ("recommend", folder), ("run", made.parent / "sweep.yaml", "-o", folder)):
         found = run(*command)
         assert (found.code, "has 'more" in found.err) == (2, True)
@@ -280,7 +236,7 @@ def test_a_database_that_computes_is_not_rescued(folder: Path) -> None:
         "CREATE VIEW metrics AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
         "UPDATE cells SET id = '../victim/id' WHERE rowid = 1",
     ):
-        change(folder, statement)
+        sql(folder, statement)
     assert run("check", folder, "--repair").code == 2
     assert (folder.parent / "victim/id.npy").read_text() == "mine"
 
