@@ -1,9 +1,11 @@
 # Everything runs in .venv, which the first target that needs it makes.
 PYTHON ?= python3
 BIN := .venv/bin
+MINUTES ?= 20
+SEED ?= 0
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test lint format bench clean
+.PHONY: install demo test lint format bench soak clean
 
 install: $(INSTALLED)
 
@@ -34,6 +36,9 @@ bench: install  ## the loops against the packed engine, how cost grows, torch ag
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/backends.py
 	$(BIN)/python benchmarks/cluster.py
+
+soak: install  ## attacks: kills, signals, damage, hostile sweeps, runs and checkpoints; see docs/reliability.md
+	$(BIN)/python -m tools.soak --minutes $(MINUTES) --seed $(SEED)
 
 clean:
 	rm -rf .venv

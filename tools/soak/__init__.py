@@ -1,0 +1,1 @@
+"""The attack campaign: `python -m tools.soak`. See docs/reliability.md."""
