@@ -31,7 +31,7 @@ from schedcmp.image import encode_png
 from schedcmp.prepare import Prepared
 from schedcmp.records import CellResult
 from schedcmp.run import Execution
-from schedcmp.store import Store, image_path
+from schedcmp.store.store import Store, image_path
 from schedcmp.sweep.document import checked
 from schedcmp.sweep.source import parse
 

@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from schedcmp import __version__
 from schedcmp.files import to_json
-from schedcmp.folder import open_file
 from schedcmp.records import Cell
+from schedcmp.store.folder import open_file
 
 FINGERPRINT_BYTES = 16 * 16 * 3
 FLAT_STD = 2.0  # of 255; natural images have 30 to 80

@@ -12,7 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schedcmp.errors import SchedcmpError
-from schedcmp.folder import refuse_links_to
+from schedcmp.store.folder import refuse_links_to
 
 _AT_ONCE = 16  # transfers, of file systems that wait for a network
 PART = ".run.part"

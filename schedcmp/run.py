@@ -12,7 +12,7 @@ from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
 from schedcmp.truth.clip import Clip
 from schedcmp.truth.metrics import measure_references

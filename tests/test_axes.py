@@ -21,7 +21,7 @@ from schedcmp.image import fingerprint
 from schedcmp.prepare import prepare
 from schedcmp.report.inert import inert
 from schedcmp.report.write import write_reports
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.sweep.values import numbers, sizes
 
 

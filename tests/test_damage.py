@@ -13,9 +13,9 @@ import pytest
 import yaml
 from test_run import run
 
-from schedcmp import database
 from schedcmp.errors import RunError
-from schedcmp.store import Store
+from schedcmp.store import schema
+from schedcmp.store.store import Store
 
 Capture = pytest.CaptureFixture[str]
 CELLS = 8
@@ -290,7 +290,7 @@ def test_a_disk_that_is_full_at_the_start_leaves_nothing(tmp_path: Path, monkeyp
         connection.execute("CREATE TABLE one (a)")
         connection.execute("CREATE TABLE two (a)")
 
-    monkeypatch.setattr(database, "_make_tables", full)
+    monkeypatch.setattr(schema, "_make_tables", full)
     with pytest.raises(RunError, match=r"full.*Make room"):
         Store.create(tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -24,7 +24,7 @@ from schedcmp.report.page import live, write_page
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import SIDE
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 SMALL = [
     result(cell(name, steps, seed), (0.5 if name == "euler" else 1) * steps * (1 + seed))

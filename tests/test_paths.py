@@ -14,7 +14,7 @@ from test_store import PNG, result, same_key
 
 from schedcmp.paths import ImagePaths
 from schedcmp.prepare import Prepared
-from schedcmp.store import Held, Store
+from schedcmp.store.store import Held, Store
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse
 

@@ -21,7 +21,7 @@ from PIL import Image
 from test_run import run, schedcmp
 
 from schedcmp.records import StoredCell
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the package ray")
 

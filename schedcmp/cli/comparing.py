@@ -13,7 +13,7 @@ from schedcmp.cli.console import say, table, warn
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.report.compare import Comparison, compare
 from schedcmp.report.sentences import number
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 _SHOWN = 20
 

@@ -10,7 +10,7 @@ from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.errors import RequestError
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.sentences import as_json, sentences, setting_text
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 
 def recommend_scheduler(

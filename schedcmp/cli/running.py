@@ -14,15 +14,15 @@ from schedcmp.cli.pace import Work
 from schedcmp.cli.places import Place, look, place, tell_unreadable
 from schedcmp.cli.progress import progress, stage
 from schedcmp.cli.recommending import show
-from schedcmp.database import set_aside
 from schedcmp.estimate import estimate
-from schedcmp.folder import DATABASE
 from schedcmp.pending import divided, pending_cells
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Task
 from schedcmp.report.tables import HEAD, readable, timing_rows
 from schedcmp.run import Execution
-from schedcmp.store import Store
+from schedcmp.store.folder import DATABASE
+from schedcmp.store.schema import set_aside
+from schedcmp.store.store import Store
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from schedcmp.errors import RunFolderError
 from schedcmp.records import Cell, StoredCell
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.truth.statistics import Estimate, estimate, ratio_of_medians
 
 State = Literal["identical", "near", "changed", "failed", "mended", "vanished", "appeared", "missing"]

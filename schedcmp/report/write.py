@@ -23,7 +23,7 @@ from schedcmp.report.tables import (
     timings_markdown,
     with_group_timings,
 )
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.texts import visible
 
 

@@ -11,7 +11,7 @@ from schedcmp.report.inert import inert as repeated
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import thumbnails
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 __all__ = ["write_page"]
 

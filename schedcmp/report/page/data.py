@@ -12,7 +12,6 @@ from typing import Any
 
 from schedcmp import __version__
 from schedcmp.files import to_json
-from schedcmp.folder import is_of_a_run, open_file
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer
 from schedcmp.report.axes import AXIS_NAMES, Value, point, scheduler_values
@@ -20,8 +19,9 @@ from schedcmp.report.labels import value_label
 from schedcmp.report.plots import FOLDER as PLOTS
 from schedcmp.report.quality import METRICS, Point
 from schedcmp.report.tables import timing_rows
-from schedcmp.store import Store
-from schedcmp.written import Written
+from schedcmp.store.folder import is_of_a_run, open_file
+from schedcmp.store.store import Store
+from schedcmp.store.written import Written
 
 AXES = ("scheduler", "base", *AXIS_NAMES[1:])  # `base` stands for `scheduler` where `sigma_schedule` is an axis too
 _MOST_VARIANTS = 1_000  # that a sweep may have

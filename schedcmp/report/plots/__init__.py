@@ -17,8 +17,8 @@ from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
 from schedcmp.report.plots.style import FORMATS, rendered
 from schedcmp.report.sentences import setting_text
 from schedcmp.report.tables import TimingRow
-from schedcmp.store import Store
-from schedcmp.written import Written
+from schedcmp.store.store import Store
+from schedcmp.store.written import Written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

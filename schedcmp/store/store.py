@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
-from schedcmp.database import UNREADABLE, connect, damage, insert, unusable
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
 from schedcmp.files import slug
-from schedcmp.folder import (
+from schedcmp.image import FINGERPRINT_BYTES
+from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
+from schedcmp.store.folder import (
     DATABASE,
     LOCK,
     RESULTS,
@@ -38,11 +39,10 @@ from schedcmp.folder import (
     remove_unfinished,
     write_file,
 )
-from schedcmp.image import FINGERPRINT_BYTES
-from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
-from schedcmp.rows import from_row, read_meta, read_sweep, to_row
-from schedcmp.stamps import Files, Stamp, latents_name
-from schedcmp.written import Written
+from schedcmp.store.rows import from_row, read_meta, read_sweep, to_row
+from schedcmp.store.schema import UNREADABLE, connect, damage, insert, unusable
+from schedcmp.store.stamps import Files, Stamp, latents_name
+from schedcmp.store.written import Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ class Store:
         """Open a run's folder for writing, alone.
 
         Args:
-            mend: what is done to a damaged database, see `database.set_aside` and `rescue`; otherwise it is refused.
+            mend: what is done to a damaged database, see `schema.set_aside` and `rescue`; otherwise it is refused.
 
         Raises:
             RunFolderError: it cannot be written, another run is using it, or it holds something else.

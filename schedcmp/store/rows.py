@@ -14,8 +14,8 @@ import yaml
 from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Json, TypeAdapter, ValidationError
 
 from schedcmp.files import to_json
-from schedcmp.folder import is_of_a_run
 from schedcmp.records import Cell, CellResult, Reference, Status, StoredCell, Timing
+from schedcmp.store.folder import is_of_a_run
 
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
 PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change

@@ -13,7 +13,7 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import NamedTuple
 
-from schedcmp.folder import LIST, is_of_a_run, open_file, remove_file, write_file
+from schedcmp.store.folder import LIST, is_of_a_run, open_file, remove_file, write_file
 
 _MOST_BYTES = 100_000_000
 

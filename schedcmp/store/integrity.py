@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from schedcmp.files import to_json
-from schedcmp.folder import DATABASE, is_there
 from schedcmp.image import fingerprint, opened, pixels_sha256
 from schedcmp.records import StoredCell
-from schedcmp.rows import PER_PLAN
-from schedcmp.stamps import latents_name
-from schedcmp.store import Store
+from schedcmp.store.folder import DATABASE, is_there
+from schedcmp.store.rows import PER_PLAN
+from schedcmp.store.stamps import latents_name
+from schedcmp.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

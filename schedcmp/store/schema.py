@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
-from schedcmp.folder import refuse_links
 from schedcmp.image import FINGERPRINT_BYTES
-from schedcmp.rows import CELL_COLUMNS, JSON_COLUMNS, PLAIN_COLUMNS
+from schedcmp.store.folder import refuse_links
+from schedcmp.store.rows import CELL_COLUMNS, JSON_COLUMNS, PLAIN_COLUMNS
 
 SCHEMA_VERSION = 3
 _TABLES = {
