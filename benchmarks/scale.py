@@ -32,9 +32,10 @@ from schedcmp.records import Cell, CellResult, Timing
 from schedcmp.report.write import write_reports
 from schedcmp.run import Execution
 from schedcmp.store.folder import DATABASE
+from schedcmp.store.images import image_path
 from schedcmp.store.rows import to_row
 from schedcmp.store.schema import insert
-from schedcmp.store.store import Store, image_path
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse
 

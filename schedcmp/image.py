@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageStat
@@ -16,7 +14,6 @@ from PIL.PngImagePlugin import PngInfo
 from schedcmp import __version__
 from schedcmp.files import to_json
 from schedcmp.records import Cell
-from schedcmp.store.folder import open_file
 
 FINGERPRINT_BYTES = 16 * 16 * 3
 FLAT_STD = 2.0  # of 255; natural images have 30 to 80
@@ -54,16 +51,6 @@ def _quoted(value: object) -> str:
     """As A1111 does: a value with a separator in it is a JSON string."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
-
-
-@contextmanager
-def opened(folder: Path, name: object) -> Iterator[Image.Image]:
-    """An image of a run's folder, by its name. Raises OSError for what is none, there or while it is read."""
-    try:
-        with open_file(folder, name) as file, Image.open(file, formats=["PNG"]) as picture:
-            yield picture
-    except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # of Pillow's readers
-        raise OSError(f"{name}: is no image: {error}") from error
 
 
 def pixels_sha256(image: Image.Image) -> str:

@@ -12,6 +12,7 @@ from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
+from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
 from schedcmp.truth.clip import Clip
@@ -67,7 +68,7 @@ class Execution:
         store.begin(prepared.plan.cells, _described(prepared) | {"sweep": text} | stale)
         store.refuse(_unsupported(prepared))
         store.write_text("sweep.yaml", text)
-        paths = ImagePaths(prepared.sweep, [*pending, *references], store.held(), prepared.mark)
+        paths = ImagePaths(prepared.sweep, [*pending, *references], held(store.database), prepared.mark)
         return cls(prepared, store, pending, references, paths, pipeline, clip, crew)
 
     def run(

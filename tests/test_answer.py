@@ -16,7 +16,8 @@ from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.quality import METRICS, choose_metric, cost, front, goodness, points
 from schedcmp.report.sentences import as_json, markdown, sentences
-from schedcmp.store.store import Store, image_path
+from schedcmp.store.images import image_path
+from schedcmp.store.store import Store
 
 PNG = b"\x89PNG and so on IEND\xaeB`\x82"
 SLOW = {"heun": 2}  # evaluations per step

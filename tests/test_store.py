@@ -21,7 +21,8 @@ from schedcmp.files import slug, write_atomically
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
 from schedcmp.store import schema
 from schedcmp.store.folder import is_of_a_run
-from schedcmp.store.store import Provenance, Store, image_path
+from schedcmp.store.images import image_path
+from schedcmp.store.store import Provenance, Store
 
 PNG = b"\x89PNG and so on IEND\xaeB`\x82"
 
@@ -170,7 +171,8 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_there(folder: Path, monkeyp
 def test_a_full_database_stops_the_run(folder: Path) -> None:
     filled(folder, result(0))
     with Store.create(folder) as s:
-        s._database.execute("PRAGMA max_page_count = 1")
+        with s.database.reading() as database:
+            database.execute("PRAGMA max_page_count = 1")
         with pytest.raises(RunError, match="database or disk is full"):
             s.add(replace(result(1), error="x" * 10**6), "key", "machine", image_path(cell(1)), PNG)
     with Store.open(folder) as s:

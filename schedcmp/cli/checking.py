@@ -11,7 +11,7 @@ from schedcmp.errors import RunFolderError
 from schedcmp.files import is_address
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.integrity import Damage, damages, repaired
-from schedcmp.store.schema import damage, rescue
+from schedcmp.store.rescue import damage, rescue
 from schedcmp.store.store import Store
 
 _SHOWN = 20

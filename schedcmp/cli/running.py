@@ -21,7 +21,7 @@ from schedcmp.records import Task
 from schedcmp.report.tables import HEAD, readable, timing_rows
 from schedcmp.run import Execution
 from schedcmp.store.folder import DATABASE
-from schedcmp.store.schema import set_aside
+from schedcmp.store.rescue import set_aside
 from schedcmp.store.store import Store
 
 if TYPE_CHECKING:

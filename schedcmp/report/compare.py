@@ -121,7 +121,7 @@ def _is_intact(store: Store, stored: StoredCell) -> bool:
 def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rmse: float) -> Change:
     import numpy as np
 
-    from schedcmp.image import opened
+    from schedcmp.store.images import opened
 
     pixels = []
     for stored, folder in zip((old, new), folders, strict=True):

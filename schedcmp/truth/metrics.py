@@ -164,7 +164,7 @@ def read_image(folder: Path, name: str) -> torch.Tensor:
     import numpy as np
     import torch
 
-    from schedcmp.image import opened
+    from schedcmp.store.images import opened
 
     with opened(folder, name) as image:
         pixels = np.asarray(image.convert("RGB"), np.float32) / 255

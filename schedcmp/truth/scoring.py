@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from schedcmp.image import opened
 from schedcmp.records import StoredCell
+from schedcmp.store.images import opened
 from schedcmp.store.store import Store
 from schedcmp.truth.adherence import adherence
 from schedcmp.truth.clip import Clip, clip_score, cmmd, read_images
