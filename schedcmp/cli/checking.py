@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say, warn
 from schedcmp.cli.places import place, reading
+from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RunFolderError
 from schedcmp.files import is_address
 from schedcmp.store.folder import DATABASE

@@ -8,9 +8,9 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say, table, warn
 from schedcmp.cli.places import reading, tell_unreadable
+from schedcmp.cli.process import UNFINISHED
 from schedcmp.report.compare import Comparison, compare
 from schedcmp.report.sentences import number
 from schedcmp.store.store import Store

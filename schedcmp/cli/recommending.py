@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
+from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RequestError
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.sentences import as_json, sentences, setting_text

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schedcmp.cli import INTERRUPTED, UNFINISHED, console, starting
+from schedcmp.cli import console
 from schedcmp.cli.console import say, table
 from schedcmp.cli.pace import Work
 from schedcmp.cli.places import Place, look, place, tell_unreadable
+from schedcmp.cli.process import INTERRUPTED, UNFINISHED, starting
 from schedcmp.cli.progress import progress, stage
 from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
