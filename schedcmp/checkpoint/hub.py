@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schedcmp.checkpoint import layout
-from schedcmp.errors import CheckpointError
+from schedcmp.errors import CheckpointError, one_line
 
 _LOG_IN = "run `hf auth login` or set HF_TOKEN"
 
@@ -143,8 +143,7 @@ def _explain(error: BaseException | None, repository: str, revision: str | None)
             )
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
         return f"{repository}: the disk is full; free some room, or set HF_HOME to a folder on another disk."
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{repository} cannot be fetched: {reason}"
+    return f"{repository} cannot be fetched: {one_line(error)}"
 
 
 def _explain_absent(cause: BaseException | None, repository: str, revision: str | None) -> str:

@@ -18,7 +18,7 @@ from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.view import only
-from schedcmp.errors import CheckpointError, RequestError
+from schedcmp.errors import CheckpointError, RequestError, one_line
 from schedcmp.registry.postpone import STATISTICS, postponed
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def load(
             f"{checkpoint.name} does not fit into the memory of {target}; use dtype fp16 or another device."
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
             reason = "it lacks weights that its configs name; fetch it again."
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from schedcmp.files import to_json
+from schedcmp.files import from_json, to_json
 from schedcmp.image import fingerprint, pixels_sha256
 from schedcmp.records import StoredCell
 from schedcmp.store.folder import DATABASE, is_there
@@ -102,7 +102,7 @@ def _of_image(store: Store, stored: StoredCell, kept: bytes | None) -> str | Non
 def _other(told: str | None, stored: StoredCell) -> str | None:
     """What an image says of itself that the database does not say of its cell, or None."""
     try:
-        settings = json.loads(told) if told else {}
+        settings = from_json(told) if told else {}
         cell = settings.get("cell", {})
         if cell.get("id", stored.cell.id) != stored.cell.id:
             return f"is another cell's, {cell['scheduler']} at {cell['steps']} steps, seed {cell['seed']}"

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Json, TypeAdapter, ValidationError
 
-from schedcmp.files import to_json
+from schedcmp.errors import one_line
+from schedcmp.files import from_json, to_json
 from schedcmp.records import Cell, CellResult, Reference, Status, StoredCell, Timing
 from schedcmp.store.folder import is_of_a_run
 
@@ -164,15 +165,15 @@ def read_meta(name: str, value: Any) -> Any:
     """What the store keeps of a run under a name."""
     if name in _META:
         _checked(_META[name].validate_json, value)
-    return json.loads(value)
+    return from_json(value)
 
 
 def read_sweep(text: str) -> dict[str, Any]:
     """The sweep of a run as plain data, with a name and a grid at least."""
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(one_line(error)) from error
     _checked(_Sweep.model_validate, found)
     return dict(found)
 
