@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -121,6 +122,9 @@ def _park(
     stack.enter_context(replaced(owner, method, parked))
 
 
+_processor = attrgetter("processor")
+
+
 def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
     """Whether the models are no longer as they were: some pipelines change them for the length of a call.
 
@@ -130,10 +134,11 @@ def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
     """
     models = [part for part in parts if isinstance(part, torch.nn.Module)]
     weights = [(*first, _dtype(*first)) for model in models for first in _first_weight(model)]
-    processors = [(m, m.processor) for model in models for m in model.modules() if hasattr(m, "processor")]
+    attentions = [m for model in models for m in model.modules() if hasattr(m, "processor")]
+    processors = list(map(_processor, attentions))
     return lambda: (
         any(_dtype(owner, name) is not before for owner, name, before in weights)
-        or any(m.processor is not before for m, before in processors)
+        or list(map(_processor, attentions)) != processors
     )
 
 
