@@ -98,3 +98,8 @@ class StoredCell:
     @property
     def cell(self) -> Cell:
         return self.result.cell
+
+    @property
+    def counts(self) -> bool:
+        """Whether its image, latency and metrics may count in an answer, a rank, a plot or a comparison."""
+        return self.result.status == "ok"

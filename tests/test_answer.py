@@ -222,7 +222,7 @@ def test_a_distance_of_nothing_is_a_distance() -> None:
 def test_nothing_beats_a_point_of_the_front_and_something_beats_the_others(drawn: list[tuple[int, float]]) -> None:
     cells = [stored(f"s{i}", n, 0, metrics={"reference_rmse": e}) for i, (n, e) in enumerate(drawn)]
     metric = METRICS["reference_rmse"]
-    ((_, found),) = points(cells, metric).items()
+    ((_, (found, _)),) = points(cells, metric).items()
     best = front(found, metric, by_latency=False)
 
     def beaten(p: object) -> bool:

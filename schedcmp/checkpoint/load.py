@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from schedcmp.checkpoint.layout import MODEL_INDEX, SAFETY_CHECKER, read_json
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
@@ -60,6 +62,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     optimizations: Mapping[str, Any] = MappingProxyType({}),
+    vae_dtype: str | None = None,
 ) -> DiffusionPipeline:
     """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off.
 
@@ -68,6 +71,7 @@ def load(
         device: as `resolve_device` takes it.
         dtype: as `resolve_dtype` takes it.
         optimizations: as `optimize` takes them.
+        vae_dtype: the VAE's own, as `resolve_dtype` takes it; None: as the other models.
 
     Raises:
         CheckpointError: the weights do not fit the configs or the device, or diffusers cannot load them.
@@ -77,7 +81,7 @@ def load(
     torch_dtype = resolve_dtype(dtype, target)
     try:
         with quiet() as messages, _recorded_gaps() as gaps:
-            pipeline = _build(checkpoint, torch_dtype)
+            pipeline = _build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
             _refuse_gaps(checkpoint, messages, gaps)
             if not optimizations.get("offload"):
                 pipeline.to(target)
@@ -95,18 +99,25 @@ def load(
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.eval().requires_grad_(False)
+    if vae_dtype and getattr(pipeline, "vae", None) is not None:
+        _take_other_dtypes(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
     optimize(pipeline, optimizations, target)
     return cast("DiffusionPipeline", pipeline)
 
 
-def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+def _build(checkpoint: Checkpoint, dtype: torch.dtype, vae_dtype: torch.dtype | None) -> Any:
     pipeline_class = _pipeline_class(checkpoint)
     options: dict[str, Any] = {"torch_dtype": dtype}  # renamed to dtype after diffusers 0.38, which ignores that name
     # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
-    if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
-        options["add_watermarker"] = False
+    unwanted: dict[str, Any] = {"add_watermarker": False}
+    if not checkpoint.spec.safety_checker:
+        unwanted |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
+    takes = inspect.signature(pipeline_class.__init__).parameters
+    options |= {name: value for name, value in unwanted.items() if name in takes}
     if checkpoint.kind == "folder":
+        if vae_dtype:  # not cast later: what fp16 has rounded stays so
+            options["torch_dtype"] = {"vae": vae_dtype, "default": dtype}
         return pipeline_class.from_pretrained(
             checkpoint.path,
             variant=checkpoint.variant,
@@ -119,9 +130,39 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         raise CheckpointError(
             f"{checkpoint.path}: diffusers loads no {checkpoint.pipeline_class} from one file; give a folder."
         )
-    return pipeline_class.from_single_file(
-        str(checkpoint.path), config=str(checkpoint.config_folder), local_files_only=True, **options
+    config = str(checkpoint.config_folder)
+    if vae_dtype and "vae" in takes:
+        options["vae"] = _vae_of_file(checkpoint, vae_dtype)
+    return pipeline_class.from_single_file(str(checkpoint.path), config=config, local_files_only=True, **options)
+
+
+def _vae_of_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    import diffusers
+
+    name = read_json(checkpoint.config_folder / MODEL_INDEX)["vae"][1]
+    return getattr(diffusers, name).from_single_file(
+        str(checkpoint.path),
+        config=str(checkpoint.config_folder),
+        subfolder="vae",
+        torch_dtype=dtype,
+        local_files_only=True,
     )
+
+
+def _take_other_dtypes(vae: Any) -> None:
+    """Let a VAE take images and latents of another dtype than its own; not all pipelines cast them."""
+
+    def cast_to_its(value: Any) -> Any:
+        return value.to(vae.dtype) if isinstance(value, torch.Tensor) else value
+
+    for name in ("encode", "decode"):
+        method = getattr(vae, name)
+
+        @functools.wraps(method)
+        def casting(*args: Any, method: Any = method, **kwargs: Any) -> Any:
+            return method(*map(cast_to_its, args), **{key: cast_to_its(value) for key, value in kwargs.items()})
+
+        setattr(vae, name, casting)
 
 
 def _pipeline_class(checkpoint: Checkpoint) -> Any:

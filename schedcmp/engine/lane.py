@@ -36,6 +36,7 @@ class Lane(greenlet):
         self._bench = bench
         self._nfe = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
+        self._pixels: torch.Tensor | None = None  # what it made of them
 
     def resume(self, answer: Any = None) -> Call | None:
         """Go on with a model's answer; with an exception as the answer, it is raised where the model was called."""
@@ -48,7 +49,7 @@ class Lane(greenlet):
             pipeline, arguments = self._bench.job(*self.cells)
             output = pipeline(**arguments)
             config = self._bench.recipes[first.scheduler].config
-            made = made_by(pipeline, output, self._latents, self._nfe, len(self.cells))
+            made = made_by(pipeline, output, self._latents, self._pixels, self._nfe, len(self.cells))
             results = [finished(cell, one, config) for cell, one in zip(self.cells, made, strict=True)]
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
             results = [] if more else [failed(first, error)]
@@ -65,6 +66,11 @@ class Lane(greenlet):
             self._nfe += 1
         elif call.target == "vae.decode":
             self._latents = next(iter(call.arguments.values()))
+
+    def note_answer(self, call: Call, answer: Any) -> None:
+        """Called inside the lane, like `note`."""
+        if call.target == "vae.decode":
+            self._pixels = answer[0]
 
 
 Models = dict[str, Callable[..., Any]]
@@ -112,7 +118,9 @@ def _park(
             return real(*args, **kwargs)
         call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells))
         lane.note(call)
-        return real(*args, **kwargs) if changed() else lane.park(call)
+        answer = real(*args, **kwargs) if changed() else lane.park(call)
+        lane.note_answer(call, answer)
+        return answer
 
     stack.enter_context(replaced(owner, method, parked))
 

@@ -54,7 +54,7 @@ class SoloEngine:
         pipeline, arguments = self._bench.job(cell)
         with harmless_warnings_ignored(), watch(pipeline, self._clock) as seen:
             output = pipeline(**arguments)
-        return made_by(pipeline, output, seen.latents, seen.nfe)[0], seen.timing(self._clock)
+        return made_by(pipeline, output, seen.latents, seen.pixels, seen.nfe)[0], seen.timing(self._clock)
 
     def _warm_up(self, cell: Cell) -> None:
         """Run the cell's scheduler once at its size: first calls load libraries and choose kernels."""

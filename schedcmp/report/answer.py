@@ -13,6 +13,7 @@ from schedcmp.report.quality import (
     Pair,
     Point,
     Setting,
+    Unsound,
     choose_metric,
     complete,
     cost,
@@ -74,6 +75,7 @@ class Answer:
     scatter: float | None  # of latencies, see `quality.scatter`
     unmeasured: tuple[str, ...]  # schedulers whose images have no value of the metric
     incomplete: tuple[Point, ...]  # left out: values are missing
+    unsound: tuple[Unsound, ...]  # left out: images are flagged or failed
     withheld: Mapping[str, int]  # why tasks have no converged image, and how many
 
     @property
@@ -103,7 +105,7 @@ def answer(
     chosen, references = choose_metric(cells, metric), list(references)
     notes = [(r.task[2], r.note) for r in references if r.note]
     return [
-        _answer(s, found, chosen, budget, limit, Counter(note for guidance, note in notes if guidance == s[0]))
+        _answer(s, *found, chosen, budget, limit, Counter(note for guidance, note in notes if guidance == s[0]))
         for s, found in points(cells, chosen, resolutions(references)).items()
     ]
 
@@ -111,6 +113,7 @@ def answer(
 def _answer(
     setting: Setting,
     found: list[Point],
+    unsound: list[Unsound],
     metric: Metric | None,
     budget: Budget | None,
     limit: float,
@@ -140,6 +143,7 @@ def _answer(
         scatter(found),
         tuple(dict.fromkeys(p.scheduler for p in found if metric and not p.values and p.scheduler not in names)),
         tuple(p for p in found if p.values and p not in measured),
+        tuple(unsound),
         withheld,
     )
 

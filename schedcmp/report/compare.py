@@ -17,7 +17,6 @@ from schedcmp.store import Store
 from schedcmp.truth.statistics import Estimate, estimate, ratio_of_medians
 
 State = Literal["identical", "near", "changed", "failed", "mended", "vanished", "appeared", "missing"]
-_HAS_IMAGE = ("ok", "flagged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Change:
 
     `identical`: equal pixels; `near`: within the limit; `changed`: beyond it, of another size, or an image is gone;
     `failed` or `vanished` (no longer asked for, or not made yet): it had an image; `mended` or `appeared`: it had none;
-    `missing`: it has none in either.
+    `missing`: it has none in either. An image that is flagged counts as none.
     """
 
     cell: Cell
@@ -104,7 +103,7 @@ def compare(old: Store, new: Store, *, max_rmse: float = 1.0) -> Comparison:
 def _change(old: StoredCell | None, new: StoredCell | None, folders: tuple[Path, Path], max_rmse: float) -> Change:
     present = new or old
     assert present
-    had, has = (stored is not None and stored.result.status in _HAS_IMAGE for stored in (old, new))
+    had, has = (stored is not None and stored.counts for stored in (old, new))
     if had != has or not had:
         states: tuple[State, State] = ("mended", "failed") if old and new else ("appeared", "vanished")
         return Change(present.cell, states[had] if had != has else "missing", detail=present.result.error or "")
@@ -147,7 +146,7 @@ def _latencies(cells: Iterable[StoredCell]) -> dict[tuple[str, int, float, int |
     for stored in cells:
         cell, result = stored.cell, stored.result
         key = (cell.scheduler, cell.steps, cell.guidance_scale, result.width, result.height)
-        if result.timings:
+        if result.timings and stored.counts:
             found[key] += [t.latency_s for t in result.timings]
     return dict(found)
 

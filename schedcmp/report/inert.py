@@ -42,13 +42,15 @@ class _Different:
 def inert(cells: Iterable[StoredCell], folder: Path, prints: Mapping[str, bytes]) -> Mapping[str, str]:
     """By cell id: the earlier cell of the same task (prompt, guidance, size, seed) whose image it repeats.
 
+    Flagged images are all alike and say nothing of settings.
+
     Args:
         prints: the images' fingerprints, as far as the store has them; the other images are opened.
     """
     tasks: dict[Task, _Different] = defaultdict(_Different)
     found = {}
     for stored in cells:
-        pixels = _print(stored, folder, prints)
+        pixels = _print(stored, folder, prints) if stored.counts else None
         if pixels is None:
             continue
         known = tasks[stored.cell.task]

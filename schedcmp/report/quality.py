@@ -80,13 +80,25 @@ class Point:
     converged: bool = False  # all values are as small as can be told
 
 
+@dataclass(frozen=True, slots=True)
+class Unsound:
+    """One scheduler at one number of steps of which images are flagged or failed, so that it cannot be an answer."""
+
+    scheduler: str
+    steps: int
+    bad: int
+    images: int
+    status: str  # of the first of them
+    reason: str
+
+
 def choose_metric(cells: Sequence[StoredCell], name: str | None = None) -> Metric | None:
     """The metric of that name, else the first of `METRICS` that the run has; None if it has none.
 
     Raises:
         RequestError: the run has no such metric.
     """
-    there = {n for stored in cells for n in stored.metrics}
+    there = {n for stored in cells if stored.counts for n in stored.metrics}
     if name is None:
         return next((m for m in METRICS.values() if m.name in there), None)
     if name not in METRICS or name not in there:
@@ -101,20 +113,35 @@ def resolutions(references: Iterable[Reference]) -> dict[Task, float]:
 
 
 def points(
-    cells: Iterable[StoredCell], metric: Metric | None, resolved: Mapping[Task, float] = MappingProxyType({})
-) -> dict[Setting, list[Point]]:
-    """A point per scheduler and steps, in the sweep's order, of the cells that have an image.
+    cells: Sequence[StoredCell], metric: Metric | None, resolved: Mapping[Task, float] = MappingProxyType({})
+) -> dict[Setting, tuple[list[Point], list[Unsound]]]:
+    """A point per scheduler and steps, in the sweep's order, of those of which every image counts; and the others.
 
     Args:
         resolved: see `resolutions`; a smaller distance counts as this, so that nothing is better by what is not known.
     """
     groups: dict[Setting, dict[tuple[str, int], list[StoredCell]]] = defaultdict(lambda: defaultdict(list))
+    made = {_asked(c): Setting(c.cell.guidance_scale, c.result.width, c.result.height) for c in cells if c.image_path}
     for stored in cells:
-        if stored.result.status in ("ok", "flagged"):
-            cell, result = stored.cell, stored.result
-            setting = Setting(cell.guidance_scale, result.width, result.height)
-            groups[setting][cell.scheduler, cell.steps].append(stored)
-    return {setting: [_point(g, metric, resolved) for g in found.values()] for setting, found in groups.items()}
+        if stored.result.status != "unsupported":
+            groups[made.get(_asked(stored), _asked(stored))][stored.cell.scheduler, stored.cell.steps].append(stored)
+    return {
+        setting: (
+            [_point(g, metric, resolved) for g in found.values() if all(c.counts for c in g)],
+            [_unsound(g) for g in found.values() if not all(c.counts for c in g)],
+        )
+        for setting, found in groups.items()
+    }
+
+
+def _asked(stored: StoredCell) -> Setting:
+    return Setting(stored.cell.guidance_scale, stored.cell.width, stored.cell.height)
+
+
+def _unsound(members: Sequence[StoredCell]) -> Unsound:
+    bad = [c for c in members if not c.counts]
+    reason = (bad[0].result.error or "no reason given").partition("\n")[0]
+    return Unsound(bad[0].cell.scheduler, bad[0].cell.steps, len(bad), len(members), bad[0].result.status, reason)
 
 
 def complete(points: Iterable[Point]) -> list[Point]:

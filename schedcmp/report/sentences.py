@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 from schedcmp.report.answer import Answer, Choice
-from schedcmp.report.quality import Metric, Point
+from schedcmp.report.quality import Metric, Point, Unsound
 from schedcmp.report.tables import seconds
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
@@ -16,6 +17,8 @@ _NAMED = 4
 
 def sentences(found: Answer) -> list[str]:
     """The answer, most useful first; plain text."""
+    if not found.cheapest:
+        return ["There is no answer: no image counts.", *_unsound(found)]
     return [*_speed(found), *_budgets(found), *_missing(found)]
 
 
@@ -45,8 +48,9 @@ def as_json(found: Answer) -> dict[str, Any]:
         "as_fast": [_point_json(p) for p in found.as_fast],
         "budgets": [_choice_json(c) for c in found.choices],
         "front": [_point_json(p) for p in found.front],
-        "cheapest": _point_json(found.cheapest[0]),
+        "cheapest": _point_json(found.cheapest[0]) if found.cheapest else None,
         "unmeasured": list(found.unmeasured),
+        "unsound": [asdict(u) for u in found.unsound],
         "incomplete": [{"scheduler": p.scheduler, "steps": p.steps} for p in found.incomplete],
         "sentences": sentences(found),
     }
@@ -57,7 +61,7 @@ def setting_text(found: Answer) -> str:
     return f"guidance {guidance:g}, {width}×{height}"
 
 
-def short(point: Point) -> str:
+def short(point: Point | Unsound) -> str:
     """ "euler at 10 steps"."""
     return f"{point.scheduler} at {point.steps} step{'s' if point.steps != 1 else ''}"
 
@@ -149,6 +153,7 @@ def _needed(found: Answer, choice: Choice) -> str:
 def _missing(found: Answer) -> Iterator[str]:
     for note, count in found.withheld.items():
         yield f"{count} task{'s have' if count != 1 else ' has'} no converged image: {note}."
+    yield from _unsound(found)
     if found.metric is None:
         yield "No quality was measured, so this is about speed only: give the sweep metrics."
         return
@@ -179,6 +184,18 @@ def _timing(found: Answer) -> Iterator[str]:
         )
     elif any(p.latency and p.latency.low is None for p in found.cheapest):
         yield "Latencies of fewer than six runs have no intervals: give the sweep `timing: {repeats: 6}`."
+
+
+def _unsound(found: Answer) -> Iterator[str]:
+    """What is left out as its images cannot be trusted, by reason."""
+    for (status, reason), members in groupby(
+        sorted(found.unsound, key=lambda u: (u.status, u.reason)), lambda u: (u.status, u.reason)
+    ):
+        yield f"Left out, {status}: {few([_told_unsound(u) for u in members])}: {reason.rstrip('.')}."
+
+
+def _told_unsound(point: Unsound) -> str:
+    return f"{short(point)} ({point.bad} of {point.images} images)"
 
 
 def _names(points: Sequence[Point]) -> str:

@@ -140,7 +140,7 @@ def _task(row: TimingRow) -> tuple[Any, ...]:
 def _timed_groups(cells: Iterable[StoredCell]) -> dict[tuple[Any, ...], list[StoredCell]]:
     groups: dict[tuple[Any, ...], list[StoredCell]] = defaultdict(list)
     for stored in cells:
-        if stored.result.timings:
+        if stored.result.timings and stored.counts:
             groups[_group(stored)].append(stored)
     return groups
 

@@ -114,7 +114,7 @@ def _cell(
         "peak_memory_bytes": result.peak_memory_bytes,
         "packed": result.packed,
         "recipe": recipe,
-        "metrics": dict(stored.metrics),
+        "metrics": dict(stored.metrics) if stored.counts else {},
     }
 
 
@@ -143,7 +143,7 @@ class _Recipes:
 
 def _metrics(cells: Iterable[StoredCell]) -> list[dict[str, Any]]:
     """What was measured, the known ones first; a metric that nothing is known of has no better end."""
-    names = {name for stored in cells for name in stored.metrics}
+    names = {name for stored in cells if stored.counts for name in stored.metrics}
     known = [{"name": m.name, "label": m.title, "higher": m.higher} for m in METRICS.values() if m.name in names]
     others = sorted(names - METRICS.keys())
     return known + [{"name": name, "label": name.replace("_", " "), "higher": None} for name in others]
