@@ -18,7 +18,7 @@ from schedcmp.folder import DATABASE
 from schedcmp.pending import divided, pending_cells
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Task
-from schedcmp.report.tables import HEAD, readable, timing_rows
+from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
 from schedcmp.run import Execution
 from schedcmp.store import Store
 
@@ -161,6 +161,8 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
     if rows:
         shown = 7  # the rest is in timings.md: a terminal may have 80 columns
         table(HEAD[:shown], [cells[:shown] for cells in readable(rows)], left=("scheduler",))
+        if rows[0].doubt:
+            console.warn(unusable(rows[0].doubt))
     throughput = store.meta("throughput")
     if packed and throughput:
         say(_throughput_line(throughput, references=bool(store.references())))

@@ -48,9 +48,9 @@ class Lane(greenlet):
         try:
             pipeline, arguments = self._bench.job(*self.cells)
             output = pipeline(**arguments)
-            config = self._bench.recipes[first.scheduler].config
+            recipe = self._bench.recipes[first.scheduler]
             made = made_by(pipeline, output, self._latents, self._pixels, self._nfe, len(self.cells))
-            results = [finished(cell, one, config) for cell, one in zip(self.cells, made, strict=True)]
+            results = [finished(cell, one, recipe) for cell, one in zip(self.cells, made, strict=True)]
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
             results = [] if more else [failed(first, error)]
         self.results = [replace(result, packed=True) for result in results]

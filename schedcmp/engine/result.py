@@ -14,6 +14,7 @@ from PIL.Image import Image
 from schedcmp.checkpoint.layout import denoisers
 from schedcmp.image import flatness, pixels_sha256
 from schedcmp.records import Cell, CellResult, Timing
+from schedcmp.registry.build import Recipe
 
 _HARMLESS_WARNINGS = (
     "`upcast_vae` is deprecated",  # said by diffusers' own SDXL pipeline to itself
@@ -31,6 +32,7 @@ class Made:
     latents: torch.Tensor | None  # (1, ...), what the VAE was given
     nfe: int
     timesteps: tuple[float, ...]
+    config: Mapping[str, Any]  # the scheduler's, after its run
     dtype: str  # the denoiser's: "float16"
     overflown: str = ""  # the dtype in which the VAE made pixels that are not finite, of latents that are
 
@@ -52,9 +54,12 @@ def made_by(
     visited = getattr(pipeline.scheduler, "visited", None)
     timesteps = tuple(float(t) for t in visited or pipeline.scheduler.timesteps)
     blanked = getattr(output, "nsfw_content_detected", None) or [False] * cells
+    config = getattr(pipeline.scheduler, "config", {})
     dtype = next((_name(model.dtype) for model in denoisers(pipeline)), "its dtype")
     return [
-        Made(image, bool(black), part, len(visited) if visited else nfe, timesteps, dtype, _overflow(part, drawn))
+        Made(
+            image, bool(black), part, len(visited) if visited else nfe, timesteps, config, dtype, _overflow(part, drawn)
+        )
         for image, black, part, drawn in zip(
             output.images, blanked, _each(latents, cells), _each(pixels, cells), strict=True
         )
@@ -80,7 +85,7 @@ def _name(dtype: torch.dtype) -> str:
 def finished(
     cell: Cell,
     made: Made,
-    scheduler_config: Mapping[str, Any],
+    recipe: Recipe,
     timings: tuple[Timing, ...] = (),
     peak_memory_bytes: int | None = None,
 ) -> CellResult:
@@ -98,7 +103,7 @@ def finished(
         image_sha256=pixels_sha256(image),
         timings=timings,
         peak_memory_bytes=peak_memory_bytes,
-        scheduler_config=dict(scheduler_config),
+        scheduler_config=recipe.as_run(made.config),
         timesteps=made.timesteps,
         latents=None if made.latents is None else made.latents.float().cpu().numpy(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,6 +14,7 @@ from schedcmp.registry.build import Recipe
 from schedcmp.registry.flow import pipeline_arguments
 
 _MOST_NOISE = 0.1  # of data of unit variance; Stable Diffusion's smallest noise level is 0.029
+_NOT_ASKED = ("class default", "registry", "checkpoint")  # of this class at this number of steps
 _STEPS_BY_RATIO = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
 
 
@@ -66,7 +67,8 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
     wrong = next(_certainly_wrong(scheduler, timesteps, sigmas, steps), None)
     if wrong:
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
-    return Trajectory(timesteps, sigmas, tuple(_remarks(recipe, timesteps, sigmas, steps)))
+    changed = _changed(recipe, getattr(scheduler, "config", {}))
+    return Trajectory(timesteps, sigmas, (*_remarks(recipe, timesteps, sigmas, steps), *changed))
 
 
 def _certainly_wrong(
@@ -85,6 +87,14 @@ def _certainly_wrong(
         yield f"its first timestep, {timesteps[0]:g}, is there twice, so that a noise level would be skipped"
     if len(timesteps) == steps and any(later == earlier for earlier, later in pairwise(sigmas[:-1])):
         yield "two of its noise levels are equal, a step of no length"
+
+
+def _changed(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[str]:
+    """What was asked for and will not run: some classes change options without a word, others log it."""
+    for name, option in recipe.options.items():
+        ran = config.get(name, option.value)
+        if repr(ran) != repr(option.value) and option.source not in _NOT_ASKED:
+            yield f"{recipe.cls.__name__} turns {name} from {option.value!r} into {ran!r} by itself"
 
 
 def _remarks(recipe: Recipe, timesteps: tuple[float, ...], sigmas: tuple[float, ...], steps: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from schedcmp.report.answer import Answer, Choice
-from schedcmp.report.quality import Metric, Point, Unsound
+from schedcmp.report.quality import Metric, Point, Unsound, goodness
 from schedcmp.report.tables import seconds
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
@@ -43,6 +43,8 @@ def as_json(found: Answer) -> dict[str, Any]:
         "metric": found.metric and asdict(found.metric),
         "limit": found.limit,
         "pairs": len(found.pairs),
+        "by_latency": found.by_latency,
+        "doubts": list(found.doubts),
         "fastest": found.fastest and _point_json(found.fastest),
         "hopeful": found.hopeful and _point_json(found.hopeful),
         "as_fast": [_point_json(p) for p in found.as_fast],
@@ -62,8 +64,8 @@ def setting_text(found: Answer) -> str:
 
 
 def short(point: Point | Unsound) -> str:
-    """ "euler at 10 steps"."""
-    return f"{point.scheduler} at {point.steps} step{'s' if point.steps != 1 else ''}"
+    """ "euler at 10 steps"; "mine = euler at 10 steps" where one scheduler has two names."""
+    return f"{' = '.join(point.names)} at {point.steps} step{'s' if point.steps != 1 else ''}"
 
 
 def number(estimate: Estimate | None) -> str:
@@ -88,14 +90,19 @@ def _cost(point: Point) -> str:
 
 
 def _speed(found: Answer) -> Iterator[str]:
-    if found.metric is None:
-        yield f"The fastest is {short(found.cheapest[0])} ({_cost(found.cheapest[0])})."
-    elif found.limit is not None and found.measured:
+    what, like = ("fastest", "as fast for all that is known") if found.by_latency else ("cheapest", "as cheap")
+    as_fast = f"; {like}: {_names(found.as_fast)}" if found.as_fast else ""
+    if found.metric is None and found.fastest:
+        if not found.by_latency:
+            yield f"The fewest evaluations: {_names([found.fastest, *found.as_fast])}, {found.fastest.nfe} NFE."
+        elif as_fast:
+            yield f"None is surely the fastest: {short(found.fastest)}, {_cost(found.fastest)}{as_fast}."
+        else:
+            yield f"The fastest is {short(found.fastest)}, {_cost(found.fastest)}."
+    elif found.metric and found.limit is not None and found.measured:
         within = f"{found.metric.label} at most {found.limit:g}"
         if found.fastest:
-            like = f" As fast for all that is known: {_names(found.as_fast)}." if found.as_fast else ""
-            what = "fastest" if found.by_latency else "cheapest"
-            yield f"The {what} that has converged ({within}): {_told(found.fastest, found.metric)}.{like}"
+            yield f"The {what} that has converged ({within}): {_told(found.fastest, found.metric)}{as_fast}."
         else:
             yield f"Nothing has surely converged ({within})."
         if found.hopeful:
@@ -109,7 +116,7 @@ def _told(point: Point, metric: Metric) -> str:
 def _budgets(found: Answer) -> Iterator[str]:
     for choice, before in zip(found.choices, (None, *found.choices), strict=False):
         if before and before.best is choice.best:
-            yield f"Best up to {_limit(choice)}: still {short(choice.best)}."
+            yield f"Up to {_limit(choice)}: still {short(choice.best)}."
         else:
             yield _budget(found, choice)
 
@@ -121,17 +128,24 @@ def _limit(choice: Choice) -> str:
 
 def _budget(found: Answer, choice: Choice) -> str:
     assert found.metric
-    best = f"Best up to {_limit(choice)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
+    best = f"p to {_limit(choice)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
     if not choice.others:
-        return f"{best}; nothing else to compare with."
+        return f"U{best}; nothing else to compare with."
     if not choice.alike:
-        return f"{best}; better than all {len(choice.others)} others: {_lead(found.metric, choice)}."
+        return f"Best u{best}; better than all {len(choice.others)} others: {_lead(found.metric, choice)}."
     if len(found.pairs) < 2:
-        return f"{best}; next {_names([p for p, _ in choice.others])}."
+        return f"On one image each, u{best}; next {_ranked(found.metric, choice)}."
     alike = {id(p) for p, _ in choice.alike}
     told = [p for p, _ in choice.others if id(p) not in alike]
     rest = f"; better than {_names(told)}" if told else ""
-    return f"{best}; not told apart from {_names([p for p, _ in choice.alike])}{_needed(found, choice)}{rest}."
+    return f"U{best}; not told apart from {_names([p for p, _ in choice.alike])}{_needed(found, choice)}{rest}."
+
+
+def _ranked(metric: Metric, choice: Choice) -> str:
+    """The others, those first that are equal to the best."""
+    others = [point for point, _ in choice.others]
+    equal = [point for point in others if goodness(point, metric) == goodness(choice.best, metric)]
+    return f"{_names(equal)}, equal; then {_names(others[len(equal) :])}" if equal else _names(others)
 
 
 def _lead(metric: Metric, choice: Choice) -> str:
@@ -154,8 +168,11 @@ def _missing(found: Answer) -> Iterator[str]:
     for note, count in found.withheld.items():
         yield f"{count} task{'s have' if count != 1 else ' has'} no converged image: {note}."
     yield from _unsound(found)
+    for names in dict.fromkeys(p.names for p in found.cheapest if len(p.names) > 1):
+        yield f"{' = '.join(names)}: one scheduler, whatever it is called; nothing tells them apart."
     if found.metric is None:
-        yield "No quality was measured, so this is about speed only: give the sweep metrics."
+        yield "No quality was measured, so this is about cost only: give the sweep metrics."
+        yield from _timing(found)
         return
     if len(found.pairs) == 1:
         yield "One prompt and one seed: there are no intervals, and the order may be luck."
@@ -177,13 +194,16 @@ def _timing(found: Answer) -> Iterator[str]:
     """What to think of the latencies."""
     if not all(p.latency for p in found.cheapest):
         yield "Not every scheduler was timed, so cost is counted in NFE."
-    elif not found.by_latency and found.scatter is not None:
+    elif found.doubts:
         yield (
-            f"Latencies are not steady (interquartile range {found.scatter:.0%} of the median, as of a machine with "
-            "other work), so cost is counted in NFE."
+            f"The latencies must not be compared, so cost is counted in NFE: {'; '.join(found.doubts)}. "
+            "Time again on a machine without other work: add `--fresh`."
         )
-    elif any(p.latency and p.latency.low is None for p in found.cheapest):
-        yield "Latencies of fewer than six runs have no intervals: give the sweep `timing: {repeats: 6}`."
+    elif not found.by_latency:
+        yield (
+            f"All were timed together {found.turns} time{'s' if found.turns != 1 else ''}, and fewer than six tell no "
+            "latencies apart, so cost is counted in NFE: give the sweep `timing: {repeats: 6}`."
+        )
 
 
 def _unsound(found: Answer) -> Iterator[str]:
@@ -211,7 +231,13 @@ def few(names: Sequence[str]) -> str:
 def _front(found: Answer, metric: Metric) -> str:
     head = ["scheduler", "steps", "NFE", "latency", metric.label]
     rows = [
-        [p.scheduler, str(p.steps), str(p.nfe), seconds(p.latency.value if p.latency else None), number(p.quality)]
+        [
+            " = ".join(p.names),
+            str(p.steps),
+            str(p.nfe),
+            seconds(p.latency.value if p.latency else None),
+            number(p.quality),
+        ]
         for p in found.front
     ]
     lines = [head, ["---", *["---:"] * 4], *rows]
@@ -229,6 +255,7 @@ def _choice_json(choice: Choice) -> dict[str, Any]:
 def _point_json(point: Point) -> dict[str, Any]:
     return {
         "scheduler": point.scheduler,
+        "same_as": list(point.names[1:]),
         "steps": point.steps,
         "nfe": point.nfe,
         "latency_s": point.latency and asdict(point.latency),

@@ -70,7 +70,7 @@ def page_data(
         "remake": _remake(sweep, cells),
         "answer": _answer(store.folder),
         "decides": _decides(answers),
-        "points": [_point(p, found) for found in answers for p in found.measured],
+        "points": [_point(name, p, found) for found in answers for p in found.measured for name in p.names],
         "plots": sorted(path.name for path in (store.folder / "plots").glob("*.svg")),
         "environment": store.meta("environment") or {},
         "warnings": store.meta("warnings") or [],
@@ -195,10 +195,10 @@ def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:
     return {"metric": metric.name, "cost": "latency" if all(a.by_latency for a in answers) else "nfe"}
 
 
-def _point(point: Point, found: Answer) -> dict[str, Any]:
+def _point(name: str, point: Point, found: Answer) -> dict[str, Any]:
     """A scheduler's quality at a number of steps, as the answer has it."""
     return {
-        "of": [point.scheduler, point.steps, *found.setting],
+        "of": [name, point.steps, *found.setting],
         "quality": point.quality and asdict(point.quality),
         "front": point in found.front,
     }
