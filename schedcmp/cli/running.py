@@ -179,6 +179,8 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
     if len(troubled) > _SHOWN_FAILURES:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
     reports = write_reports(store)
+    for sentence in reports.without_effect[:_SHOWN_WARNINGS]:
+        console.warn(sentence.rstrip("."))
     show(reports.answers, most=_SHOWN_SENTENCES)
     _tell_files(where, reports.files)
     failed = sum(stored.result.status == "failed" for stored in cells)

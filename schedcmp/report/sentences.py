@@ -22,8 +22,12 @@ def sentences(found: Answer) -> list[str]:
     return [*_speed(found), *_budgets(found), *_missing(found)]
 
 
-def markdown(answers: Sequence[Answer]) -> str:
-    """`answer.md`: the sentences and the Pareto front, a section for each guidance and size."""
+def markdown(answers: Sequence[Answer], without_effect: Sequence[str] = ()) -> str:
+    """`answer.md`: the sentences and the Pareto front, a section for each guidance and size.
+
+    Args:
+        without_effect: sentences on the settings that changed nothing.
+    """
     parts = ["# Which scheduler?"]
     for found in answers:
         if len(answers) > 1:
@@ -33,6 +37,8 @@ def markdown(answers: Sequence[Answer]) -> str:
             parts.append(_front(found, found.metric))
     if not answers:
         parts.append("- The run has no images yet.")
+    if without_effect:
+        parts += ["## Without effect", "\n".join(f"- {sentence}" for sentence in without_effect)]
     return "\n\n".join(parts) + "\n"
 
 

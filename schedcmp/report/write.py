@@ -11,7 +11,7 @@ import yaml
 from schedcmp.errors import RunError
 from schedcmp.report.answer import Answer, answer
 from schedcmp.report.grid import GridAxes, write_grids
-from schedcmp.report.inert import inert
+from schedcmp.report.inert import repeats
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
@@ -29,10 +29,11 @@ from schedcmp.store import Store
 
 
 class Reports(NamedTuple):
-    """What was written, tables first, and the answers among it."""
+    """What was written, tables first, with the answers among it and what settings changed nothing."""
 
     files: list[Path]
     answers: list[Answer]
+    without_effect: tuple[str, ...]
 
 
 def write_reports(store: Store) -> Reports:
@@ -45,14 +46,14 @@ def write_reports(store: Store) -> Reports:
     rows = timing_rows(cells)
     answers = answer(cells, store.references().values())
     sweep = yaml.safe_load(store.meta("sweep"))
-    repeated = inert(cells, store.folder, store.fingerprints())
+    repeated = repeats(cells, store.folder, store.fingerprints())
     texts = {
-        "results.csv": results_csv(cells, _trajectories(store), repeated),
+        "results.csv": results_csv(cells, _trajectories(store), repeated.cells),
         "timings.csv": timings_csv(rows),
         "timings.md": timings_markdown(rows),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": timings_latex(rows),
-        "answer.md": markdown(answers),
+        "answer.md": markdown(answers, repeated.sentences),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
@@ -63,7 +64,8 @@ def write_reports(store: Store) -> Reports:
         grids = write_grids(with_group_timings(cells), store.folder, axes, sweep["name"])
     except OSError as error:
         raise RunError(f"{store.folder}: grids and plots cannot be written: {error.strerror or error}") from error
-    return Reports([*files, write_page(store, inert=repeated, answers=answers), *grids], answers)
+    page = write_page(store, inert=repeated.cells, answers=answers)
+    return Reports([*files, page, *grids], answers, repeated.sentences)
 
 
 def _trajectories(store: Store) -> dict[tuple[str, int], Mapping[str, Any]]:
