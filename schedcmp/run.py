@@ -71,6 +71,7 @@ class Execution:
         self,
         evaluated: Callable[[int], None] = lambda evaluations: None,
         told: Callable[[str], None] = lambda text: None,
+        timed: Callable[[int], None] = lambda evaluations: None,
     ) -> Iterator[CellResult]:
         """Make the pending cells; each is in the store before it is yielded, so that nothing is lost later. References
         are made beside them and not yielded.
@@ -80,10 +81,11 @@ class Execution:
         Args:
             evaluated: told of the denoiser's evaluations of cells that are not timed, as they are answered.
             told: told of what the user should know at once, such as a worker that died.
+            timed: told of the evaluations of cells that run alone, repeats included; but not of workers'.
         """
         if not self.pending and not self.references:
             return
-        for result in in_background(self._results(evaluated, told), self._keep):
+        for result in in_background(self._results(evaluated, told, timed), self._keep):
             if not result.cell.scheduler.startswith(REFERENCE):
                 yield result
             elif not result.packed:
@@ -103,7 +105,9 @@ class Execution:
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
 
-    def _results(self, evaluated: Callable[[int], None], told: Callable[[str], None]) -> Iterator[CellResult]:
+    def _results(
+        self, evaluated: Callable[[int], None], told: Callable[[str], None], timed: Callable[[int], None]
+    ) -> Iterator[CellResult]:
         solo, packed = divided(self.prepared, self.pending)
         others = [*packed, *self.references]
         if self.crew:
@@ -113,7 +117,7 @@ class Execution:
             return
         from schedcmp.engine.pair import Engines
 
-        engines = Engines(self.prepared, self.pipeline, evaluated)
+        engines = Engines(self.prepared, self.pipeline, evaluated, timed)
         yield from engines.timed.run(solo)
         if others:
             self.throughput.extend(engines.throughput)

@@ -14,10 +14,11 @@ from test_run import run
 from schedcmp.errors import RequestError
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
 from schedcmp.report.answer import Answer, Budget, answer
+from schedcmp.report.answer_json import as_json
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.plots.convergence import convergence_data
 from schedcmp.report.quality import METRICS, choose_metric, cost, front, goodness, points
-from schedcmp.report.sentences import as_json, markdown, sentences
+from schedcmp.report.sentences import markdown, sentences
 from schedcmp.report.tables import timing_rows, timings_markdown
 from schedcmp.store import Store, image_path
 

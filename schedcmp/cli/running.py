@@ -143,9 +143,9 @@ def _make(execution: Execution, where: Place) -> None:
 
     where.between_cells(timed=bool(alone))
     with progress(len(pending), runs * solo, sum(cost.values()) - solo, occupancy) as advance:
-        for result in execution.run(advance.packed, console.warn):
+        for result in execution.run(advance.packed, console.warn, advance.solo):
             cell = result.cell
-            if cell.id in alone:
+            if cell.id in alone and execution.crew:
                 advance.solo(runs * cost[cell.id])
             advance.finish(f"{cell.scheduler} {cell.steps} steps seed {cell.seed}")
             if not result.timings:  # beside a timed cell nothing else may run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -26,8 +26,15 @@ class Measuring:
 class SoloEngine:
     """Runs cells alone. A cell that raises becomes a failed result, and the next one runs."""
 
-    def __init__(self, bench: Workbench, measuring: Measuring = Measuring()) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        measuring: Measuring = Measuring(),
+        called: Callable[[Cell], None] = lambda cell: None,
+    ) -> None:
+        """`called` is told of each call of a cell, since results come in the last turn only."""
         self._bench = bench
+        self._called = called
         self._measuring = measuring
         self._clock = Clock(bench.device)
         self._memory = PeakMemory(bench.device)
@@ -49,6 +56,7 @@ class SoloEngine:
                 before = results.get(cell.id)
                 if before is None or before.status != "failed":
                     result = results[cell.id] = self._once(cell, began, before)
+                    self._called(cell)
                     if turn == repeats - 1 or result.status == "failed":
                         yield result
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from schedcmp.errors import RunFolderError
 from schedcmp.records import Cell, StoredCell
+from schedcmp.report.steadiness import doubts
 from schedcmp.store import Store
 from schedcmp.truth.statistics import Estimate, estimate, ratio_of_medians
 
@@ -56,6 +57,7 @@ class Comparison:
     changes: tuple[Change, ...]
     slowdowns: tuple[Slowdown, ...]
     environment: Mapping[str, tuple[Any, Any]]  # what differs: name → (old, new)
+    doubts: tuple[str, ...] = ()  # why latencies of either run must not be compared
 
     @property
     def overall(self) -> Estimate | None:
@@ -97,6 +99,11 @@ def compare(old: Store, new: Store, *, max_rmse: float = 1.0) -> Comparison:
             for name in dict.fromkeys([*environments[0], *environments[1]])
             if environments[0].get(name) != environments[1].get(name)
         },
+        tuple(
+            f"{store.folder}: {doubt}"
+            for store, side in ((old, before), (new, after))
+            for doubt in doubts(side.values())
+        ),
     )
 
 
