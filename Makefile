@@ -27,9 +27,10 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install  ## the plain loop against the packed engine, how cost grows, torch against JAX
+bench: install  ## the loops against the packed engine, how cost grows, torch against JAX
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/throughput.py --whole
+	$(BIN)/python benchmarks/throughput.py --curve 1 2 4 8 16 --repeats 1
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/backends.py
 	$(BIN)/python benchmarks/cluster.py

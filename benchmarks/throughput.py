@@ -1,43 +1,42 @@
-"""The plain loop that everybody writes against schedcmp's packed engine: the same cells, side by side in one process.
+"""The loops that people write against schedcmp's packed engine: the same cells, taking turns.
 
-    python benchmarks/throughput.py [--steps 5 10 20] [--seeds 4] [--repeats 3] [--threads 2] [--whole]
-        [--optimize channels_last=true compile=default]
+    python benchmarks/throughput.py [--steps 5 10 20] [--seeds 4] [--curve 1 2 4 8 16] [--repeats 3] [--threads 2]
+        [--whole] [--dtype bf16] [--optimize channels_last=true compile=default]
 
-Loop and engine take turns, so that a machine whose speed drifts favours neither. The ratio is per turn, with the
-smallest and largest beside the median. `--whole` starts a process for each, so that imports, loading and reports count;
-`--optimize` gives both the same options of a sweep's `optimize` (set-up not counted). The last line is JSON.
+There are two loops: the plain one, a call for each image, and one batched over seeds, a call for each scheduler and
+number of steps with all seeds at once. They and the engine take turns, so that a machine whose speed drifts favours
+none. A ratio is per turn, with the smallest and largest beside the median. `--whole` starts a process for each, so that
+imports, loading and reports count; `--curve` does it all for each number of seeds; `--dtype` and `--optimize` give all
+sides the same options of a sweep (in one process, compiling is not counted). The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
+import loops
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from rates import Rates, clocked, flops_per_row, matmul_flops
 
-from schedcmp.engine.probe import replaced
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import Prepared, find_checkpoint
+from schedcmp.registry.build import Option, mended, resolve
 from schedcmp.registry.table import builtin_registry
 from schedcmp.run import Execution
 from schedcmp.store import Store
 from schedcmp.sweep.document import Sweep, dump
-from schedcmp.sweep.parts import Optimize
 from schedcmp.sweep.source import parse
 
 SCHEDULERS = [
@@ -46,7 +45,7 @@ SCHEDULERS = [
 ]  # fmt: skip
 
 
-def sweep_of(steps: list[int], seeds: int) -> Sweep:
+def sweep_of(steps: list[int], seeds: int, **more: Any) -> Sweep:
     return Sweep.model_validate(
         {
             "name": "throughput",
@@ -58,26 +57,53 @@ def sweep_of(steps: list[int], seeds: int) -> Sweep:
             "seeds": f"0..{seeds - 1}",
             "timing": {"mode": "off"},
             "metrics": "off",
+            **more,
         }
     )
 
 
+def job_of(sweep: Sweep, model: str, scheduler_config: Mapping[str, Any]) -> loops.Job:
+    """The loops' job; of a sweep's axes they know schedulers by name, steps and seeds, and the first of the others.
+
+    Args:
+        model: the checkpoint's folder.
+        scheduler_config: the checkpoint's, mended.
+    """
+    recipes = [resolve(builtin_registry().entry(str(name)), scheduler_config) for name in sweep.schedulers]
+    (width, height), *_ = sweep.sizes
+    return loops.Job(
+        model,
+        [(r.entry.name, r.cls.__name__, {k: o.value for k, o in r.options.items() if _chosen(o)}) for r in recipes],
+        list(sweep.steps or ()),
+        list(sweep.seeds),
+        {
+            "prompt": next(iter(sweep.prompt.values())),
+            "negative_prompt": sweep.negative_prompt[0] or None,
+            "guidance_scale": sweep.guidance_scale[0],
+            **({"width": width, "height": height} if width else {}),
+        },
+        {"bf16": "bfloat16", "fp16": "float16"}.get(sweep.dtype, "float32"),
+        sweep.optimize.channels_last,
+        sweep.optimize.compile,
+    )
+
+
+def _chosen(option: Option) -> bool:
+    return option.source not in ("class default", "checkpoint")
+
+
 def plain_loop(pipeline: Any, sweep: Sweep, folder: Path) -> float:
-    """What the diffusers tour does: a new scheduler from the config, one call per image, save. Returns seconds."""
-    registry, pristine = builtin_registry(), pipeline.scheduler.config
-    start = time.perf_counter()
-    for name in SCHEDULERS:
-        entry = registry.entry(name)
-        options = {**entry.unless, **entry.options, **entry.sigmas.where_taken, **entry.sigmas.options}
-        for steps in sweep.steps:
-            for seed in sweep.seeds:
-                pipeline.scheduler = getattr(diffusers, entry.class_name).from_config(pristine, **options)
-                generator = torch.Generator().manual_seed(seed)
-                image = pipeline(
-                    sweep.prompt["prompt"], num_inference_steps=steps, guidance_scale=2.0, generator=generator
-                ).images[0]
-                image.save(folder / f"{name}-{steps}-{seed}.png")
-    return time.perf_counter() - start
+    """Seconds of the plain loop on a loaded pipeline, which may be anywhere."""
+    return loops.plain(pipeline, _job_of_loaded(pipeline, sweep), folder)
+
+
+def batched_loop(pipeline: Any, sweep: Sweep, folder: Path) -> float:
+    """Seconds of the loop batched over seeds on a loaded pipeline."""
+    return loops.batched(pipeline, _job_of_loaded(pipeline, sweep), folder)
+
+
+def _job_of_loaded(pipeline: Any, sweep: Sweep) -> loops.Job:
+    return job_of(sweep, "", mended(pipeline.scheduler.config, type(pipeline).__name__))
 
 
 def packed(prepared: Prepared, pipeline: Any, folder: Path) -> tuple[float, dict[str, Any]]:
@@ -91,127 +117,119 @@ def packed(prepared: Prepared, pipeline: Any, folder: Path) -> tuple[float, dict
         return seconds, store.meta("throughput")
 
 
-def matmul_flops(device: str, size: int = 1024, repeats: int = 20) -> float:
-    """The machine's own rate for a square float32 matrix product, in operations per second."""
-    a = torch.randn(size, size, device=device)
-    rates = []
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(repeats):
-            a @ a
-        rates.append(2 * size**3 * repeats / (time.perf_counter() - start))
-    return max(rates)
+def whole_processes(sweep: Sweep, repeats: int, threads: int, scratch: Path) -> Iterator[dict[str, Any]]:
+    """Turn by turn, the seconds of both loops' processes and of `schedcmp run`'s."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    file, job = scratch / "sweep.yaml", scratch / "job.json"
+    file.write_text(dump(sweep))
+    checkpoint = find_checkpoint(sweep.model)
+    config = mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+    job.write_text(json.dumps(job_of(sweep, str(checkpoint.path), config)._asdict()))
+    loop = [sys.executable, loops.__file__]
+    for turn in range(repeats):
+        commands = {
+            "plain_s": [*loop, "plain", str(job), str(scratch)],
+            "batched_s": [*loop, "batched", str(job), str(scratch)],
+            "schedcmp_s": [sys.executable, "-m", "schedcmp", "run", str(file), "-o", str(scratch / f"run-{turn}")],
+        }
+        yield {name: process_seconds(command, environment) for name, command in commands.items()}
 
 
-def flops_per_row(pipeline: Any) -> float:
-    rows = 2
-    sample = torch.randn(rows, pipeline.unet.config.in_channels, 16, 16)
-    states = torch.randn(rows, pipeline.tokenizer.model_max_length, pipeline.unet.config.cross_attention_dim)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        # The class's own: torch leaves what it compiles uncompiled for good once it has run under the counter
-        type(pipeline.unet).forward(pipeline.unet, sample, torch.tensor(500), encoder_hidden_states=states)
-    return counter.get_total_flops() / rows
+def process_seconds(command: list[str], environment: Mapping[str, str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - start
 
 
-@contextmanager
-def clocked(owner: Any, method: str) -> Iterator[list[float]]:
-    """While open, collects the seconds inside a model's own method."""
-    seconds: list[float] = []
-    real = getattr(owner, method)
-
-    @functools.wraps(real)
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return real(*args, **kwargs)
-        finally:
-            seconds.append(time.perf_counter() - start)
-
-    with replaced(owner, method, timed):
-        yield seconds
-
-
-def whole_processes(arguments: argparse.Namespace, scratch: Path) -> Iterator[tuple[float, float]]:
-    """Seconds of the loop's process and of `schedcmp run`'s, turn by turn."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
-    file = scratch / "sweep.yaml"
-    file.write_text(dump(sweep_of(arguments.steps, arguments.seeds)))
-    loop = [sys.executable, __file__, "--loop", str(scratch), "--seeds", str(arguments.seeds)]
-    loop += ["--threads", str(arguments.threads), "--steps", *map(str, arguments.steps)]
-    for turn in range(arguments.repeats):
-        seconds = []
-        for command in (loop, [sys.executable, "-m", "schedcmp", "run", str(file), "-o", str(scratch / f"run-{turn}")]):
-            start = time.perf_counter()
-            subprocess.run(command, env=environment, check=True, capture_output=True)
-            seconds.append(time.perf_counter() - start)
-        yield seconds[0], seconds[1]
-
-
-def in_one_process(arguments: argparse.Namespace, scratch: Path) -> Iterator[dict[str, Any]]:
-    """Turn by turn, the seconds of loop and engine, and what the engine's were spent on."""
-    sweep = sweep_of(arguments.steps, arguments.seeds)
-    if arguments.optimize:
-        options = dict(option.split("=") for option in arguments.optimize)
-        sweep = sweep.model_copy(update={"optimize": Optimize.model_validate(options)})
-    prepared = Prepared(sweep, parse("model: builtin:tiny", "throughput"))
-    pipeline = prepared.load()
-    rate, per_row = matmul_flops("cpu"), flops_per_row(pipeline)
-    plain_loop(pipeline, sweep_of([2], 1), scratch)
-    if arguments.optimize:
+def in_one_process(
+    prepared: Prepared, pipeline: Any, repeats: int, rates: Rates, scratch: Path
+) -> Iterator[dict[str, Any]]:
+    """Turn by turn, the seconds of loops and engine, and what the engine's were spent on."""
+    sweep = prepared.sweep
+    for loop in (plain_loop, batched_loop):
+        loop(pipeline, sweep.model_copy(update={"steps": (2,)}), scratch)
+    if prepared.is_compiled:
         packed(prepared, pipeline, scratch / "set-up")
-    for turn in range(arguments.repeats):
-        loop_s = plain_loop(pipeline, sweep, scratch)
+    for turn in range(repeats):
+        plain_s, batched_s = plain_loop(pipeline, sweep, scratch), batched_loop(pipeline, sweep, scratch)
         with clocked(pipeline.unet, "forward") as denoiser, clocked(pipeline.vae, "decode") as vae:
             packed_s, seen = packed(prepared, pipeline, scratch / f"run-{turn}")
         yield {
-            "loop_s": loop_s,
-            "packed_s": packed_s,
+            "plain_s": plain_s,
+            "batched_s": batched_s,
+            "schedcmp_s": packed_s,
             "denoiser_s": sum(denoiser),
             "overhead_share": 1 - (sum(denoiser) + sum(vae)) / packed_s,
-            "share_of_matmul": seen["rows"] * per_row / sum(denoiser) / rate,
-            "matmul_flops": rate,
+            "share_of_matmul": seen["rows"] * rates.flops_per_row / sum(denoiser) / rates.matmul_flops,
+            **rates._asdict(),
             **seen,
         }
+
+
+def turns_of(arguments: argparse.Namespace) -> Iterator[tuple[int, Iterator[dict[str, Any]]]]:
+    """For each number of seeds, its turns."""
+    more = {"dtype": arguments.dtype, "optimize": dict(option.split("=") for option in arguments.optimize)}
+    pipeline, rates = None, None
+    for seeds in arguments.curve or [arguments.seeds]:
+        sweep = sweep_of(arguments.steps, seeds, **more)
+        with TemporaryDirectory() as scratch:
+            if arguments.whole:
+                yield seeds, whole_processes(sweep, arguments.repeats, arguments.threads, Path(scratch))
+                continue
+            prepared = Prepared(sweep, parse("model: builtin:tiny", "throughput"))
+            pipeline = pipeline or prepared.load()
+            rates = rates or Rates(matmul_flops("cpu", dtype=pipeline.unet.dtype), flops_per_row(pipeline))
+            yield seeds, in_one_process(prepared, pipeline, arguments.repeats, rates, Path(scratch))
+
+
+def told(turn: dict[str, Any]) -> str:
+    """A turn in a line."""
+    text = f"plain loop {turn['plain_s']:.1f} s, batched {turn['batched_s']:.1f} s, schedcmp {turn['schedcmp_s']:.1f} s"
+    if "denoiser_s" in turn:
+        text += (
+            f"; denoiser at {turn['share_of_matmul']:.0%} of the matmul rate, "
+            f"{turn['overhead_share']:.0%} outside denoiser and VAE, "
+            f"{turn['rows'] / turn['forwards']:.1f} rows per call, occupancy {turn['occupancy']:.0%}"
+        )
+    return text
+
+
+def ratios(turns: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """How many times as fast as each loop: median, smallest and largest over the turns."""
+    found = {}
+    for loop in ("plain", "batched"):
+        values = [turn[f"{loop}_s"] / turn["schedcmp_s"] for turn in turns]
+        found[loop] = {"median": median(values), "min": min(values), "max": max(values)}
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--curve", type=int, nargs="+", default=[])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--optimize", nargs="*", default=[])
-    parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)  # run the loop alone, into this folder
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     diffusers.utils.logging.set_verbosity_error()
-    if arguments.loop:
-        sweep = sweep_of(arguments.steps, arguments.seeds)
-        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(files("schedcmp.builtin") / "tiny")
-        pipeline.set_progress_bar_config(disable=True)
-        plain_loop(pipeline, sweep, arguments.loop)
-        return
-    turns = []
-    with TemporaryDirectory() as scratch:
-        if arguments.whole:
-            for loop_s, packed_s in whole_processes(arguments, Path(scratch)):
-                turns.append({"loop_s": loop_s, "packed_s": packed_s})
-                print(f"whole processes: loop {loop_s:.1f} s, schedcmp {packed_s:.1f} s", flush=True)
-        else:
-            for turn in in_one_process(arguments, Path(scratch)):
-                turns.append(turn)
-                print(
-                    f"loop {turn['loop_s']:.1f} s, packed {turn['packed_s']:.1f} s; "
-                    f"denoiser at {turn['share_of_matmul']:.0%} of the matmul rate, "
-                    f"{turn['overhead_share']:.0%} outside denoiser and VAE, "
-                    f"{turn['rows'] / turn['forwards']:.1f} rows per call, occupancy {turn['occupancy']:.0%}",
-                    flush=True,
-                )
-    ratios = sorted(turn["loop_s"] / turn["packed_s"] for turn in turns)
-    print(f"{median(ratios):.2f} times the loop ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    results = []
+    for seeds, turns in turns_of(arguments):
+        taken = []
+        for turn in turns:
+            taken.append(turn)
+            print(told(turn), flush=True)
+        found = ratios(taken)
+        results.append({"seeds": seeds, "ratios": found, "turns": taken})
+        texts = (
+            f"{r['median']:.2f} times the {loop} loop ({r['min']:.2f} to {r['max']:.2f})" for loop, r in found.items()
+        )
+        print(f"{seeds} seeds: {', '.join(texts)}", flush=True)
     versions = {name: version(name) for name in ("torch", "diffusers")} | {"python": platform.python_version()}
-    print(json.dumps({"arguments": vars(arguments), "versions": versions, "turns": turns}, default=str))
+    print(json.dumps({"arguments": vars(arguments), "versions": versions, "results": results}))
 
 
 if __name__ == "__main__":

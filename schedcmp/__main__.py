@@ -1,5 +1,5 @@
 """`python -m schedcmp`."""
 
-from schedcmp.cli import main
+from schedcmp.cli import command
 
-main()
+command()

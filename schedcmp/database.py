@@ -41,6 +41,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         address = f"{path.absolute().as_uri()}?mode={mode}"
         database = sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
         database.row_factory = sqlite3.Row
+        _refuse_programs(database, path)
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise RunFolderError(f"{path}: was written by a newer schedcmp; upgrade, or choose another folder with -o")
@@ -51,6 +52,14 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         raise unusable(path, error) from error
     return database
+
+
+def _refuse_programs(database: sqlite3.Connection, path: Path) -> None:
+    """A view or a trigger is computed by whoever reads the tables, and need not end. Raises RunFolderError."""
+    database.execute("PRAGMA trusted_schema = OFF")
+    query = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%TABLE%'"
+    for (name,) in database.execute(query):
+        raise RunFolderError(f"{path}: has {name!r}, which no run's database has; choose another folder with -o")
 
 
 def snapshot(path: Path, target: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -10,33 +11,42 @@ from schedcmp.errors import RunFolderError
 from schedcmp.folder import DATABASE
 from schedcmp.pending import divided
 from schedcmp.prepare import Prepared
-from schedcmp.records import StoredCell
+from schedcmp.records import Cell, StoredCell
 from schedcmp.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What an earlier run of the same checkpoint and backend took, in seconds per denoiser evaluation."""
+    """What an earlier run of the same checkpoint and backend took, in seconds."""
 
-    solo_s: float
-    packed_s: float | None
+    evaluation_s: float  # of the denoiser, with the scheduler's step
+    rest_s: float  # of an image: prompts, decoding
+    packed: float | None  # a packed run's time as a share of its images' times alone
     images: int
     device: str
 
+    def alone_s(self, evaluations: int, images: int) -> float:
+        return evaluations * self.evaluation_s + images * self.rest_s
+
 
 def estimate(prepared: Prepared, folder: Path) -> str:
-    """A sentence: the sweep's evaluations at the pace of an earlier run of the same checkpoint and backend, found in
-    `folder` or beside it."""
+    """A sentence: the sweep's evaluations and images at the pace of an earlier run of the same checkpoint and backend,
+    found in `folder` or beside it."""
     for path in [folder, *sorted(folder.parent.glob("*"))]:
         known = _known(path, prepared)
         if known:
-            solo, packed = (sum(map(prepared.cost, cells)) for cells in divided(prepared, prepared.supported))
-            packed += prepared.references.nfe if prepared.references else 0
+            solo, packed = divided(prepared, prepared.supported)
+            references = prepared.references.cells if prepared.references else ()
             timing = prepared.sweep.timing
-            solo *= timing.repeats if timing.mode == "solo" else 1
-            total = solo * known.solo_s + packed * (known.packed_s or known.solo_s)
+            runs = timing.repeats if timing.mode == "solo" else 1
+            total = runs * _alone_s(known, prepared, solo)
+            total += _alone_s(known, prepared, [*packed, *references]) * (known.packed or 1)
             return f"about {max(total, 1):,.0f} s on {known.device}, from {known.images} images timed in {path}"
     return "not known before a first run of this checkpoint has been timed"
+
+
+def _alone_s(known: _Known, prepared: Prepared, cells: Sequence[Cell]) -> float:
+    return known.alone_s(sum(map(prepared.cost, cells)), len(cells))
 
 
 def _known(folder: Path, prepared: Prepared) -> _Known | None:
@@ -53,14 +63,17 @@ def _known(folder: Path, prepared: Prepared) -> _Known | None:
         return None
     if not costs:
         return None
-    packed = throughput["wall_s"] / throughput["evaluations"] if throughput else None
-    return _Known(median(costs), packed, len(costs), f"{environment['device']} ({environment['dtype']})")
+    evaluation_s, rest_s = (median(values) for values in zip(*costs, strict=True))
+    known = _Known(evaluation_s, rest_s, None, len(costs), f"{environment['device']} ({environment['dtype']})")
+    alone_s = known.alone_s(throughput["evaluations"], throughput["images"]) if throughput else 0.0
+    return replace(known, packed=throughput["wall_s"] / alone_s) if alone_s else known
 
 
-def _costs(stored: StoredCell, prepared: Prepared) -> list[float]:
-    """Seconds per evaluation of a timed image that costs as much as this sweep's: same size, guidance on or off."""
+def _costs(stored: StoredCell, prepared: Prepared) -> list[tuple[float, float]]:
+    """Seconds per evaluation, and beside them, of a timed image that costs as much as this sweep's: same size, guidance
+    on or off."""
     sweep, cell, nfe = prepared.sweep, stored.cell, stored.result.nfe
     same_guidance = any((g > 1) == (cell.guidance_scale > 1) for g in sweep.guidance_scale)
     if not nfe or not same_guidance or (cell.width, cell.height) != (sweep.width, sweep.height):
         return []
-    return [t.latency_s / nfe for t in stored.result.timings]
+    return [(sum(t.step_s) / nfe, t.latency_s - sum(t.step_s)) for t in stored.result.timings]

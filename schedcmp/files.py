@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
+import stat
 from hashlib import blake2s
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, BinaryIO
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows devices
 
+UNFINISHED = re.compile(r"\.schedcmp-[a-z0-9_]+\.part")  # as write_atomically names what it has not finished
 _PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -27,8 +30,41 @@ def slug(text: str, max_length: int = 64) -> str:
 
 def where_it_is(name: str | None) -> str | None:
     """The whole path of what is on the disk; other names as they are."""
-    path = Path(name or "").expanduser()
+    path = user_path(name or "")
     return str(path.absolute()) if name and path.exists() else name
+
+
+def user_path(name: str) -> Path:
+    """A path as its user wrote it, "~" resolved; a user of that name whom nobody knows is left as he stands."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def read_input(path: Path, most: int) -> bytes:
+    """The bytes of a file that was given to us. Pipes and devices, which may have no end, are none.
+
+    Args:
+        most: bytes that such a file can have.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is over {most:,} bytes", str(path))
+    return data
+
+
+def open_regular(path: Path, flags: int = 0) -> BinaryIO:
+    """A file to be read, if it is one: opening a pipe would wait for its other end. Raises OSError."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | flags)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return open(number, "rb")  # noqa: PTH123  a descriptor, for the caller to close
 
 
 def is_address(name: str) -> bool:
@@ -48,14 +84,10 @@ def to_json(value: Any) -> str:
     return json.dumps(_plain(value), ensure_ascii=False, default=str)
 
 
-def is_whole_png(path: Path) -> bool:
-    """Whether the file is there and ends as a PNG does; a torn or emptied one does not."""
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(_PNG_END), os.SEEK_END)
-            return file.read() == _PNG_END
-    except OSError:
-        return False
+def is_whole_png(file: BinaryIO) -> bool:
+    """Whether a file ends as a PNG does; a torn or emptied one does not. Raises OSError."""
+    file.seek(max(file.seek(0, os.SEEK_END) - len(_PNG_END), 0))
+    return file.read() == _PNG_END
 
 
 def _plain(value: Any) -> Any:
@@ -69,7 +101,7 @@ def _plain(value: Any) -> Any:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: beside its place, flushed to the disk, then moved there. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
+    with NamedTemporaryFile(dir=path.parent, prefix=".schedcmp-", suffix=".part", delete=False) as file:
         try:
             file.write(data)
             file.flush()

@@ -1,27 +1,126 @@
-"""What of a folder is a run's, and which folders a run may use."""
+"""What of a folder is a run's, which folders a run may use, and the only way to its files.
+
+Names of files come from databases, lists and addresses, which may be anybody's. Whatever they say, nothing outside of
+the run's folder is read, written or removed: no link is followed below it, and only regular files are opened.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from schedcmp.errors import RunFolderError
-from schedcmp.files import is_address
+from schedcmp.files import UNFINISHED, is_address, is_whole_png, open_regular, write_atomically
 
 DATABASE = "run.sqlite"
 LOCK = ".run.lock"
 RESULTS = ("sweep.yaml", "results.csv", "distribution.csv", "answer.md", "report.html")
 RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references")
-TIMINGS = "timings.*"
+TIMINGS = tuple(f"timings.{ending}" for ending in ("csv", "md", "json", "tex"))
+LIST = ".written.json"  # of what the run wrote into one of its folders; see `written`
+_IMAGE = re.compile(r"(images|references)/([^/]+/)+steps-\d{3,}/seed-\d{4,}\.png")
 
 
 def is_of_a_run(name: str) -> bool:
     """Whether a file of this name, relative to a run's folder and with "/", is one that runs make and keep."""
     path = PurePosixPath(name)
-    if path.is_absolute() or "\\" in name or any(part.startswith(".") for part in path.parts):
+    parts = path.parts[:-1] if path.name == LIST else path.parts
+    if path.is_absolute() or re.search(r"[\\:\x00-\x1f]", name) or any(part.startswith(".") for part in parts):
         return False
-    inside = len(path.parts) > 1
-    return path.parts[0] in RESULT_FOLDERS if inside else name in (DATABASE, *RESULTS) or path.match(TIMINGS)
+    return path.parts[0] in RESULT_FOLDERS if len(path.parts) > 1 else name in (DATABASE, *RESULTS, *TIMINGS)
+
+
+def is_an_image(name: object) -> bool:
+    """Whether a run gives such a name to a cell's image."""
+    return isinstance(name, str) and is_of_a_run(name) and _IMAGE.fullmatch(name) is not None
+
+
+def place(folder: Path, name: object) -> Path:
+    """Where a file of a run is or goes. Raises OSError for a name that is none of a run's, or one behind a link."""
+    if not isinstance(name, str) or not is_of_a_run(name):
+        raise OSError(errno.EPERM, "is none of a run's files", str(name))
+    refuse_links_to(folder, name)
+    return folder / name
+
+
+def refuse_links_to(folder: Path, name: str, *, itself: bool = False) -> None:
+    """Raises OSError where one of the folders on the way from `folder` to a file is a link, or the file `itself`."""
+    path, parts = folder, PurePosixPath(name).parts
+    for part in parts if itself else parts[:-1]:
+        path /= part
+        if not _is_link(path):
+            continue
+        why = f"{path.name} is a link, which may lead out of the run's folder; remove it"
+        raise OSError(errno.EPERM, why, str(path))
+
+
+def _is_link(path: Path) -> bool:
+    return path.is_symlink() or getattr(path, "is_junction", bool)()  # since Python 3.12, on Windows
+
+
+def open_file(folder: Path, name: object) -> BinaryIO:
+    """A file of a run, to be read. Raises OSError, also for a link and for what is no regular file."""
+    path = place(folder, name)
+    refuse_links_to(folder, str(name), itself=True)
+    return open_regular(path)
+
+
+def has_whole_png(folder: Path, name: object) -> bool:
+    """Whether a file of a run is there and ends as a PNG does; a torn or emptied one does not."""
+    try:
+        with open_file(folder, name) as file:
+            return is_whole_png(file)
+    except OSError:
+        return False
+
+
+def write_file(folder: Path, name: object, data: bytes) -> Path:
+    """Write a file of a run, whole or not at all. A link in its place is replaced. Raises OSError."""
+    path = place(folder, name)
+    write_atomically(path, data)
+    return path
+
+
+def remove_file(folder: Path, name: object) -> None:
+    """Remove a file of a run, if it is there. Raises OSError."""
+    place(folder, name).unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed run was writing. Raises OSError."""
+    for top, _, names in walk(folder):
+        for name in filter(UNFINISHED.fullmatch, names):
+            (top / name).unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove the run's own folders in which nothing is left."""
+    for top, _, _ in reversed([*walk(folder)]):
+        if top != folder:
+            with suppress(OSError):
+                top.rmdir()
+
+
+def walk(folder: Path) -> Iterable[tuple[Path, list[str], list[str]]]:
+    """The run's folder and those of its results, as `os.walk`; no links."""
+    yield folder, [], [path.name for path in folder.glob(".*") if path.is_file()]
+    for name in RESULT_FOLDERS:
+        if not _is_link(folder / name):
+            yield from ((Path(top), folders, names) for top, folders, names in os.walk(folder / name))
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises RunFolderError where the database or what belongs to it is a link, or no file."""
+    for name in (DATABASE, f"{DATABASE}-journal", f"{DATABASE}-wal", f"{DATABASE}-shm", LOCK):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if not stat.S_ISREG((folder / name).lstat().st_mode):
+                raise RunFolderError(f"{folder / name}: is a link or no file, and a run's is a file; remove it")
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
 from schedcmp.files import to_json
+from schedcmp.folder import open_file
 
 FLAT_STD = 2.0  # of 255; natural images have 30 to 80
 
@@ -23,6 +26,16 @@ def encode_png(image: Image.Image, settings: Mapping[str, Any], parameters: str)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
+
+
+@contextmanager
+def opened(folder: Path, name: object) -> Iterator[Image.Image]:
+    """An image of a run's folder, by its name. Raises OSError for what is none, there or while it is read."""
+    try:
+        with open_file(folder, name) as file, Image.open(file, formats=["PNG"]) as picture:
+            yield picture
+    except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # of Pillow's readers
+        raise OSError(f"{name}: is no image: {error}") from error
 
 
 def pixels_sha256(image: Image.Image) -> str:

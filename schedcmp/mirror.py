@@ -27,7 +27,7 @@ from schedcmp.claim import WRITER, Claim
 from schedcmp.database import snapshot
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import cache_folder, slug, write_atomically
-from schedcmp.folder import DATABASE, is_of_a_run, refuse_strangers
+from schedcmp.folder import DATABASE, is_of_a_run, place, refuse_strangers, remove_file
 from schedcmp.remote import PART, Remote, failing_as
 
 LIST = ".run.files.json"
@@ -56,7 +56,7 @@ class Mirror:
         self._lock = FileLock(f"{self.folder}.lock")
         self._one_at_a_time = Lock()
         with failing_as(RunFolderError, f"{self.address}: cannot be reached"):
-            self._remote = Remote(address)
+            self._remote = Remote(address, links=False)
         self._claim = Claim(self._remote, self.address, self.folder)
         self._recall()
 
@@ -150,7 +150,7 @@ class Mirror:
 
     def _put(self, name: str, made: int) -> None:
         self._claim.keep()
-        path = self.folder / name
+        path = place(self.folder, name)
         try:
             self._remote.put(path, name)
         except FileNotFoundError:
@@ -169,7 +169,7 @@ class Mirror:
             self._note(Listed(_TORN))
             here = self._here()
             for name in here.keys() - there.files.keys():
-                (self.folder / name).unlink()
+                remove_file(self.folder, name)
             if not there.files:  # somebody removed the run
                 rmtree(self.folder, ignore_errors=True)
             wanted = {name: made for name, made in there.files.items() if not made or here.get(name) != made}
@@ -180,7 +180,7 @@ class Mirror:
 
     def _get(self, name: str, made: int) -> None:
         self._claim.keep()
-        path = self.folder / name
+        path = place(self.folder, name)
         if name == DATABASE:  # what a killed run of this host has not committed is not of this one
             for journal in self.folder.glob(f"{DATABASE}-*"):
                 journal.unlink()

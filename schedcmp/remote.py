@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from schedcmp.errors import SchedcmpError
+from schedcmp.folder import refuse_links_to
 
 _AT_ONCE = 16  # transfers, of file systems that wait for a network
 PART = ".run.part"
@@ -31,9 +33,14 @@ def failing_as(error: type[SchedcmpError], what: str) -> Iterator[None]:
 class Remote:
     """A folder at an address. Names are relative to it; whatever fails raises an error of the file system's own."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, links: bool = True) -> None:
+        """
+        Args:
+            links: whether links are followed, where the address is a folder on a disk.
+        """
         self._fs, root = fsspec.url_to_fs(address)
         self._root: str = root.rstrip("/")
+        self._refuses_links = not links and isinstance(self._fs, LocalFileSystem)  # others have none
         self._made: set[str] = set()
         self._fs.invalidate_cache()
 
@@ -97,6 +104,8 @@ class Remote:
         self._fs.mv(self._path(PART), path)
 
     def _path(self, name: str) -> str:
+        if self._refuses_links:
+            refuse_links_to(Path(self._root), name, itself=True)
         return f"{self._root}/{name}" if name else self._root
 
     def _name(self, path: str) -> str:

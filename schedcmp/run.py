@@ -71,6 +71,7 @@ class Execution:
         self,
         evaluated: Callable[[int], None] = lambda evaluations: None,
         told: Callable[[str], None] = lambda text: None,
+        doing: Callable[[str, int], None] = lambda phase, rows: None,
         timed: Callable[[int], None] = lambda evaluations: None,
     ) -> Iterator[CellResult]:
         """Make the pending cells; each is in the store before it is yielded, so that nothing is lost later. References
@@ -81,11 +82,12 @@ class Execution:
         Args:
             evaluated: told of the denoiser's evaluations of cells that are not timed, as they are answered.
             told: told of what the user should know at once, such as a worker that died.
+            doing: told of each call of a model in this process, as `engine.phases.phases`.
             timed: told of the evaluations of cells that run alone, repeats included; but not of workers'.
         """
         if not self.pending and not self.references:
             return
-        for result in in_background(self._results(evaluated, told, timed), self._keep):
+        for result in in_background(self._results(evaluated, told, doing, timed), self._keep):
             if not result.cell.scheduler.startswith(REFERENCE):
                 yield result
             elif not result.packed:
@@ -106,7 +108,11 @@ class Execution:
             measure_distribution(self.store, self.clip, prepared.real_images)
 
     def _results(
-        self, evaluated: Callable[[int], None], told: Callable[[str], None], timed: Callable[[int], None]
+        self,
+        evaluated: Callable[[int], None],
+        told: Callable[[str], None],
+        doing: Callable[[str, int], None],
+        timed: Callable[[int], None],
     ) -> Iterator[CellResult]:
         solo, packed = divided(self.prepared, self.pending)
         others = [*packed, *self.references]
@@ -116,12 +122,14 @@ class Execution:
             self.store.note("machines", (self.store.meta("machines") or {}) | self.crew.machines)
             return
         from schedcmp.engine.pair import Engines
+        from schedcmp.engine.phases import phases
 
         engines = Engines(self.prepared, self.pipeline, evaluated, timed)
-        yield from engines.timed.run(solo)
-        if others:
-            self.throughput.extend(engines.throughput)
-            yield from engines.other.run(others)
+        with phases(self.pipeline, doing):
+            yield from engines.timed.run(solo)
+            if others:
+                self.throughput.extend(engines.throughput)
+                yield from engines.other.run(others)
 
     def _keep(self, result: CellResult) -> CellResult:
         """Store a result; returns what of it is worth remembering."""

@@ -8,10 +8,9 @@ half there.
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -22,9 +21,24 @@ from filelock import Timeout as LockTimeout
 
 from schedcmp.database import connect, from_row, insert, to_row, unusable
 from schedcmp.errors import RunError, RunFolderError
-from schedcmp.files import is_whole_png, slug, write_atomically
-from schedcmp.folder import DATABASE, LOCK, RESULT_FOLDERS, RESULTS, TIMINGS, refuse_foreign
+from schedcmp.files import slug
+from schedcmp.folder import (
+    DATABASE,
+    LOCK,
+    RESULTS,
+    TIMINGS,
+    has_whole_png,
+    is_an_image,
+    open_file,
+    refuse_foreign,
+    refuse_links,
+    remove_empty,
+    remove_file,
+    remove_unfinished,
+    write_file,
+)
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
+from schedcmp.written import Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,21 +78,22 @@ class Store:
             new = not folder.exists()
             refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
+            refuse_links(folder)
             lock = FileLock(folder / LOCK)
             lock.acquire(timeout=0)
+            remove_unfinished(folder)
         except LockTimeout as error:
             raise RunFolderError(
                 f"{folder}: another run is writing here; wait for it, or choose another folder with -o"
             ) from error
         except OSError as error:
             raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
-        for torn in folder.glob("**/.*.part"):
-            torn.unlink()
         return cls(folder, connect(folder / DATABASE, write=True), lock, new=new)
 
     @classmethod
     def open(cls, folder: Path) -> Store:
         """Open a run's folder for reading; it may be being written. Raises RunFolderError."""
+        refuse_links(folder)
         if not (folder / DATABASE).is_file():
             raise RunFolderError(f"{folder}: has no {DATABASE}; give the folder of a run, such as outputs/quickstart")
         return cls(folder, connect(folder / DATABASE, write=False))
@@ -95,17 +110,31 @@ class Store:
         unused = self._new and self.planned() == 0
         self.close()
         if unused:  # the request was refused after all: leave nothing behind
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                for name in (DATABASE, LOCK):
+                    (self.folder / name).unlink(missing_ok=True)
+                self.folder.rmdir()
 
     def clear(self) -> None:
-        """Forget all results, and remove what a run has made; other files stay."""
+        """Forget all results, and remove what a run has made; other files stay. Raises RunError."""
+        try:
+            self._remove_files()
+        except OSError as error:
+            raise _stopped(self.folder, error) from error
         with self._transaction() as database:
             for name in ("plan", "cells", "metrics", "fingerprints", "meta"):
                 database.execute(f"DELETE FROM {name}")
-        for name in RESULT_FOLDERS:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        for path in [self.folder / name for name in RESULTS] + list(self.folder.glob(TIMINGS)):
-            path.unlink(missing_ok=True)
+
+    def _remove_files(self) -> None:
+        for top in ("grids", "plots", "thumbs"):
+            Written(self.folder, top).clear()
+        for id_, image in self._database.execute("SELECT id, image_path FROM cells"):
+            for name in (_latents_name(id_), *([image] if is_an_image(image) else [])):
+                with suppress(OSError):  # a name that is none of a run's
+                    remove_file(self.folder, name)
+        for name in (*RESULTS, *TIMINGS):
+            remove_file(self.folder, name)
+        remove_empty(self.folder)
 
     def begin(self, cells: Sequence[Cell], meta: Mapping[str, Any]) -> None:
         """Make these cells the run's plan. Results of earlier plans stay, and are used if they come back."""
@@ -129,7 +158,7 @@ class Store:
 
     def _is_done(self, cell: Cell, row: sqlite3.Row, enough: Callable[[Cell, Provenance], bool]) -> bool:
         made = Provenance(row["key"], row["machine"], bool(row["packed"]), row["timings"])
-        return enough(cell, made) and is_whole_png(self.folder / row["image_path"])
+        return enough(cell, made) and has_whole_png(self.folder, row["image_path"])
 
     def add(
         self,
@@ -151,11 +180,11 @@ class Store:
         values = to_row(result, key, image_path if png else None) | {"machine": machine}
         try:
             if png:
-                write_atomically(self.folder / image_path, png)
+                write_file(self.folder, image_path, png)
             if latents:
-                write_atomically(self._latents_path(result.cell.id), latents)
+                write_file(self.folder, _latents_name(result.cell.id), latents)
             else:
-                self._latents_path(result.cell.id).unlink(missing_ok=True)  # of an earlier image
+                remove_file(self.folder, _latents_name(result.cell.id))  # of an earlier image
         except OSError as error:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
@@ -190,20 +219,21 @@ class Store:
             database.execute("DELETE FROM metrics WHERE name = ?", (metric,))
 
     def has_latents(self, cell_id: str) -> bool:
-        return self._latents_path(cell_id).is_file()
+        with suppress(OSError):
+            open_file(self.folder, _latents_name(cell_id)).close()
+            return True
+        return False
 
     def latents(self, cell_id: str) -> npt.NDArray[np.float32] | None:
         """What a cell's VAE was given, as the pipeline has it, (1, channels, ...); None if it was not kept."""
         import numpy as np
 
         try:
-            found: npt.NDArray[np.float32] = np.load(self._latents_path(cell_id), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            with open_file(self.folder, _latents_name(cell_id)) as file:
+                found: npt.NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError):
             return None
         return found
-
-    def _latents_path(self, cell_id: str) -> Path:
-        return self.folder / "latents" / f"{cell_id}.npy"
 
     def references(self) -> dict[Task, Reference]:
         """The converged image of each task, where the run has looked for one."""
@@ -224,12 +254,10 @@ class Store:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the run's folder, whole or not at all. Raises RunError."""
-        path = self.folder / name
         try:
-            write_atomically(path, text.encode("utf-8"))
+            return write_file(self.folder, name, text.encode("utf-8"))
         except OSError as error:
             raise _stopped(self.folder, error) from error
-        return path
 
     def cells(self) -> Iterator[StoredCell]:
         """The finished cells of the present plan, in the sweep's order."""
@@ -278,6 +306,10 @@ class Store:
                 yield self._database
         except sqlite3.OperationalError as error:
             raise _stopped(self.folder, error) from error
+
+
+def _latents_name(cell_id: str) -> str:
+    return f"latents/{cell_id}.npy"
 
 
 def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> str:

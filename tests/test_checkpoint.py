@@ -151,11 +151,16 @@ def test_fingerprint_sees_the_chosen_variant_only(sd1: Path, folder: Path) -> No
     assert torch.equal(weights["conv_in.weight"], half["conv_in.weight"].float())
 
 
-def test_fingerprint_takes_the_hub_cache_at_its_word(sd1: Path, folder: Path, tmp_path: Path) -> None:
+def test_fingerprint_takes_the_hub_cache_at_its_word_and_nobody_else(
+    sd1: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blob = tmp_path / "blobs" / ("ab" * 32)
     blob.parent.mkdir()
     (folder / UNET).rename(blob)
     (folder / UNET).symlink_to(blob)
+    assert inspect(of(folder)).fingerprint == inspect(of(sd1)).fingerprint
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    blob.touch()  # what was read before is remembered by size and time
     assert inspect(of(folder)).fingerprint != inspect(of(sd1)).fingerprint
 
 

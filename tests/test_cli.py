@@ -42,6 +42,21 @@ def test_help_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(("argument", "status"), [("--version", 0), ("--nonsense", 2)])
+def test_the_process_ends_with_all_that_was_promised(argument: str, status: int) -> None:
+    code = (
+        "import atexit, sys; sys.argv = ['schedcmp', sys.argv[1]]\n"
+        "from schedcmp.cli import command\n"
+        "atexit.register(print, 'over')\n"
+        "print('begun')\n"
+        "command()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stdout.split("\n")[0] == "begun"
+    assert done.stdout.split("\n")[-2] == "over"
+
+
 @pytest.mark.parametrize(
     "module", ["sweep.document", "sweep.plan", "store", "report.write", "registry.table", "estimate"]
 )

@@ -309,11 +309,12 @@ def test_names_are_safe_and_unique(prompts: list[str]) -> None:
 def test_stale_grids_go_and_nothing_else(tmp_path: Path) -> None:
     cells = store(tmp_path, make_cells(["ddim"], seed=[0, 1]))
     assert len(write_grids(cells, tmp_path, GridAxes(), "a run")) == 2
-    (tmp_path / "grids" / "grid notes.png").touch()
-    (tmp_path / "grids" / "figure-1.png").touch()
+    others = {"grid notes.png", "figure-1.png", "grid_mine.png"}
+    for name in others:
+        (tmp_path / "grids" / name).touch()
     write_grids(cells[:1], tmp_path, GridAxes(), "a run")
     left = {path.name for path in (tmp_path / "grids").iterdir()}
-    assert left == {"grid.png", "grid notes.png", "figure-1.png", ".drawn.json"}
+    assert left == {"grid.png", ".written.json", *others}
 
 
 def test_grids_are_drawn_again_where_they_would_differ_and_only_there(tmp_path: Path) -> None:

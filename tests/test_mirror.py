@@ -99,7 +99,8 @@ def there(address: str, target: Path) -> Path:
 
 
 def names(folder: Path) -> set[str]:
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != "."}
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return {name for name in found if is_of_a_run(name)}
 
 
 def images(folder: Path) -> list[str]:
@@ -397,3 +398,19 @@ def test_a_dry_run_says_whether_there_is_one(
     assert run("run", write_sweep(), "-o", address) == 0
     assert run("run", write_sweep(), "-o", address, "--dry-run") == 0
     assert f"folder   {address} (exists;" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["images", ".run.part", "run.sqlite", ".run.writer.json", ".run.files.json"])
+def test_a_link_at_an_address_is_not_followed(tmp_path: Path, name: str) -> None:
+    victim, there = tmp_path / "victim", tmp_path / "there"
+    for folder in (victim, there):
+        folder.mkdir()
+    (victim / "notes.txt").write_text("mine")
+    (there / name).symlink_to(victim if name == "images" else victim / "notes.txt")
+    mirror = Mirror(f"file://{there}")
+    Store.create(mirror.folder).close()
+    (mirror.folder / "images/ddim").mkdir(parents=True)
+    (mirror.folder / "images/ddim/a.png").write_text("mine")
+    with pytest.raises(RunError, match=f"{name} is a link"):
+        mirror.send()
+    assert [(p.name, p.read_text()) for p in victim.iterdir()] == [("notes.txt", "mine")]

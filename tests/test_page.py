@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import blake2s
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -426,11 +427,19 @@ def test_large_images_are_shown_by_thumbnails_made_once(browser: Browser, tmp_pa
     images = {c.id: Image.effect_noise((2 * SIDE, SIDE), s).convert("RGB") for c, s in ((first, 40), (second, 80))}
     folder = write_run(tmp_path / "large", [result(c) for c in (first, second)], images)
     path = page(folder, running=True)
-    made = {p: p.stat().st_mtime_ns for p in (folder / "thumbs").iterdir()}
+    thumbs = folder / "thumbs"
+    made = {p: p.stat().st_mtime_ns for p in thumbs.iterdir() if not p.name.startswith(".")}
     assert len(made) == 2
-    (folder / "thumbs" / f"stale{next(iter(made)).suffix}").touch()
+    stale, mine = (thumbs / f"{name}{next(iter(made)).suffix}" for name in ("stale", "mine"))
+    for path in (stale, mine):
+        path.touch()
+    listed = json.loads((thumbs / ".written.json").read_text())
+    digest = blake2s(b"", digest_size=16).hexdigest()
+    (thumbs / ".written.json").write_text(json.dumps(listed | {stale.name: [digest, ""]}))
     page(folder)
-    assert {p: p.stat().st_mtime_ns for p in (folder / "thumbs").iterdir()} == made
+    assert {p: p.stat().st_mtime_ns for p in made} == made
+    assert mine.exists()
+    assert not stale.exists()
     browser.open(path)
     browser.wait(f"return [...document.images].every(i => i.naturalWidth === {SIDE})")
     browser.all(".tile")[0].click()

@@ -51,9 +51,13 @@ def test_what_there_is_data_for_is_drawn_and_nothing_else(tmp_path: Path) -> Non
 
 def test_plots_of_an_earlier_report_go(tmp_path: Path) -> None:
     plots(tmp_path / "run", run_of(2))
-    (tmp_path / "run/plots/notes.txt").write_text("mine")
+    others = {"notes.txt", "my-drawing.svg", "my.png"}
+    for name in others:
+        (tmp_path / "run/plots" / name).write_text("mine")
+    assert (tmp_path / "run/plots/pareto.svg").exists()
     plots(tmp_path / "run", [stored("ddim", 4, 0, metrics={})])
-    assert {p.name for p in (tmp_path / "run/plots").iterdir()} == {"breakdown.svg", "breakdown.png", "notes.txt"}
+    left = {p.name for p in (tmp_path / "run/plots").iterdir()}
+    assert left == {"breakdown.svg", "breakdown.png", ".written.json", *others}
 
 
 def test_guidances_have_plots_of_their_own(tmp_path: Path) -> None:

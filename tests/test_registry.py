@@ -330,3 +330,17 @@ def test_the_pipelines_corrections_of_old_configs_are_made() -> None:
     assert build.mended(ddim, "StableDiffusionImg2ImgPipeline")["clip_sample"] is False
     assert build.mended(ddim, "StableDiffusionXLPipeline") == ddim | {PIPELINE: "StableDiffusionXLPipeline"}
     assert build.mended(SD15, "StableDiffusionPipeline") == SD15 | {PIPELINE: "StableDiffusionPipeline"}
+
+
+@pytest.mark.parametrize("e", [e for e in variants() if works(e)], ids=lambda e: e.name)
+def test_a_scheduler_is_as_its_constructor_makes_it(e: Entry) -> None:
+    recipe = build.resolve(e, SD15)
+    ours, plain = recipe.build(3), recipe.cls(**{**recipe.config, **({e.seed: 3} if e.seed else {})})
+    assert type(ours) is recipe.cls
+    assert ours.config == plain.config
+    if not e.sigmas.levels:  # which only we know
+        states = []
+        for scheduler in (ours, plain):
+            scheduler.set_timesteps(6)
+            states.append({k: repr(v) for k, v in vars(scheduler).items() if " at 0x" not in repr(v)})
+        assert states[0] == states[1]

@@ -5,10 +5,13 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from PIL import Image, ImageChops
 
 from schedcmp.cli import app
 from schedcmp.image import pixels_sha256
+from schedcmp.records import Timing
 from schedcmp.store import Store
 
 Write = Callable[..., Path]
@@ -193,6 +197,21 @@ def test_check_estimates_from_what_was_measured(
     assert "from 6 images timed in outputs/one" in capsys.readouterr().out
     run("check", write_sweep(name="two"), "--set", "backend=jax")
     assert "not known before a first run" in capsys.readouterr().out
+
+
+def test_check_knows_that_decoding_takes_its_time_however_few_the_steps(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("run", write_sweep(name="one"))
+    with closing(sqlite3.connect("outputs/one/run.sqlite")) as database, database:
+        for id_, nfe in database.execute("SELECT id, nfe FROM cells WHERE timings != '[]'").fetchall():
+            timing = Timing(2 * nfe + 10, 1, nfe, nfe, 9, (2.0,) * nfe)
+            database.execute("UPDATE cells SET timings = ? WHERE id = ?", (json.dumps([asdict(timing)]), id_))
+        database.execute("DELETE FROM meta WHERE name = 'throughput'")
+    capsys.readouterr()
+    run("check", write_sweep(name="two", steps=[50]))
+    assert f"about {2 * (50 + 50 + 99) * 2 + 6 * 10} s on cpu" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,14 @@ def test_a_newer_database_is_not_touched(folder: Path, monkeypatch: pytest.Monke
 
 def test_torn_files_of_a_killed_run_are_swept_away(folder: Path) -> None:
     filled(folder, result(0))
-    torn = folder / "images/ddim/steps-004/.abc.part"
-    torn.write_bytes(b"half")
+    torn = folder / "images/ddim/steps-004/.schedcmp-abc_1234.part"
+    others = [folder / "images/ddim/steps-004/.download.part", folder / "mine/.schedcmp-abc_1234.part"]
+    for path in (torn, *others):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
     Store.create(folder).close()
     assert not torn.exists()
+    assert all(path.exists() for path in others)
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

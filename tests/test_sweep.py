@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ def test_the_written_sweep_reads_back_as_itself(tmp_path: Path) -> None:
         ("steps", True, "expected a whole number"),
         ("steps", "9..3", "is empty; write it from low to high"),
         ("seeds", "0..99999999999", "over 1,000,000 values"),
+        ("seeds", [f"{n}..{n + 999_999}" for n in range(0, 3 * 10**8, 10**6)], ":5: seeds: has over 1,000,000 values"),
+        ("guidance_scale", [f"{n}..{n + 0.99} step 0.00001" for n in range(300)], "guidance_scale: has over 1,000,000"),
+        ("guidance_scale", f"1..{'9' * 6000}", "over 1,000,000 values"),
+        ("exclude", [{"seed": "0..999999"}] * 4, "sweep.yaml: its ranges have over 3,000,000 values together"),
+        ("schedulers", [{"name": f"s{n}", "base": "euler", "steps": "1..999999"} for n in range(4)], "over 3,000,000"),
+        ("exclude", [{"seed": n} for n in range(1001)], "at most 1000 items"),
         ("seeds", -1, "greater than or equal to 0"),
         ("seeds", 2**64, "less than"),
         ("guidance_scale", float("nan"), "expected a finite number"),
@@ -312,6 +319,45 @@ def test_a_wrong_scheduler_is_refused_with_its_line(tmp_path: Path, schedulers: 
     assert message in str(caught.value).replace(f"{tmp_path}/", "")
 
 
+@pytest.mark.parametrize(
+    "schedulers",
+    [
+        [{"name": "x", "base": "dpmpp-2m", "options": {f"o{i}": list(range(40)) for i in range(8)}}],
+        [{"name": "x", "base": "dpmpp-2m", "options": {"beta_end": [n / 10**6 for n in range(1001)]}}],
+        [{"name": f"x{i}", "base": "euler", "options": {"beta_end": list(range(101))}} for i in range(10)],
+        ["ddim"] * 1001,
+    ],
+)
+def test_schedulers_are_counted_before_they_are_made(tmp_path: Path, schedulers: list[Any]) -> None:
+    message = refusal_of_plan(tmp_path, schedulers=schedulers)
+    assert message.startswith(f"sweep.yaml:3: schedulers.{len(schedulers) - 1}: a sweep may have 1,000 schedulers")
+
+
+def refusal_of_plan(tmp_path: Path, **changes: Any) -> str:
+    with pytest.raises(SweepError) as caught:
+        plan_of(tmp_path, **changes)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_many_rules_leave_out_what_each_alone_would(tmp_path: Path) -> None:
+    rules = [
+        {"seed": 2}, {"scheduler": "euler", "steps": [4, 5]}, {"guidance_scale": 3, "seed": [0, 1], "steps": 5},
+        {"prompt": "a"}, {"prompt": "a red circle", "steps": 6}, {"sigma_schedule": "karras"}, {"seed": "50..60"},
+    ]  # fmt: skip
+    axes = {"schedulers": ["ddim", "euler"], "steps": [4, 5, 6], "seeds": "0..4", "guidance_scale": [2, 3]}
+
+    def made(*exclude: object) -> tuple[set[str], tuple[str, ...]]:
+        plan = plan_of(tmp_path, **axes, exclude=[*exclude])
+        assert [c.index for c in plan.cells] == [*range(len(plan.cells))]
+        return {c.id for c in plan.cells}, plan.warnings
+
+    alone = [made(rule) for rule in rules]
+    together, warnings = made(*rules)
+    assert together == set.intersection(*(ids for ids, _ in alone))
+    assert warnings == tuple(w.replace("exclude.0", f"exclude.{i}") for i, (_, told) in enumerate(alone) for w in told)
+    assert len(warnings) == 3
+
+
 def test_a_hundred_thousand_cells_are_planned_with_distinct_ids(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, schedulers=["ddim", "euler"], steps="1..50", seeds="0..999")
     assert len({c.id for c in plan.cells}) == 100_000
@@ -391,3 +437,13 @@ def test_any_yaml_is_a_sweep_or_one_clear_refusal(tmp_path_factory: pytest.TempP
     except SweepError as error:
         assert str(error).startswith(str(path))
         assert "\n" not in str(error)
+
+
+def test_what_is_no_file_is_no_sweep(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero"), tmp_path):
+        with pytest.raises(SweepError, match=f"{path}: cannot be read: it is no regular file"):
+            load(path)
+    (tmp_path / "large.yaml").write_bytes(b"#" * 4_000_001)
+    with pytest.raises(SweepError, match="over 4,000,000 bytes"):
+        load(tmp_path / "large.yaml")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import CheckpointError
+from schedcmp.files import read_input
 
 MODEL_INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
@@ -18,7 +19,7 @@ SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 DENOISERS = ("unet", "transformer", "transformer_2")
 SAFETY_CHECKER = "safety_checker"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-TEXTS = (".json", ".txt", ".model")  # configs and vocabularies
+TEXTS = (".json", ".txt", ".model", ".jinja")  # configs, vocabularies, templates of chats
 UNSAFE = "is pickled, and unpickling can run code, so it is never loaded. If you trust it, convert it:"
 _NO_CODE = "and code from checkpoints is never run"
 
@@ -28,6 +29,14 @@ _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|model)"
     r"(?:(?:\.(?P<variant>[\w-]+?))?(?:-\d{5}-of-\d{5})?|-\d{5}-of-\d{5}\.(?P<old_variant>[\w-]+))\.safetensors"
 )
+# As _add_variant and _fetch_index_file_legacy of diffusers name them
+_INDEX = re.compile(
+    r"(?:diffusion_pytorch_model|model)(?:\.([\w-]+?))?\.safetensors(?:\.([\w-]+?))?\.index(?:\.([\w-]+))?\.json"
+)
+_MOST_BYTES = 64_000_000  # of a JSON file; the largest tokenizers have 35 million
+_MOST_OF_A_CONFIG = 16_000_000
+_MOST_DEPTH = 64
+_TOO_DEEP = object()
 _NOT_A_MODEL = re.compile(r"(Tokenizer|TokenizerFast|Processor|Extractor|Scheduler)$")
 
 
@@ -44,18 +53,40 @@ class Component:
         return _NOT_A_MODEL.search(self.class_name) is None
 
 
+def parse_json(path: Path, most: int = _MOST_BYTES) -> Any:
+    """What a JSON file of at most so many bytes holds.
+
+    Raises:
+        CheckpointError: the file cannot be read, is no JSON, larger, or nested deeper than any config.
+    """
+    try:
+        value = json.loads(read_input(path, most))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}; restore the file.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the file again.") from error
+    except RecursionError:
+        value = _TOO_DEEP
+    if value is _TOO_DEEP or not _is_shallow(value):
+        raise CheckpointError(f"{path} is nested over {_MOST_DEPTH} levels deep; fetch the file again.")
+    return value
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MOST_DEPTH + 1):
+        nested = (item for item in level if isinstance(item, dict | list))
+        level = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
+    return not level
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
         CheckpointError: the file cannot be read, or holds no JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}; restore the file.") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the file again.") from error
+    value = parse_json(path, _MOST_OF_A_CONFIG)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object; fetch the file again.")
     return value
@@ -171,11 +202,27 @@ def choose_weights(parts: Collection[Component], names: Collection[str], variant
     return chosen
 
 
+def find_indexes(weights: Collection[str], names: Collection[str]) -> list[str]:
+    """Names of the indexes of shards that the libraries would read, and prefer, for one component's chosen weights."""
+    variants = {match["variant"] or match["old_variant"] for name in weights if (match := _weights(name))}
+    folder = min(weights).rpartition("/")[0]
+    found = ((name, _INDEX.fullmatch(name.removeprefix(f"{folder}/"))) for name in sorted(names))
+    return [name for name, match in found if match and ({*match.groups()} - {None} or {None}) <= variants]
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of this name has a model's weights, as the libraries name them."""
+    return _weights(name) is not None
+
+
+def _weights(name: str) -> re.Match[str] | None:
+    return _WEIGHTS.fullmatch(name.rpartition("/")[2])
+
+
 def _by_variant(component: str, names: Collection[str]) -> dict[str, list[str]]:
     weights: dict[str, list[str]] = {}
     for name in sorted(names):
-        folder, _, file = name.rpartition("/")
-        if folder == component and (match := _WEIGHTS.fullmatch(file)):
+        if name.rpartition("/")[0] == component and (match := _weights(name)):
             weights.setdefault(match["variant"] or match["old_variant"] or "", []).append(name)
     return weights
 

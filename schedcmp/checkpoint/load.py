@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +16,9 @@ from schedcmp.checkpoint.layout import MODEL_INDEX, SAFETY_CHECKER, read_json
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
+from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError, RequestError
+from schedcmp.registry.postpone import STATISTICS, postponed
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -80,7 +83,7 @@ def load(
     target = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, target)
     try:
-        with quiet() as messages, _recorded_gaps() as gaps:
+        with quiet() as messages, _recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
             pipeline = _build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
             _refuse_gaps(checkpoint, messages, gaps)
             if not optimizations.get("offload"):
@@ -108,6 +111,18 @@ def load(
 
 def _build(checkpoint: Checkpoint, dtype: torch.dtype, vae_dtype: torch.dtype | None) -> Any:
     pipeline_class = _pipeline_class(checkpoint)
+    files = [file for file in (*checkpoint.content, *checkpoint.beside) if file.name]  # a single file's has none
+    with only(files) as folder:
+        try:
+            return _load_from(folder, checkpoint, pipeline_class, dtype, vae_dtype)
+        except Exception as error:
+            error.args = tuple(str(arg).replace(str(folder), str(checkpoint.config_folder)) for arg in error.args)
+            raise
+
+
+def _load_from(
+    folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype: torch.dtype, vae_dtype: torch.dtype | None
+) -> Any:
     options: dict[str, Any] = {"torch_dtype": dtype}  # renamed to dtype after diffusers 0.38, which ignores that name
     # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
     unwanted: dict[str, Any] = {"add_watermarker": False}
@@ -119,7 +134,7 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype, vae_dtype: torch.dtype | 
         if vae_dtype:  # not cast later: what fp16 has rounded stays so
             options["torch_dtype"] = {"vae": vae_dtype, "default": dtype}
         return pipeline_class.from_pretrained(
-            checkpoint.path,
+            folder,
             variant=checkpoint.variant,
             use_safetensors=True,
             trust_remote_code=False,
@@ -130,22 +145,17 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype, vae_dtype: torch.dtype | 
         raise CheckpointError(
             f"{checkpoint.path}: diffusers loads no {checkpoint.pipeline_class} from one file; give a folder."
         )
-    config = str(checkpoint.config_folder)
     if vae_dtype and "vae" in takes:
-        options["vae"] = _vae_of_file(checkpoint, vae_dtype)
-    return pipeline_class.from_single_file(str(checkpoint.path), config=config, local_files_only=True, **options)
+        options["vae"] = _vae_of_file(checkpoint, folder, vae_dtype)
+    return pipeline_class.from_single_file(str(checkpoint.path), config=str(folder), local_files_only=True, **options)
 
 
-def _vae_of_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+def _vae_of_file(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Any:
     import diffusers
 
-    name = read_json(checkpoint.config_folder / MODEL_INDEX)["vae"][1]
+    name = read_json(folder / MODEL_INDEX)["vae"][1]
     return getattr(diffusers, name).from_single_file(
-        str(checkpoint.path),
-        config=str(checkpoint.config_folder),
-        subfolder="vae",
-        torch_dtype=dtype,
-        local_files_only=True,
+        str(checkpoint.path), config=str(folder), subfolder="vae", torch_dtype=dtype, local_files_only=True
     )
 
 

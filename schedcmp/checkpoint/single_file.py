@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.weights import tensor_shapes
 from schedcmp.errors import CheckpointError
+from schedcmp.files import user_path
 
 _DENOISER = "model.diffusion_model."  # the prefix of Stable Diffusion's original layout
 
@@ -24,7 +25,7 @@ def config_folder(path: Path, config: str | None, *, progress: bool = False) -> 
         CheckpointError: the file is pickled, broken or no whole checkpoint, or its configs cannot be had.
     """
     shapes = _checkpoint_shapes(path)
-    if config is not None and (folder := Path(config).expanduser()).is_dir():
+    if config is not None and (folder := user_path(config)).is_dir():
         if not (folder / layout.MODEL_INDEX).is_file() or not (folder / layout.SCHEDULER_CONFIG).is_file():
             raise CheckpointError(
                 f"config: {folder} is no diffusers folder; it needs {layout.MODEL_INDEX},"

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from schedcmp.checkpoint import layout, single_file
-from schedcmp.checkpoint.weights import ContentFile, check_shards, content_file, fingerprint, tensor_shapes
+from schedcmp.checkpoint.weights import (
+    ContentFile,
+    content_file,
+    fingerprint,
+    refuse_oversized,
+    resolve_shards,
+    tensor_shapes,
+)
 from schedcmp.errors import CheckpointError
-from schedcmp.files import is_address
+from schedcmp.files import is_address, user_path
 
 _BUILTIN = "builtin:"
+_MOST_PIXELS = 16_384  # a side
 _FILE_SUFFIXES = (".safetensors", *layout.PICKLED)
 
 
@@ -44,6 +53,7 @@ class Checkpoint:
     height: int | None
     scheduler_json: str  # scheduler_config.json as it came with the checkpoint
     content: tuple[ContentFile, ...]  # what the fingerprint is taken of
+    beside: tuple[ContentFile, ...]  # what else loading reads: the scheduler's config, the indexes of shards
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -77,7 +87,7 @@ def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
 
         path = fetch(spec.model)
     else:
-        path = Path(spec.model).expanduser()
+        path = user_path(spec.model)
     try:
         if spec.model.startswith(_BUILTIN):
             _refuse_options(spec, "revision", "variant", "config")
@@ -85,7 +95,9 @@ def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
         if path.is_dir():
             _refuse_options(spec, "revision", "config")
             return _from_folder(spec, path.resolve().name, path)
-        if path.exists():
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is a pipe or a device; give a diffusers folder or a .safetensors file.")
+        if path.is_file():
             _refuse_options(spec, "revision", "variant")
             return _from_file(spec, path, progress)
         return _from_hub(spec, progress)
@@ -120,11 +132,14 @@ def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
     weights = layout.choose_weights(parts, names, spec.variant, str(folder))
-    check_shards(folder, weights)
+    weights, indexes = resolve_shards(folder, weights, names)
+    shapes: dict[str, list[tuple[int, ...]]] = defaultdict(list)
     for weight in weights:
-        tensor_shapes(folder / weight)
+        shapes[weight.rpartition("/")[0]] += tensor_shapes(folder / weight).values()
+    for component, own in shapes.items():
+        refuse_oversized(folder / component / "config.json", own)
     content = [*_config_files(folder, parts), *(content_file(weight, folder / weight) for weight in weights)]
-    return _checkpoint(spec, name, folder, folder, tuple(content))
+    return _checkpoint(spec, name, folder, folder, tuple(content), indexes)
 
 
 def _no_checkpoint(folder: Path) -> str:
@@ -146,6 +161,10 @@ def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     names = layout.file_names(folder)
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
+    shapes = tensor_shapes(path).values()
+    for part in parts:
+        if part.is_model:
+            refuse_oversized(folder / part.name / "config.json", shapes)
     content = (*_config_files(folder, parts), content_file("", path))
     return _checkpoint(spec, path.stem, path, folder, content)
 
@@ -170,16 +189,28 @@ def _config_files(folder: Path, parts: list[layout.Component]) -> Iterator[Conte
         if part.name == "scheduler":
             continue
         for path in sorted((folder / part.name).glob("*")):
-            if path.name == "config.json" or (not part.is_model and path.suffix in layout.TEXTS):
+            wanted = path.name == "config.json" or (not part.is_model and path.suffix in layout.TEXTS)
+            if wanted and path.is_file():
                 yield content_file(f"{part.name}/{path.name}", path)
 
 
-def _checkpoint(spec: ModelSpec, name: str, path: Path, folder: Path, content: tuple[ContentFile, ...]) -> Checkpoint:
+def _checkpoint(
+    spec: ModelSpec,
+    name: str,
+    path: Path,
+    folder: Path,
+    content: tuple[ContentFile, ...],
+    indexes: Iterable[str] = (),
+) -> Checkpoint:
     index = layout.read_json(folder / layout.MODEL_INDEX)
     scheduler = layout.read_json(folder / layout.SCHEDULER_CONFIG)
-    if not isinstance(scheduler.get("_class_name", ""), str):
-        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must be the name of a class.")
+    if not str(scheduler.get("_class_name", "x")).isidentifier():  # a dotted one would be imported
+        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must name a class of diffusers.")
     width, height = layout.image_size(folder)
+    if max(width or 0, height or 0) > _MOST_PIXELS:
+        raise CheckpointError(
+            f"{folder}: `sample_size` asks for images of over {_MOST_PIXELS:,} pixels; fetch it again."
+        )
     return Checkpoint(
         spec=spec,
         name=name,
@@ -192,4 +223,5 @@ def _checkpoint(spec: ModelSpec, name: str, path: Path, folder: Path, content: t
         height=height,
         scheduler_json=json.dumps({"_class_name": index["scheduler"][1], **scheduler}),
         content=content,
+        beside=tuple(content_file(file, folder / file) for file in (layout.SCHEDULER_CONFIG, *indexes)),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import groupby
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from schedcmp.checkpoint.layout import MODEL_INDEX, PICKLED, read_json
+from schedcmp.checkpoint.layout import MODEL_INDEX, PICKLED, find_indexes, is_weights, parse_json, read_json
 from schedcmp.errors import CheckpointError
 
 # A saved config's notes on where and with what it was written.
@@ -22,6 +24,11 @@ _PROVENANCE = {
     "is_local",
     "local_files_only",
 }
+
+_COUNTS_LAYERS = re.compile(r"(layers?|layers_per_block|blocks|depths?|experts)$")
+_NO_SIZE = re.compile(r"theta|(^|_)ids?$|token|seed")
+_MOST_FREE = 1_000_000  # what a number may be however small the model
+_ONE_PER_LAYER = re.compile(r"layer|block|depth")
 
 
 class ContentFile(NamedTuple):
@@ -65,17 +72,87 @@ def _unreadable(path: Path, error: Exception) -> str:
     return f"{path} is truncated or no safetensors file ({error}); fetch it again."
 
 
-def check_shards(folder: Path, weights: Iterable[str]) -> None:
-    """Raises:
-    CheckpointError: an index names a shard that is not there.
+def resolve_shards(folder: Path, weights: Sequence[str], names: Collection[str]) -> tuple[list[str], list[str]]:
+    """The weight files that loading will read, and the indexes that say so: where there is an index, the libraries
+    load what it names, and nothing else.
+
+    Args:
+        folder: the checkpoint.
+        weights: as `layout.choose_weights` gives them.
+        names: the checkpoint's files, as `layout.file_names` gives them.
+
+    Raises:
+        CheckpointError: an index is none, or names something that is not among the weights.
     """
-    present = set(weights)
-    for component in sorted({name.rpartition("/")[0] for name in present}):
-        for index in sorted((folder / component).glob("*.safetensors.index*.json")):
-            shards = {f"{component}/{shard}" for shard in read_json(index).get("weight_map", {}).values()}
-            missing = sorted(shards - present)
-            if missing and shards & present:
-                raise CheckpointError(f"{folder}: {missing[0]} is missing, though {index.name} names it; fetch it.")
+    chosen: list[str] = []
+    indexes: list[str] = []
+    for component, group in groupby(weights, lambda name: name.rpartition("/")[0]):
+        own = list(group)
+        found = find_indexes(own, names)
+        shards = {shard for index in found for shard in _shards(folder, component, index)}
+        strangers = sorted(shards - {*own})
+        if strangers:
+            raise CheckpointError(_stranger(folder, strangers[0], found, names))
+        chosen += sorted(shards) or own
+        indexes += found
+    return chosen, indexes
+
+
+def _shards(folder: Path, component: str, index: str) -> set[str]:
+    shards = read_json(folder / index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
+        raise CheckpointError(f"{folder / index}: `weight_map` must give each tensor's file; fetch the file again.")
+    return {f"{component}/{shard}" for shard in shards.values()}
+
+
+def _stranger(folder: Path, shard: str, indexes: Sequence[str], names: Collection[str]) -> str:
+    named = f"though {' or '.join(indexes)} names it"
+    if shard not in names and is_weights(shard):
+        return f"{folder}: {shard} is missing, {named}; fetch it."
+    return (
+        f"{folder}: {shard!r} is none of the component's safetensors weights, {named}, and nothing else is ever loaded;"
+        " fetch the checkpoint again from whoever made it."
+    )
+
+
+def refuse_oversized(config: Path, shapes: Collection[tuple[int, ...]]) -> None:
+    """A layer has a tensor at least, and what is n wide has n numbers: a config that asks for more is not that of these
+    weights, and building its model could take all memory before anybody saw that.
+
+    Args:
+        config: a model's config.json.
+        shapes: of its weights' tensors, as `tensor_shapes` gives them.
+
+    Raises:
+        CheckpointError: a number of layers, or a list with an item for each, is larger than that of tensors; or another
+            number larger than that of all weights.
+    """
+    tensors, weights = len(shapes), max(sum(map(prod, shapes)), _MOST_FREE)
+    for key, value, counts_layers in _sizes(read_json(config)):
+        most, of = (tensors, "tensors") if counts_layers else (weights, "numbers")
+        if value > most:
+            raise CheckpointError(
+                f"{config}: `{key}` is larger than the {most:,} {of} of the weights; fetch them again."
+            )
+
+
+def _sizes(config: Mapping[str, Any]) -> Iterator[tuple[str, int, bool]]:
+    """The whole numbers of a config and its parts, each with its key and whether it counts layers."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _sizes(value)
+        elif isinstance(value, list) and _ONE_PER_LAYER.search(key):
+            yield key, len(value), True
+        if not _NO_SIZE.search(key):
+            yield from ((key, number, _COUNTS_LAYERS.search(key) is not None) for number in _flat(value))
+
+
+def _flat(value: Any) -> Iterator[int]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _flat(item)
+    elif isinstance(value, int):
+        yield value
 
 
 @lru_cache(maxsize=8)
@@ -97,7 +174,7 @@ def _file_digest(path: Path) -> str:
         if path.suffix == ".json":
             return hashlib.sha256(_canonical(path)).hexdigest()
         # The hub's cache names a large file's blob by the SHA-256 of its content.
-        if target.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", target.name):
+        if _is_in_hub_cache(target) and re.fullmatch(r"[0-9a-f]{64}", target.name):
             return target.name
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -105,11 +182,15 @@ def _file_digest(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); restore the file.") from error
 
 
+def _is_in_hub_cache(path: Path) -> bool:
+    """Anybody else's folder may be called so, and its files as they like."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return path.parent.name == "blobs" and path.is_relative_to(Path(HF_HUB_CACHE).resolve())
+
+
 def _canonical(path: Path) -> bytes:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); fetch it again.") from error
+    value = parse_json(path)
     if isinstance(value, dict):
         left_out = _PROVENANCE | ({"scheduler"} if path.name == MODEL_INDEX else set())
         value = {key: item for key, item in value.items() if key not in left_out}

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+from schedcmp.texts import visible
+
+
+class _Terminal(Console):
+    """What is printed comes from checkpoints, stores and plug-ins too: nothing in it commands the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+
+# Without emoji: the end of "sweep.yaml:100:" would be one
+out = _Terminal(highlight=False, emoji=False)
+err = _Terminal(stderr=True, highlight=False, emoji=False)
 
 
 def say(text: str = "") -> None:
@@ -24,7 +36,7 @@ def note(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    err.print(f"warning: {text}", markup=False, soft_wrap=True)
+    note(f"warning: {text}")
 
 
 def table(

@@ -14,6 +14,7 @@ from rich.markup import escape
 from schedcmp.cli.console import err, note, say, warn
 from schedcmp.errors import RequestError, RunError
 from schedcmp.files import is_address
+from schedcmp.texts import visible
 
 if TYPE_CHECKING:
     from schedcmp.following import Following
@@ -99,7 +100,7 @@ def look(name: str) -> tuple[Path, bool]:
 
 def _send(mirror: Mirror) -> None:
     try:
-        with err.status(escape(f"sending to {mirror.address}")):
+        with err.status(escape(visible(f"sending to {mirror.address}"))):
             count = mirror.send()
     except (RunError, RequestError) as error:
         raise RunError(f"{error}. All of it is in {mirror.folder}; repeat the command, and it is sent") from error

@@ -3,129 +3,125 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from threading import Timer
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Column
+from rich.text import Text
 
-from schedcmp.cli.console import err
+from schedcmp.cli.console import err, note
+from schedcmp.cli.pace import Pace, Work, duration
+from schedcmp.texts import visible
 
 _LOG_EVERY_S = 5.0
-_WINDOW_S = 20.0  # the pace is that of the last so many seconds
-
-
-class Pace:
-    """The evaluations of a run's two parts, how fast they go, and how long the rest takes at that.
-
-    Timed cells come first, one by one; packed ones are faster, by how much is known only once they run.
-    """
-
-    def __init__(self, solo: int, packed: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._left = {"solo": solo, "packed": packed}
-        self._clock = clock
-        self._part = "solo"
-        self._spent = 0  # of the present part
-        self._seen = deque([(clock(), 0)])  # time, evaluations spent
-
-    def spend(self, evaluations: int, *, packed: bool) -> None:
-        part = "packed" if packed else "solo"
-        if part != self._part:  # another pace begins where the last one ended
-            self._part, self._spent, self._seen = part, 0, deque([(self._seen[-1][0], 0)])
-        self._spent += evaluations
-        self._left[part] = max(0, self._left[part] - evaluations)
-        now = self._clock()
-        self._seen.append((now, self._spent))
-        while len(self._seen) > 2 and self._seen[1][0] < now - _WINDOW_S:
-            self._seen.popleft()
-
-    @property
-    def per_s(self) -> float | None:
-        """Evaluations per second; None before the first ones."""
-        (start, before), (end, after) = self._seen[0], self._seen[-1]
-        return (after - before) / (end - start) if end > start else None
-
-    def left(self) -> str:
-        """ "0:01:30 left"; "< 0:05:00 left" while only the slower part's pace is known; "" before any is."""
-        if not self.per_s:
-            return ""
-        bound = "< " if self._part == "solo" and self._left["packed"] else ""
-        return f"{bound}{duration(sum(self._left.values()) / self.per_s)} left"
-
-
+_REFRESHES_PER_S = 4
+_BESIDE = 20  # columns of the bar, the time and the gaps
+_NOTHING = Work()
 Occupancy = Callable[[], float | None]
 
 
 class Advance:
-    """Told of what goes on: evaluations as they are spent, cells as they are finished."""
+    """Told of what goes on: models at work, evaluations as they are spent, cells as they are finished."""
 
     def __init__(self, count: int, things: str, pace: Pace, occupancy: Occupancy) -> None:
         self.done = 0
         self._count, self._things, self._pace, self._occupancy = count, things, pace, occupancy
 
-    def solo(self, evaluations: int) -> None:
-        self._spend(evaluations, packed=False)
+    def doing(self, phase: str, images: int) -> None:
+        self._pace.doing(phase, images)
+        if phase:
+            self._show()
+
+    def solo(self, evaluations: int, images: int = 0) -> None:
+        self._pace.spend(evaluations, packed=False, images=images)
+        self._show()
 
     def packed(self, evaluations: int) -> None:
-        self._spend(evaluations, packed=True)
+        self._pace.spend(evaluations, packed=True)
+        self._show()
 
     def finish(self, text: str) -> None:
         self.done += 1
-        self._show(0, text)
+        self._show(text)
 
     @property
     def count(self) -> str:
         return f"{self.done}/{self._count} {self._things}"
 
     def facts(self) -> list[str]:
-        """What is left, the pace, and how full the batches are, as far as they are known."""
+        """What is done, what is left, the pace, and how full the batches are, as far as they are known."""
         pace, full = self._pace, self._occupancy()
-        speed = [f"{pace.per_s:,.0f} NFE/s"] if pace.per_s and self._things == "cells" else []
-        return [*filter(None, [pace.left()]), *speed, *([] if full is None else [f"{full:.0%} full"])]
+        speed = pace.speed() if self._things == "cells" else ""
+        return [*filter(None, [pace.phase, pace.left(), speed]), *([] if full is None else [f"{full:.0%} full"])]
 
-    def _spend(self, evaluations: int, *, packed: bool) -> None:
-        self._pace.spend(evaluations, packed=packed)
-        self._show(evaluations)
-
-    def _show(self, evaluations: int, finished: str | None = None) -> None:
+    def _show(self, finished: str | None = None) -> None:
         raise NotImplementedError
 
 
 @contextmanager
 def progress(
-    count: int, solo: int, packed: int = 0, occupancy: Occupancy = lambda: None, *, things: str = "cells"
+    count: int, solo: Work, packed: Work = _NOTHING, occupancy: Occupancy = lambda: None, *, things: str = "cells"
 ) -> Iterator[Advance]:
-    """Shows how many of `count` things are finished, the time left, and of cells the evaluations per second.
+    """Shows how many of `count` things are finished, the time left, and of cells the pace.
 
     Args:
-        solo: evaluations of what runs alone, repeats included.
-        packed: evaluations of the rest.
+        solo: what runs alone, repeats included.
+        packed: the rest.
         occupancy: 0 to 1, how full batches were up to now; None before there are any.
     """
     pace = Pace(solo, packed)
     if err.is_terminal:
         with _bar() as bar:
-            yield _Shown(bar, solo + packed, count, things, pace, occupancy)
+            yield _Shown(bar, count, things, pace, occupancy)
     else:
         yield _Log(count, things, pace, occupancy)
 
 
-class _Shown(Advance):
-    """Progress as a bar."""
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Shows that something is done, and for how long, before or after the cells are made."""
+    if err.is_terminal:
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        with Progress(*columns, console=err, transient=True, refresh_per_second=_REFRESHES_PER_S) as bar:
+            bar.add_task(name, total=None)
+            yield
+        return
+    late = Timer(_LOG_EVERY_S, note, [name])
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
-    def __init__(self, bar: Progress, total: int, *others: Any) -> None:
+
+class _Shown(Advance):
+    """Progress as a bar, which goes on by itself while a model takes its time."""
+
+    def __init__(self, bar: Progress, *others: Any) -> None:
         super().__init__(*others)
         self.bar = bar
-        self._task = bar.add_task("", total=total, count=self.count, facts="")
+        self._task = bar.add_task("", total=1.0, advance=self)
 
-    def _show(self, evaluations: int, finished: str | None = None) -> None:
-        name = {} if finished is None else {"description": escape(finished)}
-        facts = "  ".join(self.facts())
-        self.bar.update(self._task, advance=evaluations, count=self.count, facts=facts, **name)  # type: ignore[arg-type]
+    def _show(self, finished: str | None = None) -> None:
+        name = {} if finished is None else {"description": escape(visible(finished))}
+        done = 1.0 if self.done == self._count else min(self._pace.done, 0.99)  # a full bar's time stands still
+        self.bar.update(self._task, completed=done, **name)  # type: ignore[arg-type]
+
+
+class _Facts(ProgressColumn):
+    """What an `Advance` says at the moment."""
+
+    def __init__(self, said: Callable[[Advance], str]) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._said = said
+
+    def render(self, task: Task) -> Text:
+        return Text(self._said(task.fields["advance"]))
 
 
 class _Log(Advance):
@@ -135,17 +131,18 @@ class _Log(Advance):
         super().__init__(*others)
         self._start = self._last = time.monotonic()
 
-    def _show(self, evaluations: int, finished: str | None = None) -> None:
+    def _show(self, finished: str | None = None) -> None:
         now, over = time.monotonic(), finished is not None and self.done == self._count
         if over or now - self._last >= _LOG_EVERY_S:
             self._last = now
-            facts = [duration(now - self._start)] if over else self.facts()
-            err.print(", ".join([self.count, *facts]), markup=False, soft_wrap=True)
+            note(", ".join([self.count, duration(now - self._start), *([] if over else self.facts())]))
 
 
-def duration(seconds: float) -> str:
-    """ "0:01:30"; below ten seconds "4.2 s"."""
-    return f"{seconds:.1f} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
+def _fitting(facts: list[str], width: int) -> str:
+    """As many as there is room for, the first ones first."""
+    while len(text := "  ".join(facts)) > width:
+        facts = facts[:-1]
+    return text
 
 
 def _bar() -> Progress:
@@ -153,11 +150,12 @@ def _bar() -> Progress:
     whole: dict[str, Any] = {"no_wrap": True}
     return Progress(
         BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6)),
-        TextColumn("{task.fields[count]}", table_column=Column(**whole)),
+        _Facts(lambda advance: advance.count),
         TimeElapsedColumn(table_column=Column(**whole)),
-        TextColumn("{task.fields[facts]}", table_column=Column(**whole)),
+        _Facts(lambda advance: _fitting(advance.facts(), err.width - len(advance.count) - _BESIDE)),
         TextColumn("{task.description}", style="dim", table_column=Column(ratio=2, overflow="ellipsis", **whole)),
         console=err,
         transient=True,
         expand=True,
+        refresh_per_second=_REFRESHES_PER_S,
     )

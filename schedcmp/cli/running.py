@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console, starting
 from schedcmp.cli.console import say, table
+from schedcmp.cli.pace import Work
 from schedcmp.cli.places import Place, look, place
-from schedcmp.cli.progress import progress
+from schedcmp.cli.progress import progress, stage
 from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
 from schedcmp.folder import DATABASE
@@ -41,14 +42,15 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
         _headed(prepared, output) as where,
         Store.create(where.folder) as store,
     ):
-        with starting():
+        with starting(), stage("loading"):
             execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
             _make(execution, where)
             where.between_cells(timed=False)
             if execution.clip:
                 say(f"CLIP reads the images: {prepared.sweep.clip_model}")
-            execution.measure()
+            with stage("measuring"):
+                execution.measure()
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             done = store.planned() - len(pending_cells(prepared, store))
@@ -103,7 +105,9 @@ def rebuild_reports(run: str) -> None:
     from schedcmp.report.write import write_reports
 
     with place(run, new=False) as where, Store.open(where.folder) as store:
-        _tell_files(where, write_reports(store).files)
+        with stage("writing reports"):
+            files = write_reports(store).files
+        _tell_files(where, files)
 
 
 def _nfe(prepared: Prepared, scheduler: str, steps: int) -> str:
@@ -135,18 +139,23 @@ def _make(execution: Execution, where: Place) -> None:
     timing, seen = prepared.sweep.timing, execution.throughput
     runs = timing.repeats if timing.mode == "solo" else 1
     alone = {c.id for c in divided(prepared, pending)[0]}
-    solo = sum(cost[id_] for id_ in alone)
+    solo = Work(runs * sum(cost[id_] for id_ in alone), runs * len(alone))
+    packed = Work(sum(cost.values()) - solo.evaluations // runs, len(cost) - len(alone))
     page = LivePage(execution.store)
 
     def occupancy() -> float | None:
         return seen[0].occupancy if seen and seen[0].forwards else None
 
     where.between_cells(timed=bool(alone))
-    with progress(len(pending), runs * solo, sum(cost.values()) - solo, occupancy) as advance:
-        for result in execution.run(advance.packed, console.warn, advance.solo):
+
+    def timed(evaluations: int) -> None:
+        advance.solo(evaluations, 1)
+
+    with progress(len(pending), solo, packed, occupancy) as advance:
+        for result in execution.run(advance.packed, console.warn, advance.doing, timed):
             cell = result.cell
             if cell.id in alone and execution.crew:
-                advance.solo(runs * cost[cell.id])
+                advance.solo(runs * cost[cell.id], runs)
             advance.finish(f"{cell.scheduler} {cell.steps} steps seed {cell.seed}")
             if not result.timings:  # beside a timed cell nothing else may run
                 page.update()
@@ -178,7 +187,8 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
         )
     if len(troubled) > _SHOWN_FAILURES:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
-    reports = write_reports(store)
+    with stage("writing reports"):
+        reports = write_reports(store)
     for sentence in reports.without_effect[:_SHOWN_WARNINGS]:
         console.warn(sentence.rstrip("."))
     show(reports.answers, most=_SHOWN_SENTENCES)

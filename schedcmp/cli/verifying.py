@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from schedcmp.cli.console import err, say, table
+from schedcmp.cli.console import note, say, table
 from schedcmp.cli.looking import scheduler_config
+from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
 from schedcmp.errors import RunFolderError
 from schedcmp.files import write_atomically
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
+from schedcmp.texts import csv_text
 from schedcmp.truth.convergence import Fit
 from schedcmp.truth.measure import Point, sampling_floor
 from schedcmp.truth.plot import convergence_plot, plot_format
@@ -55,7 +55,7 @@ def verify_schedulers(
     file_format = plot_format(plot_file) if plot_file else ""
     config = scheduler_config(model)
     entries = _entries(names, sigmas, every_sigma_schedule)
-    with progress(len(entries), len(entries), things="schedulers") as advance:
+    with progress(len(entries), Work(len(entries)), things="schedulers") as advance:
 
         def tell(name: str) -> None:
             advance.solo(1)
@@ -166,15 +166,12 @@ def _as_json(v: Verdict) -> dict[str, Any]:
 
 
 def _as_csv(verdicts: Iterable[Verdict]) -> bytes:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(_CSV_HEAD)
+    rows = []
     for v in verdicts:
-        head = (v.name, v.text, v.fit and v.fit.order, v.floor)
-        rows.writerows((*head, p.steps, p.nfe, p.rms, p.w1) for p in v.measured.points)
-        if not v.measured.points:
-            rows.writerow((*head, *[None] * 4))
-    return text.getvalue().encode()
+        head = {"name": v.name, "verdict": v.text, "order": v.fit and v.fit.order, "floor": v.floor}
+        points = [{"steps": p.steps, "nfe": p.nfe, "rms": p.rms, "w1": p.w1} for p in v.measured.points]
+        rows += [head | point for point in points or [{}]]
+    return csv_text(_CSV_HEAD, rows).encode()
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -182,4 +179,4 @@ def _write(path: Path, data: bytes) -> None:
         write_atomically(path, data)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
-    err.print(f"{path} is written", markup=False, soft_wrap=True)
+    note(f"{path} is written")

@@ -6,13 +6,16 @@ A batch does not care which scheduler asks: its rows may stand at different time
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from schedcmp.engine.hosted import sent
 
 # A timestep may be one number for all rows; packed, every row has its own.
 _TIMESTEPS = ("timestep", "timesteps")
@@ -69,11 +72,16 @@ def named(function: Callable[..., Any]) -> bool:
 
 
 def join(calls: Sequence[Call]) -> dict[str, Any]:
-    """The arguments of one call for all rows of `calls`, which have equal signatures. One call stays as it is."""
-    if len(calls) == 1:
-        return dict(calls[0].arguments)
-    rows = [call.rows for call in calls]
-    return {name: _join(name, [c.arguments[name] for c in calls], rows) for name in calls[0].arguments}
+    """The arguments of one call for all rows of `calls`, which have equal signatures, on the device of their first
+    tensor. One call stays as it is."""
+    rows, first = [call.rows for call in calls], calls[0]
+    joined = dict(first.arguments)
+    if len(calls) > 1:
+        joined = {name: _join(name, [c.arguments[name] for c in calls], rows) for name in joined}
+    if first.first is None or first.first.device.type == "cpu":
+        return joined
+    device = first.first.device
+    return {name: sent(value, device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
 
 
 def every(call: Call, start: int, step: int) -> Call:
@@ -195,7 +203,7 @@ def _timesteps(values: Sequence[Any], rows: Sequence[int]) -> torch.Tensor:
     if len({t.dtype for t in tensors}) > 1:
         tensors = [t.float() for t in tensors]
     device = next((t.device for t in tensors if t.device.type != "cpu"), tensors[0].device)
-    tensors = [t.to(device) for t in tensors]
+    tensors = [sent(t, device) for t in tensors]
     return torch.cat([t.expand(n) for t, n in zip(tensors, rows, strict=True)])
 
 
@@ -221,5 +229,14 @@ def _has_rows(name: str, value: torch.Tensor, rows: int) -> bool:
     return not _is_shared(name) and value.ndim > 0 and value.shape[0] == rows
 
 
+_contents: MutableMapping[torch.Tensor, tuple[int, Hashable]] = WeakIdKeyDictionary()
+
+
 def _content(value: torch.Tensor) -> Hashable:
-    return (value.shape, value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    """Shape and bytes. Reading them waits for the device, so they are remembered while the tensor is unchanged."""
+    version = 0 if value.is_inference() else value._version  # what inference mode made cannot be changed outside of it
+    known = _contents.get(value)
+    if known is None or known[0] != version:
+        read = value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()
+        known = _contents[value] = (version, (value.shape, read))
+    return known[1]

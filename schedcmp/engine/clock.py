@@ -39,6 +39,12 @@ class Clock:
         """From one instant to another. On CUDA, only after `wait`."""
         return float(start.elapsed_time(end) / 1e3 if self._cuda else end - start)
 
+    def between(self, start: Any, end: Any) -> float:
+        """Seconds from one instant to another, waiting for no more than the latter."""
+        if self._cuda:
+            end.synchronize()
+        return self.seconds(start, end)
+
     def since(self, start: Any) -> float:
         """Seconds from an instant until the device has done all that it was asked to by now."""
         end = self.now()

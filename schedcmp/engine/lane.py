@@ -14,7 +14,8 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.call import Call, bind, named
+from schedcmp.engine.call import Call, bind, join, named
+from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import replaced
 from schedcmp.engine.result import failed, finished, made_by
@@ -47,6 +48,7 @@ class Lane(greenlet):
         first, *more = self.cells
         try:
             pipeline, arguments = self._bench.job(*self.cells)
+            hosted(pipeline.scheduler, self._bench.device)
             output = pipeline(**arguments)
             recipe = self._bench.recipes[first.scheduler]
             made = made_by(pipeline, output, self._latents, self._pixels, self._nfe, len(self.cells))
@@ -118,7 +120,7 @@ def _park(
             return real(*args, **kwargs)
         call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells))
         lane.note(call)
-        answer = real(*args, **kwargs) if changed() else lane.park(call)
+        answer = real(**join([call])) if changed() else lane.park(call)
         lane.note_answer(call, answer)
         return answer
 

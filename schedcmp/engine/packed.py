@@ -21,6 +21,7 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import Lane, Models, parking
 from schedcmp.engine.result import harmless_warnings_ignored
 from schedcmp.engine.sharing import crews, exact
+from schedcmp.engine.streams import Streams
 from schedcmp.engine.throughput import Throughput
 from schedcmp.records import Cell, CellResult
 
@@ -51,6 +52,15 @@ class _Sizes:
         return self.by_target[target]
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Lanes, and what the model answers each of them."""
+
+    lanes: list[Lane]
+    answers: list[Any]
+    ready: Any  # an event
+
+
 class PackedEngine:
     """Runs cells together; the results come as they are finished."""
 
@@ -78,8 +88,11 @@ class PackedEngine:
         self._sizes = _Sizes(max_batch)
         self._again: list[tuple[Cell, ...]] = []  # alone, since their lane failed
         self._waiting: Waiting[Lane] = Waiting()
+        self._streams = Streams(bench.device)
+        self._answered: Batch | None = None  # whose lanes have not been told yet: the next one computes meanwhile
+        self._unread: list[tuple[BatchSize, int, Any, Any]] = []  # rows and instants of batches that try a size
         self._models: Models = {}
-        self._compiled: set[Hashable] = set()
+        self._compiled: set[tuple[Hashable, int]] = set()
         self._checked: set[Target] = set()  # whose first batch was compared with a call alone
         self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
         self.throughput = Throughput()
@@ -104,11 +117,12 @@ class PackedEngine:
         start = self._clock.now()
         # Lanes interleave, so their own no_grad blocks do not nest; one around all of them makes that harmless.
         with torch.no_grad(), harmless_warnings_ignored(), parking(self._bench.pipeline) as self._models:
+            self._streams.lanes_follow(self._streams.models_done())
             while True:
                 while self._wants_lanes() and (cells := self._again.pop() if self._again else next_cells()):
                     self._sizes.widen(_rows_of(cells))
                     yield from self._resume(Lane(self._bench, *cells))
-                if not self._waiting:
+                if not self._waiting and not self._answered:
                     break
                 yield from self._step()
         self.throughput.wall_s += self._clock.since(start)
@@ -143,18 +157,44 @@ class PackedEngine:
         return self._waiting.rows()  # type: ignore[return-value]
 
     def _step(self) -> Iterator[CellResult]:
-        """Choose, run, hand back."""
+        """Choose, run, hand back. On a GPU the next batch is started before the last one is handed back, so that it
+        computes while the lanes' schedulers do their work."""
+        last = self._answered
+        self._answered = self._run() if last is None or self._fills_half() else None
+        if not self._streams.overlap:
+            last, self._answered = self._answered, None
+        if last:
+            self._streams.lanes_follow(last.ready)
+            self._learn()
+            for lane, answer in zip(last.lanes, last.answers, strict=True):
+                yield from self._resume(lane, answer)
+
+    def _fills_half(self) -> bool:
+        """Whether a batch is worth starting now; a smaller one waits for the lanes that are still to be told."""
         if not self._waiting:
-            return
+            return False
+        signature = self._choose()
+        return 2 * self._rows()[signature] >= self._sizes.of(signature[0]).rows
+
+    def _learn(self) -> None:
+        """Judge batch sizes by batches that have been computed."""
+        for size, rows, start, end in self._unread:
+            size.observe(rows, self._clock.between(start, end))
+        self._unread.clear()
+
+    def _run(self) -> Batch | None:
+        """Start the next batch, if anything waits; its answers are there when it is `ready`."""
+        if not self._waiting:
+            return None
         signature = self._choose()
         lanes = self._waiting.take(signature, self._sizes.of(signature[0]).rows)
+        self._streams.models_follow()
         answers = self._answers(signature[0], lanes)
         if signature[0] in DENOISERS:
             evaluations = sum(lane.call.evaluations * len(lane.cells) for lane in lanes if lane.call)
             self.throughput.evaluations += evaluations
             self._evaluated(evaluations)
-        for lane, answer in zip(lanes, answers, strict=True):
-            yield from self._resume(lane, answer)
+        return Batch(lanes, answers, self._streams.models_done())
 
     def _choose(self) -> tuple[Target, Hashable]:
         """The fullest group; images wait for the VAE until their batch is full or nothing else is left to do."""
@@ -164,7 +204,8 @@ class PackedEngine:
         return max([s for s in full if s[0] not in DENOISERS] or full or denoising or rows, key=rows.__getitem__)
 
     def _resume(self, lane: Lane, answer: Any = None) -> Iterator[CellResult]:
-        call = lane.resume(answer)
+        with self._streams.lanes:
+            call = lane.resume(answer)
         if call is not None:
             self._waiting.add(lane, call)
             return
@@ -208,20 +249,25 @@ class PackedEngine:
     def _forward(self, target: Target, calls: list[Call], size: BatchSize) -> list[Any]:
         rows = [call.rows for call in calls]
         if self._fixed_shapes and target in DENOISERS:
-            calls = _filled(calls, sum(rows), size.rows)
+            calls = _filled(calls, self._shape(calls[0], sum(rows), size.rows) - sum(rows))
         start = self._clock.now()
         answer = self._models[target](**join(calls))
         if not size.settled and self._is_compiled(calls):
-            size.observe(sum(rows), self._clock.since(start))
+            self._unread.append((size, sum(rows), start, self._clock.now()))
         answers = split(answer, [call.rows for call in calls])[: len(rows)]
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
-            alone = self._models[target](**apart(calls[0])[0].arguments)
+            alone = self._models[target](**join(apart(calls[0])[:1]))
             if not alike(alone, first_of(answers[0], calls[0].cells)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         if target in DENOISERS:
             self.throughput.count(sum(rows), size.aim)
         return answers
+
+    def _shape(self, call: Call, rows: int, most: int) -> int:
+        """The rows of a batch of fixed shape: the fewest that a program is there for, else the next power of two."""
+        compiled = [n for signature, n in self._compiled if signature == call.signature and n >= rows]
+        return min(compiled, default=min(1 << (rows - 1).bit_length(), max(rows, most)))
 
     def _is_compiled(self, calls: list[Call]) -> bool:
         """Whether a batch of this shape has run before; with fixed shapes the first one waits for its compilation."""
@@ -242,7 +288,6 @@ def most_rows(cells: Sequence[Cell], cost: Callable[[Cell], int], engines: int =
     return max(2, sum(costs) // engines // max(map(cost, cells), default=1))
 
 
-def _filled(calls: list[Call], rows: int, most: int) -> list[Call]:
-    """`calls` and what brings them up to the next power of two, or to the most that a batch may have."""
-    missing = min(1 << (rows - 1).bit_length(), max(rows, most)) - rows
+def _filled(calls: list[Call], missing: int) -> list[Call]:
+    """`calls` and so many rows more."""
     return [*calls, *[every(calls[0], 0, calls[0].rows)] * missing]

@@ -29,7 +29,7 @@ class Made:
 
     image: Image
     blanked: bool  # by the checkpoint's safety checker
-    latents: torch.Tensor | None  # (1, ...), what the VAE was given
+    latents: torch.Tensor | None  # (1, ...) in float32 on the host, what the VAE was given
     nfe: int
     timesteps: tuple[float, ...]
     config: Mapping[str, Any]  # the scheduler's, after its run
@@ -52,16 +52,17 @@ def made_by(
     if len(output.images) != cells or (latents is not None and cells > 1 and len(latents) != cells):
         raise ValueError(f"{type(pipeline).__name__} made {len(output.images)} images for {cells} cells")
     visited = getattr(pipeline.scheduler, "visited", None)
-    timesteps = tuple(float(t) for t in visited or pipeline.scheduler.timesteps)
+    timesteps = tuple(_numbers(visited or pipeline.scheduler.timesteps))
     blanked = getattr(output, "nsfw_content_detected", None) or [False] * cells
     config = getattr(pipeline.scheduler, "config", {})
     dtype = next((_name(model.dtype) for model in denoisers(pipeline)), "its dtype")
+    read = None if latents is None else latents.float().cpu()
     return [
         Made(
             image, bool(black), part, len(visited) if visited else nfe, timesteps, config, dtype, _overflow(part, drawn)
         )
         for image, black, part, drawn in zip(
-            output.images, blanked, _each(latents, cells), _each(pixels, cells), strict=True
+            output.images, blanked, _each(read, cells), _each(pixels, cells), strict=True
         )
     ]
 
@@ -105,13 +106,19 @@ def finished(
         peak_memory_bytes=peak_memory_bytes,
         scheduler_config=recipe.as_run(made.config),
         timesteps=made.timesteps,
-        latents=None if made.latents is None else made.latents.float().cpu().numpy(),
+        latents=None if made.latents is None else made.latents.numpy(),
     )
 
 
 def failed(cell: Cell, error: Exception) -> CellResult:
     """The result of a cell whose pipeline raised."""
     return CellResult(cell, "failed", error=f"{type(error).__name__}: {error}")
+
+
+def _numbers(timesteps: Any) -> list[float]:
+    """Of a tensor, read at once: one by one, each would wait for the device."""
+    whole = timesteps.tolist() if isinstance(timesteps, torch.Tensor) else timesteps
+    return [float(t) for t in whole]
 
 
 @contextmanager

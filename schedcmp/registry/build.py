@@ -13,15 +13,19 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from typing import Any
 
 from schedcmp.errors import RegistryError
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.flow import PIPELINE, flow_options, is_flow
+from schedcmp.registry.postpone import STATISTICS, postponed
 
+MOST_TIMESTEPS = 10_000  # a table of noise levels for each step, and checkpoints have 1,000
+MOST_ENTRIES = 100_000
 _SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+_FEW_STEPS = 4
 _INSTALL = {"torchsde": 'pip install "schedcmp[sde]"', "scipy": "pip install scipy"}
 
 
@@ -76,12 +80,14 @@ class Recipe:
 
     @cached_property
     def _unused(self) -> Any:
-        """Never used, only copied: some constructors take 50 ms, longer than many steps."""
+        """Never used, only copied: some constructors take milliseconds."""
         return self._construct({})
 
     def _construct(self, more: Mapping[str, Any]) -> Any:
+        refuse_huge(self.entry.name, self.config)
         try:
-            scheduler = self.cls(**{**self.config, **more})
+            scheduler = _hasty(self.cls)(**{**self.config, **more})
+            scheduler.__class__ = self.cls
             if self.entry.sigmas.levels:
                 from schedcmp.registry.levels import listed
 
@@ -89,6 +95,19 @@ class Recipe:
             return scheduler
         except Exception as error:  # third-party constructors raise what they like
             raise RegistryError(f"{self.entry.name}: {self.cls.__name__} refuses its options: {error}") from error
+
+
+@lru_cache
+def _hasty(cls: Any) -> Any:
+    """A class of diffusers whose constructor makes a schedule of a few steps where it would make one of all training
+    timesteps: KDPM2's takes 0.2 s, and the first `set_timesteps` throws it away."""
+    if not cls.__module__.startswith("diffusers."):
+        return cls
+
+    def set_timesteps(scheduler: Any, steps: int, *others: Any, **named: Any) -> None:
+        cls.set_timesteps(scheduler, min(steps, _FEW_STEPS), *others, **named)
+
+    return type(cls.__name__, (cls,), {"set_timesteps": set_timesteps})
 
 
 def resolve(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
@@ -127,6 +146,22 @@ def resolve(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
     return Recipe(entry, cls, options, pipeline)
 
 
+def refuse_huge(name: str, options: Mapping[str, Any]) -> None:
+    """Constructors make tables of as many entries as a number or a list says; a seed may be any number.
+
+    Raises:
+        RegistryError: one that is beyond `MOST_TIMESTEPS` or `MOST_ENTRIES`.
+    """
+    for option, value in options.items():
+        trained = option == "num_train_timesteps"
+        most = MOST_TIMESTEPS if trained else MOST_ENTRIES
+        if isinstance(value, list | tuple) and len(value) > most:
+            raise RegistryError(f"{name}: {option} may have at most {most:,} values")
+        sizes = int | float if trained else int
+        if isinstance(value, sizes) and "seed" not in option and abs(value) > most:
+            raise RegistryError(f"{name}: {option} may be at most {most:,}")
+
+
 def load_class(path: str, origin: str = "schedcmp", *, flow: bool = False) -> type:
     """A scheduler class by its diffusers name or dotted path; for a sampler function's path the class that runs it,
     for flow matching if `flow`.
@@ -136,8 +171,9 @@ def load_class(path: str, origin: str = "schedcmp", *, flow: bool = False) -> ty
     """
     module_name, _, name = path.rpartition(".")
     try:
-        module = importlib.import_module(module_name or "diffusers")
-        cls = getattr(module, name)
+        with postponed(*STATISTICS):
+            module = importlib.import_module(module_name or "diffusers")
+            cls = getattr(module, name)
     except (Exception, SystemExit) as error:  # importing runs somebody's code
         where = module_name or f"diffusers {importlib.import_module('diffusers').__version__}"
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -220,7 +256,11 @@ def mended(scheduler_config: Mapping[str, Any], pipeline_class: str) -> dict[str
 
     Stable Diffusion 1 and 2 pipelines of diffusers set `steps_offset` to 1 and `clip_sample` to false whatever the
     checkpoint says (old checkpoints lack the keys), so a comparison with diffusers must start from there too.
+
+    Raises:
+        RegistryError: no such class, or numbers beyond all bounds.
     """
+    refuse_huge("the checkpoint's scheduler config", scheduler_config)
     config = {**scheduler_config, PIPELINE: pipeline_class}
     newer = pipeline_class.startswith(("StableDiffusionXL", "StableDiffusion3"))
     if newer or not pipeline_class.startswith("StableDiffusion") or "_class_name" not in config:

@@ -168,7 +168,8 @@ def builtin_registry() -> Registry:
 
 
 def _read_table(name: str) -> Any:
-    return yaml.safe_load(files("schedcmp.registry").joinpath(name).read_text(encoding="utf-8"))
+    text = files("schedcmp.registry").joinpath(name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _plugin_rows(point: EntryPoint) -> list[Mapping[str, Any]]:

@@ -123,12 +123,13 @@ def _change(old: StoredCell | None, new: StoredCell | None, folders: tuple[Path,
 
 def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rmse: float) -> Change:
     import numpy as np
-    from PIL import Image
+
+    from schedcmp.image import opened
 
     pixels = []
     for stored, folder in zip((old, new), folders, strict=True):
         try:
-            with Image.open(folder / str(stored.image_path)) as image:
+            with opened(folder, stored.image_path) as image:
                 pixels.append(np.asarray(image.convert("RGB"), float))
         except OSError:
             return Change(new.cell, "changed", detail=f"{folder / str(stored.image_path)} cannot be read")

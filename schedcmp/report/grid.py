@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,15 +15,18 @@ import PIL
 from PIL import Image, PngImagePlugin
 
 from schedcmp import __version__
-from schedcmp.files import is_whole_png, slug, write_atomically
+from schedcmp.files import slug
+from schedcmp.folder import has_whole_png, place
+from schedcmp.image import opened
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import GridAxes, Page, Value, plan_pages
 from schedcmp.report.layout import Layout, lay_out, split
 from schedcmp.report.sheet import Sheet, draw_sheet
+from schedcmp.written import Written
 
 __all__ = ["GridAxes", "write_grids"]
 
-OWN_NAMES = re.compile(r"grid(_[a-z0-9.+-]+)*\.png")
+FOLDER = "grids"
 TEXT_KEY = "schedcmp"  # of the PNG's text chunk
 DEFAULT_SIZE = 256, 256  # px, where no image tells
 NAMES = {"guidance_scale": "guidance", "sigma_schedule": "sigma", "negative_prompt": "negative"}
@@ -40,80 +42,56 @@ def write_grids(cells: Sequence[StoredCell], folder: Path, axes: GridAxes, title
     Returns the files in page order: `grid.png`, or one per page and part. Each says in its text chunk `schedcmp`
     (JSON) which cell lies where, in pixels.
     """
-    grids = folder / "grids"
-    grids.mkdir(parents=True, exist_ok=True)
     pages = plan_pages(cells, axes)
     native = _native_size(cells, folder)
-    drawn = _Drawn(grids)
+    drawn, names = Written(folder, FOLDER), []
+    drawn.unmark()
     with ThreadPoolExecutor(_WRITERS) as pool:  # packing and writing go on beside the drawing
         writing: deque[Future[None]] = deque()
-        for path, part, layout, number, count in _parts(pages, native, grids):
-            if drawn.has(path, _mark(part, native, folder, (title, number, count))):
+        for name, part, layout, number, count in _parts(pages, native):
+            names.append(name)
+            mark = _mark(part, native, folder, (title, number, count))
+            if drawn.mark(name) == mark and has_whole_png(folder, f"{FOLDER}/{name}"):
+                drawn.keep(name)
                 continue
             sheet = draw_sheet(part, layout, title, folder, number, count)
             text = _description(part, sheet, title, number, count)
-            writing.append(pool.submit(_write, path, sheet.image, text))
+            writing.append(pool.submit(_write, drawn, name, mark, sheet.image, text))
             while len(writing) > _WRITERS:
                 writing.popleft().result()
         for written in writing:
             written.result()
-    drawn.keep()
-    return [*drawn.paths]
+    drawn.close()
+    return [folder / FOLDER / name for name in names]
 
 
-class _Drawn:
-    """What each file of the folder shows: a mark of all that its drawing depends on."""
-
-    def __init__(self, grids: Path) -> None:
-        self._file = grids / ".drawn.json"
-        try:
-            self._before = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._before = {}
-        self._file.unlink(missing_ok=True)  # until all is drawn nobody knows
-        self.paths: dict[Path, str] = {}
-
-    def has(self, path: Path, mark: str) -> bool:
-        self.paths[path] = mark
-        return self._before.get(path.name) == mark and is_whole_png(path)
-
-    def keep(self) -> None:
-        """Remember this call's files; those of earlier ones go."""
-        for stale in {p for p in self._file.parent.iterdir() if OWN_NAMES.fullmatch(p.name)} - self.paths.keys():
-            stale.unlink()
-        marks = {path.name: mark for path, mark in self.paths.items()}
-        write_atomically(self._file, json.dumps(marks).encode())
-
-
-def _parts(
-    pages: Sequence[Page], native: tuple[int, int], grids: Path
-) -> Iterator[tuple[Path, Page, Layout, int, int]]:
+def _parts(pages: Sequence[Page], native: tuple[int, int]) -> Iterator[tuple[str, Page, Layout, int, int]]:
     """Each file with what is on it: a part of a page, of so many."""
     for page, stem in zip(pages, _stems(pages), strict=True):
         layout = lay_out(page, native)
         parts = list(split(page, layout))
         for number, part in enumerate(parts, 1):
             suffix = f"_part-{number}" if len(parts) > 1 else ""
-            yield grids / f"{stem}{suffix}.png", part, layout, number, len(parts)
+            yield f"{stem}{suffix}.png", part, layout, number, len(parts)
 
 
 def _mark(part: Page, native: tuple[int, int], folder: Path, heading: tuple[str, int, int]) -> str:
     """Of the cells and their labels, of the image files as they are, and of what draws."""
-    files = [folder / c.image_path for c in part.cells.values() if c.image_path]
-    stats = [(s.st_size, s.st_mtime_ns) if (s := _stat(file)) else None for file in files]
+    names = [c.image_path for c in part.cells.values() if c.image_path]
+    stats = [(s.st_size, s.st_mtime_ns) if (s := _stat(folder, name)) else None for name in names]
     drawn_by = __version__, PIL.__version__
     return blake2s(repr((drawn_by, heading, native, part, stats)).encode(), digest_size=16).hexdigest()
 
 
-def _stat(path: Path) -> os.stat_result | None:
+def _stat(folder: Path, name: str) -> os.stat_result | None:
     try:
-        return path.stat()
+        return place(folder, name).lstat()
     except OSError:
         return None
 
 
-def _write(path: Path, image: Image.Image, description: str) -> None:
-    write_atomically(path, _png(image, description))
+def _write(drawn: Written, name: str, mark: str, image: Image.Image, description: str) -> None:
+    drawn.write(name, _png(image, description), mark)
 
 
 def _png(image: Image.Image, description: str) -> bytes:
@@ -156,7 +134,7 @@ def _image_size(stored: StoredCell, folder: Path) -> tuple[int, int] | None:
     if stored.image_path is None:
         return None
     try:
-        with Image.open(folder / stored.image_path) as picture:
+        with opened(folder, stored.image_path) as picture:
             return picture.width, picture.height
     except OSError:
         return None

@@ -186,8 +186,8 @@ def _print(stored: StoredCell, folder: Path, prints: Mapping[str, bytes]) -> npt
     kept = prints.get(stored.cell.id)
     if kept is None:
         try:
-            kept = fingerprint(open_picture(folder / stored.image_path)) if stored.image_path else None
-        except (OSError, SyntaxError, ValueError):
+            kept = fingerprint(open_picture(folder, stored.image_path)) if stored.image_path else None
+        except OSError:
             return None
     return None if kept is None else np.frombuffer(kept, np.uint8).astype(np.int16)
 
@@ -196,7 +196,7 @@ def _same_image(one: StoredCell, other: StoredCell, folder: Path) -> bool:
     if one.result.image_sha256 == other.result.image_sha256:
         return True
     try:
-        a, b = (np.asarray(open_picture(folder / str(c.image_path)), np.int16) for c in (one, other))
-    except (OSError, SyntaxError, ValueError):
+        a, b = (np.asarray(open_picture(folder, c.image_path), np.int16) for c in (one, other))
+    except OSError:
         return False
     return a.shape == b.shape and bool(np.abs(a - b).max() <= _LEVELS)

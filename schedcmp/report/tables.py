@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,6 +11,7 @@ from typing import Any
 
 from schedcmp.records import StoredCell, Timing
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
+from schedcmp.texts import csv_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +206,4 @@ def _result_row(
 
 
 def _csv(rows: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row)) or list(header)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text(list(dict.fromkeys(name for row in rows for name in row)) or header, rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from schedcmp.image import opened
 from schedcmp.records import StoredCell
 from schedcmp.report.labels import NONE, caption
 from schedcmp.report.layout import FAINT, INK, Look
@@ -40,9 +41,9 @@ def scaled(picture: Image.Image, tile: tuple[int, int]) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def open_picture(path: Path) -> Image.Image:
-    """The image at `path` as RGB, on white where it is transparent. OSError if there is none."""
-    with Image.open(path) as picture:
+def open_picture(folder: Path, name: object) -> Image.Image:
+    """An image of a run's folder as RGB, on white where it is transparent. OSError if there is none."""
+    with opened(folder, name) as picture:
         return _on_white(picture)
 
 
@@ -66,8 +67,8 @@ def _draw_picture(
     if stored.image_path is None:
         return _draw_message(draw, left, top, stored.result.status, stored.result.error or "no image", look)
     try:
-        picture = scaled(open_picture(folder / stored.image_path), look.tile)
-    except (OSError, SyntaxError, ValueError) as error:
+        picture = scaled(open_picture(folder, stored.image_path), look.tile)
+    except OSError as error:
         reason = "not there" if isinstance(error, FileNotFoundError) else "not readable"
         return _draw_message(draw, left, top, f"image {reason}", stored.image_path, look)
     sheet.paste(picture, (left, top))

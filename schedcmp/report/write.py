@@ -26,6 +26,7 @@ from schedcmp.report.tables import (
     with_group_timings,
 )
 from schedcmp.store import Store
+from schedcmp.texts import visible
 
 
 class Reports(NamedTuple):
@@ -50,10 +51,10 @@ def write_reports(store: Store) -> Reports:
     texts = {
         "results.csv": results_csv(cells, _trajectories(store), repeated.cells),
         "timings.csv": timings_csv(rows),
-        "timings.md": timings_markdown(rows),
+        "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
-        "timings.tex": timings_latex(rows),
-        "answer.md": markdown(answers, repeated.sentences),
+        "timings.tex": visible(timings_latex(rows)),
+        "answer.md": visible(markdown(answers, repeated.sentences)),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])

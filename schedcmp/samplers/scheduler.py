@@ -32,6 +32,10 @@ class LazyTimesteps(Sequence[torch.Tensor]):
     def __len__(self) -> int:
         return len(self._estimate)
 
+    @property
+    def device(self) -> torch.device:
+        return self._estimate.device
+
     def to(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The estimate, elsewhere (`add_noise` looks for its level there)."""
         return self._estimate.to(*args, **kwargs)
@@ -161,7 +165,8 @@ class SamplerScheduler:
             run.sigma = level(run.sigma)
         if isinstance(self.timesteps, LazyTimesteps):
             if run.sigma is not None:
-                self.timesteps.visited.append(torch.tensor(self._timestep(run.sigma), device=run.x.device))  # type: ignore[union-attr]
+                visited = torch.tensor(self._timestep(run.sigma), device=self.timesteps.device)
+                self.timesteps.visited.append(visited)
             return
         ended = self._step_index == len(self.timesteps)
         planned = None if ended else float(self.sigmas[self._step_index])

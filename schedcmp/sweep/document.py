@@ -36,6 +36,7 @@ from schedcmp.sweep.parts import (
     Words,
 )
 from schedcmp.sweep.source import Source, read
+from schedcmp.sweep.values import MAX_IN_ALL, count
 
 # The axes of a sweep by key, those whose images lie together innermost
 ZIPPABLE = ("prompt", "negative_prompt", "guidance_scale", "size", "schedulers", "sigmas", "steps", "nfe", "seeds")
@@ -62,7 +63,9 @@ class Sweep(Part):
     )
     seeds: Seeds = Field((0,), description='whole numbers, or a range such as "0..3"')
     zip: Groups = Field((), description="keys that advance together, such as [[schedulers, sigmas]]")
-    exclude: tuple[Exclude, ...] = Field((), description="cells to leave out, such as [{scheduler: heun, steps: 50}]")
+    exclude: tuple[Exclude, ...] = Field(
+        (), max_length=1000, description="cells to leave out, such as [{scheduler: heun, steps: 50}]"
+    )
     generator: Literal["cpu", "device"] = Field("cpu", description="where initial noise is drawn")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps, cpu")
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = Field("auto", description="auto: fp16 on CUDA, else fp32")
@@ -156,6 +159,8 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:
 
 def checked(source: Source) -> Sweep:
     """The sweep of a document. Raises SweepError, as `load` does."""
+    if count(source.data) > MAX_IN_ALL:
+        raise SweepError(f"{source.name}: its ranges have over {MAX_IN_ALL:,} values together; use fewer")
     try:
         return Sweep.model_validate(source.data)
     except ValidationError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2s
 from itertools import product
@@ -20,7 +21,7 @@ from schedcmp.sweep.source import Source
 
 MOST_CELLS = 1_000_000
 Index = dict[str, int]  # a cell's position on each axis, by the sweep's key
-Rule = Callable[[Cell], bool]
+Rule = Mapping[str, set[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,11 @@ def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appra
     count = lengths * len(sweep.seeds) * shared
     if count > MOST_CELLS:
         raise SweepError(f"{source.name}: has {count:,} cells; a sweep may have {MOST_CELLS:,}. Split it, or use fewer")
-    rules = _rules(sweep, source, selection.registry)
-    matched = [0] * len(rules)
-    cells = tuple(_kept(_cells(sweep, selected), rules, matched))
+    exclusion = _Exclusion(_rules(sweep, source, selection.registry))
+    cells = tuple(exclusion.kept(_cells(sweep, selected)))
     if not cells:
         raise SweepError(f"{source.where(('exclude',))}: no cell is left; exclude less")
-    idle = [f"exclude.{i} matches no cell" for i, times in enumerate(matched) if not times]
+    idle = [f"exclude.{i} matches no cell" for i in exclusion.idle()]
     return Plan(sweep, selected, cells, tuple(selection.warnings + idle))
 
 
@@ -112,16 +112,44 @@ def _in_step(sweep: Sweep, place: Index) -> bool:
     return all(len({place[key] for key in group if key in place}) <= 1 for group in sweep.zip)
 
 
-def _kept(cells: Iterator[Cell], rules: list[Rule], matched: list[int]) -> Iterator[Cell]:
-    """The cells that no rule leaves out, numbered anew; counts what each rule matches."""
-    index = 0
-    for cell in cells:
-        hits = [i for i, rule in enumerate(rules) if rule(cell)]
-        for i in hits:
-            matched[i] += 1
-        if not hits:
-            yield cell if cell.index == index else replace(cell, index=index)
-            index += 1
+class _Exclusion:
+    """The sweep's `exclude`. A rule is a bit, so that a cell meets all rules at once."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._all = (1 << len(rules)) - 1
+        self._matched = 0
+        self._indifferent = {key: self._all for rule in rules for key in rule}  # by key: the rules without it
+        self._bits: dict[tuple[str, Any], int] = defaultdict(int)  # by key and value: the rules that name it
+        for i, rule in enumerate(rules):
+            for key, values in rule.items():
+                self._indifferent[key] ^= 1 << i
+                for value in values:
+                    self._bits[key, value] |= 1 << i
+
+    def kept(self, cells: Iterable[Cell]) -> Iterator[Cell]:
+        """The cells that no rule leaves out, numbered anew."""
+        index = 0
+        for cell in cells:
+            hits = self._hits(cell)
+            self._matched |= hits
+            if not hits:
+                yield cell if cell.index == index else replace(cell, index=index)
+                index += 1
+
+    def idle(self) -> list[int]:
+        """The rules that have matched no cell."""
+        return [i for i in range(self._all.bit_length()) if not self._matched >> i & 1]
+
+    def _hits(self, cell: Cell) -> int:
+        hits = self._all
+        for key, indifferent in self._indifferent.items():
+            named = indifferent
+            for value in _values(cell, key):
+                named |= self._bits.get((key, value), 0)
+            hits &= named
+            if not hits:
+                break
+        return hits
 
 
 def _rules(sweep: Sweep, source: Source, registry: Registry) -> list[Rule]:
@@ -135,12 +163,13 @@ def _rules(sweep: Sweep, source: Source, registry: Registry) -> list[Rule]:
 
 
 def _rule(exclude: Exclude, registry: Registry) -> Rule:
+    """What a cell must be to be left out, by key."""
     allowed = {key: {*values} for key, values in exclude.conditions.items()}
     if "scheduler" in allowed:
         allowed["scheduler"] = {registry.entry(name).name for name in allowed["scheduler"]}
     if "sigma_schedule" in allowed:
         allowed["sigma_schedule"] = {registry.sigma_schedule(name).name for name in allowed["sigma_schedule"]}
-    return lambda cell: all(not values.isdisjoint(_values(cell, key)) for key, values in allowed.items())
+    return allowed
 
 
 def _values(cell: Cell, key: str) -> tuple[Any, ...]:

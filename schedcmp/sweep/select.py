@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from typing import Any, Protocol
 
 from schedcmp.errors import RegistryError, SweepError
@@ -15,6 +16,7 @@ from schedcmp.sweep.parts import EntrySpec
 from schedcmp.sweep.source import Source
 
 EVERYTHING = "*"
+MOST_ENTRIES = 1_000
 
 
 class Appraiser(Protocol):
@@ -62,6 +64,7 @@ class Selection:
 
     def collect(self) -> Mapping[str, Selected]:
         """By label. Raises SweepError, with file:line."""
+        self._refuse_too_many()
         for i, item in enumerate(self.sweep.schedulers):
             try:
                 self._add(i, item)
@@ -72,6 +75,16 @@ class Selection:
             reasons = [*self.warnings, *(selected.refusal for selected in self.found.values())]
             raise SweepError(f"{where}: schedulers: none of them can run: {'; '.join(reasons)}")
         return self.found
+
+    def _refuse_too_many(self) -> None:
+        entries = 0
+        for i, item in enumerate(self.sweep.schedulers):
+            entries += 1 if isinstance(item, str) else variants(item.options)
+            if entries > MOST_ENTRIES:
+                where = self.source.where(("schedulers", i))
+                raise SweepError(
+                    f"{where}: schedulers.{i}: a sweep may have {MOST_ENTRIES:,} schedulers, and with this it has more"
+                )
 
     def _add(self, place: int, item: str | EntrySpec) -> None:
         own_steps = item.steps if isinstance(item, EntrySpec) else None
@@ -151,6 +164,11 @@ def _plain_lengths(sweep: Sweep, own_steps: tuple[int, ...] | None) -> tuple[Len
     """As given; a step for each evaluation where only a budget is."""
     given = own_steps or sweep.steps
     return tuple(Length(n) for n in given) if given else tuple(Length(n, n) for n in sweep.nfe or ())
+
+
+def variants(options: Mapping[str, Any]) -> int:
+    """How many entries the options make that have several values."""
+    return prod(len(value) for value in options.values() if isinstance(value, list))
 
 
 def _rows(item: EntrySpec) -> Iterator[tuple[dict[str, Any], str]]:

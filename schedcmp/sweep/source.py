@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from schedcmp.errors import SweepError
+from schedcmp.files import read_input
 
 _MAX_BYTES = 4_000_000
 _MAX_VALUES = 200_000  # after aliases are expanded: an alias bomb has billions
@@ -78,9 +79,7 @@ def with_overrides(source: Source, overrides: Iterable[str]) -> Source:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SweepError(f"{path}: is over {_MAX_BYTES:,} bytes; a sweep is a short YAML file")
-        return path.read_text(encoding="utf-8-sig")
+        return read_input(path, _MAX_BYTES).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise SweepError(f"{path}: no such file; `schedcmp init {path}` writes one to start from") from error
     except UnicodeDecodeError as error:

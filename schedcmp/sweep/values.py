@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any
 
-MAX_VALUES = 1_000_000
+MAX_VALUES = 1_000_000  # of one key
+MAX_IN_ALL = 3_000_000  # of all of a sweep's ranges
 _NUMBERS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*\.\.\s*(\d+(?:\.\d+)?)(?:\s+step\s+(\d+(?:\.\d+)?))?\s*")
 _RANGE = re.compile(r"\s*(-?[\d_]+)\s*\.\.\s*(-?[\d_]+)(?:\s+step\s+(\d+))?\s*")
 
 
 def integers(value: Any) -> tuple[int, ...]:
     """A whole number, a range ("0..3" includes both ends), or a list of these. Raises ValueError."""
-    parts = [i for item in _listed(value) for i in _integer_or_range(item)]
-    return _distinct(parts)
+    return _distinct(_unrolled(value, _integer_or_range))
 
 
 def numbers(value: Any) -> tuple[float, ...]:
     """A finite number, a range ("1..9 step 0.5" includes both ends), or a list of these. Raises ValueError."""
-    return _distinct([n for item in _listed(value) for n in _number_or_range(item)])
+    return _distinct(_unrolled(value, _number_or_range))
 
 
 def sizes(value: Any) -> tuple[str, ...]:
@@ -38,6 +39,34 @@ def words(value: Any) -> tuple[str, ...]:
     return _distinct(items)
 
 
+def count(value: Any) -> int:
+    """How many values the ranges somewhere in plain data have together, without making them. Of one key at most
+    `MAX_VALUES` are counted: if it has more, it is refused for itself."""
+    if isinstance(value, dict):
+        return sum(map(count, value.values()))
+    if isinstance(value, list):
+        total = sum(map(count, value))
+        return total if any(isinstance(item, dict) for item in value) else min(total, MAX_VALUES)
+    try:
+        found = _integer_range(value)
+        return min(_count_integers(found) if found else _count_numbers(*_number_range(value)), MAX_VALUES)
+    except ValueError:  # not a range, or a wrong one
+        return 0
+
+
+def _unrolled(value: Any, unroll: Callable[[Any], Collection[Any]]) -> list[Any]:
+    values: list[Any] = []
+    for item in _listed(value):
+        values += unroll(item)
+        _refuse_more(len(values), f"has over {MAX_VALUES:,} values")
+    return values
+
+
+def _refuse_more(count: int, message: str) -> None:
+    if count > MAX_VALUES:
+        raise ValueError(message)
+
+
 def _listed(value: Any) -> list[Any]:
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items:
@@ -48,28 +77,48 @@ def _listed(value: Any) -> list[Any]:
 def _integer_or_range(item: Any) -> range | list[int]:
     if isinstance(item, int) and not isinstance(item, bool):
         return [item]
-    match = _RANGE.fullmatch(item) if isinstance(item, str) else None
-    if not match:
+    found = _integer_range(item)
+    if found is None:
         raise ValueError(f'expected a whole number or a range such as "4..30 step 2", got {item!r}')
+    _refuse_more(_count_integers(found), f"the range {item!r} has over {MAX_VALUES:,} values")
+    return found
+
+
+def _integer_range(item: Any) -> range | None:
+    """None for what is no range. Raises ValueError for one that is empty."""
+    match = _RANGE.fullmatch(item) if isinstance(item, str) else None
+    if match is None:
+        return None
     first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
     if step == 0 or last < first:
         raise ValueError(f"the range {item!r} is empty; write it from low to high, with a step of at least 1")
-    if (last - first) // step >= MAX_VALUES:
-        raise ValueError(f"the range {item!r} has over {MAX_VALUES:,} values")
     return range(first, last + 1, step)
 
 
+def _count_integers(found: range) -> int:
+    return (found.stop - 1 - found.start) // found.step + 1  # `len` has a limit
+
+
 def _number_or_range(item: Any) -> list[float]:
-    match = _NUMBERS.fullmatch(item) if isinstance(item, str) else None
-    if not match:
+    if not isinstance(item, str) or not _NUMBERS.fullmatch(item):
         return [_number(item)]
-    first, last, step = (Decimal(text or "1") for text in match.groups())
+    first, last, step = _number_range(item)
+    count = _count_numbers(first, last, step)
+    _refuse_more(count, f"the range {item!r} has over {MAX_VALUES:,} values")
+    return [float(first + i * step) for i in range(count)]
+
+
+def _number_range(item: Any) -> tuple[Decimal, Decimal, Decimal]:
+    """First, last and step. Raises ValueError for what is no range, and for one that is empty."""
+    match = _NUMBERS.fullmatch(item) if isinstance(item, str) else None
+    first, last, step = (Decimal(text or "1") for text in match.groups()) if match else (Decimal(0),) * 3
     if step <= 0 or last < first:
         raise ValueError(f"the range {item!r} is empty; write it from low to high, with a step above 0")
-    count = int((last - first) / step) + 1
-    if count > MAX_VALUES:
-        raise ValueError(f"the range {item!r} has over {MAX_VALUES:,} values")
-    return [float(first + i * step) for i in range(count)]
+    return first, last, step
+
+
+def _count_numbers(first: Decimal, last: Decimal, step: Decimal) -> int:
+    return int((last - first) / step) + 1
 
 
 def _size(item: Any) -> str:
@@ -94,8 +143,6 @@ def _number(item: Any) -> float:
 
 def _distinct(items: list[Any]) -> tuple[Any, ...]:
     """Values in their order; one that is given twice would make two cells with one name."""
-    if len(items) > MAX_VALUES:
-        raise ValueError(f"has over {MAX_VALUES:,} values")
     unique = dict.fromkeys(items)
     if len(unique) != len(items):
         twice = next(item for item, count in Counter(items).items() if count > 1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from schedcmp.checkpoint.layout import TEXTS, read_json
+from schedcmp.checkpoint.view import only
+from schedcmp.checkpoint.weights import content_file, refuse_oversized, tensor_shapes
 from schedcmp.errors import CheckpointError
+from schedcmp.files import user_path
 
 Features = npt.NDArray[np.float64]  # (n, d), rows of length 1
 
@@ -33,7 +37,7 @@ def find_clip(model: str, *, progress: bool = False) -> Path:
     Raises:
         CheckpointError: there is none, it cannot be had, or it has no safetensors weights.
     """
-    folder = Path(model).expanduser()
+    folder = user_path(model)
     if not folder.is_dir():
         from schedcmp.checkpoint.hub import fetch_model
 
@@ -46,7 +50,9 @@ def find_clip(model: str, *, progress: bool = False) -> Path:
             raise CheckpointError(
                 f"clip_model: {model} has no {name}; give a CLIP model that transformers' save_pretrained() wrote"
             )
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    refuse_oversized(config, tensor_shapes(weights).values())
+    kind = read_json(config).get("model_type")
     if kind != "clip":
         raise CheckpointError(f"clip_model: {model} is a model of type {kind!r}; give one of type 'clip'")
     return folder
@@ -87,18 +93,24 @@ class Clip:
     def _model(self) -> Any:
         from transformers import CLIPModel
 
-        return CLIPModel.from_pretrained(self._folder, use_safetensors=True, local_files_only=True).float().eval()
+        with self._only("config.json", "model.safetensors") as folder:
+            return CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).float().eval()
 
     @cached_property
     def _tokenizer(self) -> Any:
         from transformers import CLIPTokenizer
 
-        return CLIPTokenizer.from_pretrained(self._folder, local_files_only=True)
+        texts = [path.name for path in self._folder.iterdir() if path.suffix in TEXTS and path.is_file()]
+        with self._only(*texts) as folder:
+            return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+    def _only(self, *names: str) -> AbstractContextManager[Path]:
+        return only(content_file(name, self._folder / name) for name in names)
 
     @cached_property
     def _processing(self) -> dict[str, Any]:
         path = self._folder / "preprocessor_config.json"
-        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        config = read_json(path) if path.is_file() else {}
         return {"size": self._model.config.vision_config.image_size, "mean": _MEAN, "std": _STD} | {
             name: config[f"image_{name}"] for name in ("mean", "std") if f"image_{name}" in config
         }
@@ -149,5 +161,5 @@ def _unit(features: Any) -> Features:
 def read_images(paths: Sequence[Path]) -> Iterable[Image.Image]:
     """Opened one by one, so that a large folder need not fit into memory."""
     for path in paths:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG", "JPEG", "WEBP", "BMP"]) as image:  # for others Pillow starts programs
             yield image.convert("RGB")

@@ -79,7 +79,7 @@ def _compared(store: Store, pair: Pair, cells: list[StoredCell], new: set[str], 
         return Reference(task, None, apart if math.isfinite(apart) else None, note, origin)
     path = made[pair[0].id].image_path
     assert path is not None
-    image = read_image(store.folder / path)
+    image = read_image(store.folder, path)
     found = {c.cell.id: _values(store, c, distances[c.cell.id], image) for c in cells if c.cell.id in new}
     store.measure(found, instead_of=REFERENCE_METRICS)
     return Reference(task, path, apart, origin=origin)
@@ -113,7 +113,7 @@ def _values(store: Store, stored: StoredCell, rmse: float, reference: torch.Tens
     """A cell's metrics by name, those that are finite."""
     values = {"reference_rmse": rmse}
     if stored.image_path:
-        image = read_image(store.folder / stored.image_path)
+        image = read_image(store.folder, stored.image_path)
         values |= {"reference_psnr_db": psnr_db(image, reference), "reference_ssim": ssim(image, reference)}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
@@ -154,12 +154,13 @@ def ssim(image: torch.Tensor, reference: torch.Tensor) -> float:
     return float(found[1][..., 5:-5, 5:-5].mean())
 
 
-def read_image(path: Path) -> torch.Tensor:
-    """(3, h, w) in [0, 1]."""
+def read_image(folder: Path, name: str) -> torch.Tensor:
+    """An image of a run's folder, (3, h, w) in [0, 1]. Raises OSError."""
     import numpy as np
     import torch
-    from PIL import Image
 
-    with Image.open(path) as image:
+    from schedcmp.image import opened
+
+    with opened(folder, name) as image:
         pixels = np.asarray(image.convert("RGB"), np.float32) / 255
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2s
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from schedcmp.image import opened
 from schedcmp.records import StoredCell
 from schedcmp.store import Store
 from schedcmp.truth.adherence import adherence
@@ -51,9 +52,9 @@ def measure_distribution(store: Store, clip: Clip, real: Sequence[Path]) -> None
     rows = []
     for (scheduler, steps, guidance, size), cells in groups.items():
         row = {"scheduler": scheduler, "steps": steps, "guidance_scale": guidance, "size": size}
-        paths = [store.folder / str(c.image_path) for c in cells]
-        distance = cmmd(clip.images(read_images(paths)), real_features) if len(paths) > 1 else None
-        rows.append({**row, "images": len(paths), "real_images": len(real), "cmmd": distance})
+        images = (image for _, image in _images(store, cells))
+        distance = cmmd(clip.images(images), real_features) if len(cells) > 1 else None
+        rows.append({**row, "images": len(cells), "real_images": len(real), "cmmd": distance})
     store.note("distribution", {"origin": origin, "clip_model": clip.origin, "rows": rows})
 
 
@@ -62,10 +63,14 @@ def _with_image(store: Store) -> list[StoredCell]:
 
 
 def _without(store: Store, metric: str) -> Iterator[tuple[StoredCell, Image.Image]]:
-    for stored in _with_image(store):
-        if metric not in stored.metrics:
-            with Image.open(store.folder / str(stored.image_path)) as image:
-                yield stored, image.convert("RGB")
+    return _images(store, (stored for stored in _with_image(store) if metric not in stored.metrics))
+
+
+def _images(store: Store, cells: Iterable[StoredCell]) -> Iterator[tuple[StoredCell, Image.Image]]:
+    """Opened one by one, so that a large run need not fit into memory."""
+    for stored in cells:
+        with opened(store.folder, stored.image_path) as image:
+            yield stored, image.convert("RGB")
 
 
 def _hashes(cells: Sequence[StoredCell]) -> list[str | None]:

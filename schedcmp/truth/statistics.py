@@ -160,14 +160,14 @@ def pairs_needed(differences: Floats, alpha: float = 1 - LEVEL) -> int | None:
 
     None where no sensible number would, or where fewer than two pairs say nothing of the spread.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     if len(differences) < 2 or not (mean := abs(float(differences.mean()))):
         return None
     if not np.ptp(differences):  # nothing to estimate a spread from: as many as the signs need
         return 1 + math.ceil(-math.log2(alpha))
-    tail, spread = float(norm.ppf(1 - alpha / 2)), float(differences.std(ddof=1))
-    needed = math.ceil(((tail + float(norm.ppf(POWER))) * spread / mean) ** 2 + tail**2 / 2)
+    tail, spread = float(ndtri(1 - alpha / 2)), float(differences.std(ddof=1))
+    needed = math.ceil(((tail + float(ndtri(POWER))) * spread / mean) ** 2 + tail**2 / 2)
     return needed if needed <= _MOST_PAIRS else None
 
 
@@ -180,9 +180,9 @@ def _ends(x: Floats, *, median: bool) -> tuple[float, float] | None:
     if len(x) < FEWEST_OF_A_MEAN or (median and len(x) < FEWEST_OF_A_MEDIAN):
         return None
     if len(x) < FEWEST_OF_A_MEDIAN:
-        from scipy.stats import t
+        from scipy.special import stdtrit
 
-        half = float(t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+        half = float(stdtrit(len(x) - 1, (1 + LEVEL) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
         return float(x.mean()) - half, float(x.mean()) + half
     low, high = np.quantile(_resampled(x, np.median if median else np.mean), _tails(len(x)))
     return float(low), float(high)
@@ -194,9 +194,9 @@ def _resampled(x: Floats, statistic: Callable[..., Any], stream: int = 0) -> Flo
 
 
 def _tails(n: int) -> tuple[float, float]:
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
-    tail = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf((1 - LEVEL) / 2, n - 1)))
+    tail = float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - LEVEL) / 2)))
     return tail, 1 - tail
 
 
@@ -210,7 +210,7 @@ def _signs(n: int) -> Floats:
 
 
 def _student_p(differences: Floats) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     n = len(differences)
-    return float(2 * t.sf(abs(differences.mean()) / differences.std(ddof=1) * math.sqrt(n), n - 1))
+    return float(2 * stdtr(n - 1, -abs(differences.mean()) / differences.std(ddof=1) * math.sqrt(n)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint.layout import DENOISERS, MODEL_INDEX, read_json
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import RegistryError, SweepError
-from schedcmp.files import is_address
+from schedcmp.files import is_address, user_path
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
 from schedcmp.sweep.document import Sweep
@@ -17,6 +18,7 @@ from schedcmp.truth.reference import References, plan_references
 
 ADHERENCE_CHECKPOINT = "builtin:tiny"
 _SMALL_BYTES = 200_000_000  # of the denoiser's weights: 50 million parameters in fp32
+_MOST_FILES = 100_000
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -59,11 +61,20 @@ def real_images(folder: str) -> list[Path]:
     Raises:
         SweepError: there are not two at least, or the address cannot be reached.
     """
-    path = _fetched(folder) if is_address(folder) else Path(folder).expanduser()
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGES) if path.is_dir() else []
+    path = _fetched(folder) if is_address(folder) else user_path(folder)
+    found = sorted(p for p in _files(path) if p.suffix.lower() in _IMAGES and p.is_file())
     if len(found) < 2:
         raise SweepError(f"{folder} has {len(found)} images ({', '.join(_IMAGES)}); give a folder that has many")
     return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    names = 0
+    for top, _, files in os.walk(folder):
+        names += len(files)
+        if names > _MOST_FILES:
+            raise SweepError(f"{folder} has over {_MOST_FILES:,} files; give a folder of images, and of nothing else")
+        yield from (Path(top, name) for name in files)
 
 
 def _fetched(address: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2s
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,15 +14,19 @@ import yaml
 
 from schedcmp import __version__
 from schedcmp.files import to_json
+from schedcmp.folder import is_of_a_run, open_file
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer
 from schedcmp.report.axes import AXIS_NAMES, Value, point, scheduler_values
 from schedcmp.report.labels import value_label
+from schedcmp.report.plots import FOLDER as PLOTS
 from schedcmp.report.quality import METRICS, Point
 from schedcmp.report.tables import timing_rows
 from schedcmp.store import Store
+from schedcmp.written import Written
 
 AXES = ("scheduler", "base", *AXIS_NAMES[1:])  # `base` stands for `scheduler` where `sigma_schedule` is an axis too
+_MOST_VARIANTS = 1_000  # that a sweep may have
 _SORTED = ("nfe",)  # it has no order of its own in a sweep
 
 
@@ -71,7 +75,7 @@ def page_data(
         "answer": _answer(store.folder),
         "decides": _decides(answers),
         "points": [_point(name, p, found) for found in answers for p in found.measured for name in p.names],
-        "plots": sorted(path.name for path in (store.folder / "plots").glob("*.svg")),
+        "plots": [name for name in Written(store.folder, PLOTS).names if name.endswith(".svg")],
         "environment": store.meta("environment") or {},
         "warnings": store.meta("warnings") or [],
         "sweep": sweep_text,
@@ -104,7 +108,7 @@ def _cell(
         "at": at,
         "status": result.status,
         "reason": result.error,
-        "image": stored.image_path,
+        "image": _own(stored.image_path),
         "width": result.width,
         "height": result.height,
         "asked": [cell.width, cell.height],
@@ -153,7 +157,7 @@ def _references(store: Store, tasks: Mapping[Task, int]) -> dict[int, dict[str, 
     """By the task's place: its converged image, or why there is none."""
     found = ((tasks.get(task), reference) for task, reference in store.references().items())
     return {
-        place: {"image": reference.image, "uncertainty": reference.uncertainty, "note": reference.note}
+        place: {"image": _own(reference.image), "uncertainty": reference.uncertainty, "note": reference.note}
         for place, reference in found
         if place is not None
     }
@@ -182,7 +186,7 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What an entry of a sweep makes: a label and options for each combination of those that have several values."""
     options = item.get("options", {})
     several = {name: value for name, value in options.items() if isinstance(value, list)}
-    for values in product(*several.values()):
+    for values in islice(product(*several.values()), _MOST_VARIANTS):
         label = " ".join([item["name"], *(f"{name}={value}" for name, value in zip(several, values, strict=True))])
         yield label, options | {name: [value] for name, value in zip(several, values, strict=True)}
 
@@ -205,5 +209,13 @@ def _point(name: str, point: Point, found: Answer) -> dict[str, Any]:
 
 
 def _answer(folder: Path) -> str:
-    path = folder / "answer.md"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    try:
+        with open_file(folder, "answer.md") as file:
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _own(image: str | None) -> str | None:
+    """The name of a run's file; of nothing else, which the page would show as an image."""
+    return image if isinstance(image, str) and is_of_a_run(image) else None

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from PIL import Image, features
 
-from schedcmp.files import write_atomically
+from schedcmp.files import slug
+from schedcmp.folder import open_file
 from schedcmp.records import StoredCell
 from schedcmp.report.tiles import open_picture
+from schedcmp.written import Written
 
 FOLDER = "thumbs"
 SIDE = 320  # px, the longer one: the page's largest tile; images up to this size need no copy
@@ -20,17 +22,16 @@ _FORMAT = ("webp", "WEBP") if features.check("webp") else ("jpg", "JPEG")
 
 def thumbnails(cells: Iterable[StoredCell], folder: Path) -> Mapping[str, str]:
     """By cell id: the thumbnail's path relative to `folder`; those of no cell are removed. Raises OSError."""
+    made = Written(folder, FOLDER)
     large = {
-        stored.cell.id: (stored, f"{FOLDER}/{stored.result.image_sha256 or stored.cell.id}.{_FORMAT[0]}")
+        stored.cell.id: (stored, f"{slug(str(stored.result.image_sha256 or stored.cell.id))}.{_FORMAT[0]}")
         for stored in cells
         if _is_large(stored)
     }
     with ThreadPoolExecutor() as pool:  # decoding and reducing leave other threads alone
-        there = pool.map(lambda item: _is_there(item[0], folder, item[1]), large.values())
-        found = {id_: name for (id_, (_, name)), has in zip(large.items(), there, strict=True) if has}
-    kept = {folder / name for name in found.values()}
-    for stale in {*(folder / FOLDER).glob(f"*.{_FORMAT[0]}")} - kept:
-        stale.unlink(missing_ok=True)
+        there = pool.map(lambda item: _is_there(item[0], folder, item[1], made), large.values())
+        found = {id_: f"{FOLDER}/{name}" for (id_, (_, name)), has in zip(large.items(), there, strict=True) if has}
+    made.close()
     return found
 
 
@@ -38,18 +39,23 @@ def _is_large(stored: StoredCell) -> bool:
     return stored.image_path is not None and max(stored.result.width or 0, stored.result.height or 0) > SIDE
 
 
-def _is_there(stored: StoredCell, folder: Path, name: str) -> bool:
-    return (folder / name).exists() or _make(stored, folder, folder / name)
+def _is_there(stored: StoredCell, folder: Path, name: str, made: Written) -> bool:
+    try:
+        open_file(folder, f"{FOLDER}/{name}").close()
+    except OSError:
+        return _make(stored, folder, name, made)
+    made.keep(name)
+    return True
 
 
-def _make(stored: StoredCell, folder: Path, path: Path) -> bool:
+def _make(stored: StoredCell, folder: Path, name: str, made: Written) -> bool:
     """False where the image cannot be read."""
     try:
-        picture = open_picture(folder / str(stored.image_path))
-    except (OSError, SyntaxError, ValueError):
+        picture = open_picture(folder, stored.image_path)
+    except OSError:
         return False
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     buffer = io.BytesIO()
     picture.save(buffer, _FORMAT[1], quality=85)
-    write_atomically(path, buffer.getvalue())
+    made.write(name, buffer.getvalue())
     return True

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schedcmp.files import slug, write_atomically
+from schedcmp.files import slug
 from schedcmp.records import StoredCell
 from schedcmp.report.answer import Answer
 from schedcmp.report.plots.breakdown import breakdown_data, draw_breakdown, draw_memory, memory_data, usual_steps
@@ -18,10 +18,12 @@ from schedcmp.report.plots.style import FORMATS, rendered
 from schedcmp.report.sentences import setting_text
 from schedcmp.report.tables import TimingRow
 from schedcmp.store import Store
+from schedcmp.written import Written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FOLDER = "plots"
 Draw = Callable[[], "Figure"]
 
 
@@ -33,14 +35,11 @@ def write_plots(
     Raises:
         OSError: the folder cannot be written.
     """
-    folder, files = store.folder / "plots", []
+    drawn, files = Written(store.folder, FOLDER), []
     for plot, draw in _plots(store, cells, answers, rows, name):
         figure = draw()
-        for suffix in FORMATS:
-            files.append(folder / f"{plot}.{suffix}")
-            write_atomically(files[-1], rendered(figure, suffix))
-    for stale in {p for suffix in FORMATS for p in folder.glob(f"*.{suffix}")} - {*files}:
-        stale.unlink()
+        files += [drawn.write(f"{plot}.{suffix}", rendered(figure, suffix)) for suffix in FORMATS]
+    drawn.close()
     return files
 
 
