@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.background import in_background
+from schedcmp.files import to_json
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
@@ -150,7 +152,7 @@ class Execution:
 def _described(prepared: Prepared) -> dict[str, Any]:
     """What the store keeps of a run beside its cells."""
     trajectories = [
-        {"scheduler": label, "steps": steps, **asdict(trajectory), "nfe": trajectory.nfe}
+        {"scheduler": label, "steps": steps, **json.loads(to_json(asdict(trajectory))), "nfe": trajectory.nfe}
         for (label, steps), trajectory in prepared.trajectories.items()
     ]
     return {"environment": prepared.environment, "warnings": prepared.warnings, "trajectories": trajectories}

@@ -191,3 +191,23 @@ def test_an_image_that_turns_flagged_is_a_change_and_one_that_stays_so_is_none(
     assert "1 mended" in capsys.readouterr().out
     assert run("compare", tmp_path / "black", tmp_path / "black") == 0
     assert "1 missing" in capsys.readouterr().out
+
+
+class ChangingScheduler(EulerDiscreteScheduler):
+    def step(self, *args: object, **kwargs: object) -> object:
+        self.register_to_config(timestep_spacing="linspace")
+        return super().step(*args, **kwargs)  # type: ignore[arg-type]
+
+
+def test_an_option_that_a_scheduler_changes_while_it_runs_is_said_afterwards(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changing = {"name": "moody", "class": "test_flags.ChangingScheduler", "options": {"timestep_spacing": "trailing"}}
+    sweep = write_sweep(schedulers=["euler", "dpmpp-sde", changing], steps=[2, 3], seeds="0..1", timing="off")
+    assert run("run", sweep, "-o", tmp_path / "out") == 0
+    said = "moody turned timestep_spacing from 'trailing' into 'linspace' while it ran (at 2, 3 steps)"
+    assert said in capsys.readouterr().err
+    text = (tmp_path / "out/answer.md").read_text()
+    assert f"- {said}." in text
+    assert text.count("while it ran") == 1
+    assert {c.result.scheduler_config["timestep_spacing"] for c in cells(tmp_path / "out")} == {"leading", "linspace"}

@@ -189,7 +189,7 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
     with stage("writing reports"):
         reports = write_reports(store)
-    for sentence in reports.without_effect[:_SHOWN_WARNINGS]:
+    for sentence in reports.seen[:_SHOWN_WARNINGS]:
         console.warn(sentence.rstrip("."))
     show(reports.answers, most=_SHOWN_SENTENCES)
     _tell_files(where, reports.files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +25,7 @@ class Trajectory:
     timesteps: tuple[float, ...]  # one per denoiser evaluation, in order
     sigmas: tuple[float, ...]  # as the scheduler has them, the final one included; empty if it has none
     remarks: tuple[str, ...] = ()  # what makes images doubtful
+    config: Mapping[str, Any] = field(default_factory=dict)  # as it will run, see `registry.build.Recipe.as_run`
 
     @property
     def nfe(self) -> int:
@@ -67,8 +68,10 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
     wrong = next(_certainly_wrong(scheduler, timesteps, sigmas, steps), None)
     if wrong:
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
-    changed = _changed(recipe, getattr(scheduler, "config", {}))
-    return Trajectory(timesteps, sigmas, (*_remarks(recipe, timesteps, sigmas, steps), *changed))
+    config = recipe.as_run(getattr(scheduler, "config", {}))
+    config.pop(recipe.entry.seed or "", None)  # each cell has its own
+    remarks = (*_remarks(recipe, timesteps, sigmas, steps), *_changed(recipe, config))
+    return Trajectory(timesteps, sigmas, remarks, config)
 
 
 def _certainly_wrong(

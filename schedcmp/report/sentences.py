@@ -20,11 +20,11 @@ def sentences(found: Answer) -> list[str]:
     return [*_speed(found), *_budgets(found), *_missing(found)]
 
 
-def markdown(answers: Sequence[Answer], without_effect: Sequence[str] = ()) -> str:
+def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
     """`answer.md`: the sentences and the Pareto front, a section for each guidance and size.
 
     Args:
-        without_effect: sentences on the settings that changed nothing.
+        seen: sentences on what else was seen.
     """
     parts = ["# Which scheduler?"]
     for found in answers:
@@ -35,8 +35,8 @@ def markdown(answers: Sequence[Answer], without_effect: Sequence[str] = ()) -> s
             parts.append(_front(found, found.metric))
     if not answers:
         parts.append("- The run has no images yet.")
-    if without_effect:
-        parts += ["## Without effect", "\n".join(f"- {sentence}" for sentence in without_effect)]
+    if seen:
+        parts += ["## What else was seen", "\n".join(f"- {sentence}" for sentence in seen)]
     return "\n\n".join(parts) + "\n"
 
 

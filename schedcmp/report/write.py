@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from schedcmp.errors import RunError
+from schedcmp.report.altered import altered
 from schedcmp.report.answer import Answer, answer
 from schedcmp.report.grid import GridAxes, write_grids
 from schedcmp.report.inert import repeats
@@ -30,11 +31,12 @@ from schedcmp.texts import visible
 
 
 class Reports(NamedTuple):
-    """What was written, tables first, with the answers among it and what settings changed nothing."""
+    """What was written, tables first, with the answers among it and what else was seen: settings without effect,
+    options that changed."""
 
     files: list[Path]
     answers: list[Answer]
-    without_effect: tuple[str, ...]
+    seen: tuple[str, ...]
 
 
 def write_reports(store: Store) -> Reports:
@@ -48,13 +50,15 @@ def write_reports(store: Store) -> Reports:
     answers = answer(cells, store.references().values())
     sweep = yaml.safe_load(store.meta("sweep"))
     repeated = repeats(cells, store.folder, store.fingerprints())
+    trajectories = _trajectories(store)
+    seen = (*repeated.sentences, *altered(cells, trajectories))
     texts = {
-        "results.csv": results_csv(cells, _trajectories(store), repeated.cells),
+        "results.csv": results_csv(cells, trajectories, repeated.cells),
         "timings.csv": timings_csv(rows),
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers, repeated.sentences)),
+        "answer.md": visible(markdown(answers, seen)),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
@@ -66,7 +70,7 @@ def write_reports(store: Store) -> Reports:
     except OSError as error:
         raise RunError(f"{store.folder}: grids and plots cannot be written: {error.strerror or error}") from error
     page = write_page(store, inert=repeated.cells, answers=answers)
-    return Reports([*files, page, *grids], answers, repeated.sentences)
+    return Reports([*files, page, *grids], answers, seen)
 
 
 def _trajectories(store: Store) -> dict[tuple[str, int], Mapping[str, Any]]:
