@@ -409,3 +409,29 @@ def test_all_that_waits_is_taken_once_in_order_and_within_the_limit(calls: list[
         assert len(batch) == 1 or sum(calls[o][1] for o in batch) <= most
         taken += batch
     assert sorted(taken) == list(range(len(calls)))
+
+
+def test_batches_in_flight_change_nothing(latents: Latents, pipeline: Any, recipes: Any) -> None:
+    """As on a GPU: the next batch is started before the lanes of the last one are told."""
+    cells = cells_of(["ddim", "heun", "lms", "dpmpp-2m-sde", "unipc"], (3, 6), seeds=range(5))
+    cells = [replace(c, id=str(i)) for i, c in enumerate(cells)]
+    ran(packed(pipeline, recipes), cells)
+    expected = dict(latents.of)
+    latents.of.clear()
+    engine = packed(pipeline, recipes)
+    engine._streams.overlap = True
+    assert not [r.error for r in ran(engine, cells).values() if r.status == "failed"]
+    assert max(float((latents.of[i] - x).abs().max() / x.std()) for i, x in expected.items()) < 1e-4
+
+
+def test_a_tensor_without_rows_is_read_once_while_it_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    cpu = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: (reads.append(1), cpu(tensor))[1])
+    ids = torch.arange(3.0)
+    calls = [Call("transformer", {"x": torch.zeros(1, 2), "img_ids": ids}) for _ in range(3)]
+    assert len({call.signature for call in calls}) == 1
+    assert len(reads) == 1
+    ids += 1
+    assert Call("transformer", {"x": torch.zeros(1, 2), "img_ids": ids}).signature != calls[0].signature
+    assert len(reads) == 2

@@ -53,7 +53,9 @@ def _kept_on_device(scheduler: Any, given: inspect.BoundArguments) -> bool:
         trial = copy.copy(scheduler)
         try:
             cls.set_timesteps(trial, **given.arguments | {"device": torch.device("meta")})
-            _kept[cls] = getattr(getattr(trial, "sigmas", None), "is_meta", False)
+            _kept[cls] = (
+                isinstance(sigmas := getattr(trial, "sigmas", None), torch.Tensor) and sigmas.device.type == "meta"
+            )
         except Exception:  # it reads what it has put there, so it keeps it on the host
             _kept[cls] = False
     return _kept[cls]

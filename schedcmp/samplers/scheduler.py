@@ -116,7 +116,7 @@ class SamplerScheduler:
         self._known = dict(zip(self.schedule.tolist(), self.timesteps.tolist(), strict=False))
         trial = self._tried(self.schedule)
         levels = [*trial.sigmas, float(self.schedule[-1])]
-        self.sigmas = torch.tensor(levels, device=self.sigmas.device)  # one for each evaluation
+        self.sigmas = torch.tensor(levels)  # one for each evaluation; on the host, which compares them at each
         visited = [self._timestep(sigma) for sigma in trial.sigmas]
         timesteps = torch.tensor(visited, dtype=torch.float32, device=self.timesteps.device)
         self.timesteps = LazyTimesteps(timesteps) if self.contract.adaptive else timesteps
@@ -151,10 +151,10 @@ class SamplerScheduler:
         self._step_index = self._begin_index
         if not self._begin_index:
             return self.schedule
-        start = self.sigmas[self._begin_index].cpu()
+        start = self.sigmas[self._begin_index]
         schedule = torch.cat([start[None], self.schedule[self.schedule < start]])
         rest = self._tried(schedule).sigmas
-        if self.contract.adaptive or not np.allclose(rest, self.sigmas[self._begin_index : -1].cpu()):
+        if self.contract.adaptive or not np.allclose(rest, self.sigmas[self._begin_index : -1]):
             raise RuntimeError(f"{type(self).__name__} cannot begin in the middle of its steps")
         return schedule
 
