@@ -209,7 +209,7 @@ def test_latencies_are_compared_in_pairs_of_one_turn() -> None:
 @pytest.mark.parametrize(
     ("latencies", "waited_s", "doubt"),
     [
-        ([1.0] * 6, 0.2, "for 20% of the time other work had the processor"),
+        ([1.0] * 6, 0.2, "they waited 20% of the time for a processor (other work, or more threads than processors)"),
         ([1.0, 2.0, 1.0, 2.0, 1.0, 1.0], 0.0, "repeats lie apart"),
         ([1.0, 1.04, 1.08, 1.1, 1.12, 1.2], 0.0, "the last turn took 1.20 times the first"),
     ],

@@ -46,7 +46,8 @@ def interquartile_range(values: Sequence[float]) -> float | None:
 def _busy(timings: Sequence[Timing]) -> str:
     shares = [t.waited_s / t.latency_s for t in timings if t.waited_s is not None and t.latency_s > 0]
     share = mean(shares) if shares else 0.0
-    return f"for {share:.0%} of the time other work had the processor" if share > _BUSY else ""
+    why = "other work, or more threads than processors"
+    return f"they waited {share:.0%} of the time for a processor ({why})" if share > _BUSY else ""
 
 
 def _scattered(groups: Mapping[tuple[Any, ...], Sequence[Timing]]) -> str:
