@@ -7,11 +7,15 @@ is told within a minute, and sends no more.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from schedcmp.errors import RunFolderError
 from schedcmp.remote import Remote
@@ -19,6 +23,16 @@ from schedcmp.remote import Remote
 WRITER = ".run.writer.json"
 STALE_S = 180.0  # a writer that was not heard of for so long is dead
 _HEARD_S = 30.0  # how often one is heard of while it transfers files
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    host: str
+    folder: str
+    time: float  # s, since 1970
+
+
+_CLAIMED = TypeAdapter(_Claimed)
 
 
 class Claim:
@@ -55,6 +69,14 @@ class Claim:
                 self._remote.remove(WRITER)
 
     def _found(self) -> tuple[dict[str, str], float]:
-        """Who writes there, and how many seconds ago that was said."""
-        found = json.loads(self._remote.read(WRITER) or "{}")
-        return {name: found[name] for name in self._me if name in found}, time.time() - found.get("time", 0)
+        """Who writes there, and how many seconds ago that was said. Raises RunFolderError if nobody can tell."""
+        data = self._remote.read(WRITER)
+        if not data:
+            return {}, math.inf
+        try:
+            found = _CLAIMED.validate_json(data)
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self._address}/{WRITER}: should say who writes there, and cannot be read; if nobody does, remove it"
+            ) from error
+        return {"host": found.host, "folder": found.folder}, time.time() - found.time

@@ -1,57 +1,96 @@
-"""The database of a run's folder: its tables, and cells as rows of them."""
+"""The database of a run's folder: its tables, and what is done about a damaged one."""
 
 from __future__ import annotations
 
-import json
+import os
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import asdict, fields
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from schedcmp.errors import RunFolderError
-from schedcmp.files import to_json
-from schedcmp.records import Cell, CellResult, StoredCell, Timing
+from schedcmp.errors import RunError, RunFolderError, SchedcmpError
+from schedcmp.image import FINGERPRINT_BYTES
+from schedcmp.rows import CELL_COLUMNS, JSON_COLUMNS, PLAIN_COLUMNS
 
-SCHEMA_VERSION = 2
-_OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
-_CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in _OF_THE_PLAN)
-_JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
-_PLAIN_COLUMNS = (
-    "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes", "packed",
-)  # fmt: skip
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS metrics (id TEXT, name TEXT, value REAL NOT NULL, PRIMARY KEY (id, name));
-CREATE TABLE IF NOT EXISTS fingerprints (id TEXT PRIMARY KEY, pixels BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS plan (id TEXT PRIMARY KEY, position INTEGER NOT NULL, nfe_budget INTEGER);
-CREATE TABLE IF NOT EXISTS cells (
-  {", ".join(_CELL_COLUMNS).replace("id,", "id TEXT PRIMARY KEY,", 1)},
-  key TEXT NOT NULL, machine TEXT NOT NULL, {", ".join(_PLAIN_COLUMNS)}, {", ".join(_JSON_COLUMNS)},
-  image_path TEXT, finished_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
-"""
-_UPGRADE = "ALTER TABLE plan ADD COLUMN nfe_budget INTEGER;"
+SCHEMA_VERSION = 3
+_TABLES = {
+    "meta": "name TEXT PRIMARY KEY, value TEXT NOT NULL",
+    "metrics": "id TEXT, name TEXT, value REAL NOT NULL, PRIMARY KEY (id, name)",
+    "fingerprints": "id TEXT PRIMARY KEY, pixels BLOB NOT NULL",
+    "files": "name TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_us INTEGER NOT NULL, digest BLOB NOT NULL",
+    "plan": "id TEXT PRIMARY KEY, position INTEGER NOT NULL, nfe_budget INTEGER",
+    "cells": f"""
+      {", ".join(CELL_COLUMNS).replace("id,", "id TEXT PRIMARY KEY,", 1)},
+      key TEXT NOT NULL, machine TEXT NOT NULL, {", ".join(PLAIN_COLUMNS)}, {", ".join(JSON_COLUMNS)},
+      image_path TEXT, finished_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))""",
+}
+# What no row that a run has written is. Of `meta` and `cells` more is known, see `rows`.
+UNREADABLE = {
+    "metrics": "typeof(id) != 'text' OR typeof(name) != 'text' OR typeof(value) != 'real' OR abs(value) > 1e308",
+    "fingerprints": f"typeof(id) != 'text' OR typeof(pixels) != 'blob' OR length(pixels) != {FINGERPRINT_BYTES}",
+    "files": "typeof(size) != 'integer' OR typeof(mtime_us) != 'integer' OR typeof(digest) != 'blob'",
+    "plan": "typeof(id) != 'text' OR typeof(position) != 'integer' OR typeof(nfe_budget) NOT IN ('null', 'integer')",
+}
+_MAGIC = b"SQLite format 3\x00"
+_DISK = ("SQLITE_FULL", "SQLITE_IOERR")
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    """Raises RunFolderError when the file is not a run's database, or one of a newer schedcmp."""
+    """
+    Raises:
+        RunFolderError: the file is not a run's database, or one of a newer schedcmp.
+        RunError: the disk is full, or fails.
+    """
+    mode = "rwc" if write else "rw"  # a reader must undo what a killed run left half written
     try:
-        mode = "rwc" if write else "rw"  # a reader must undo what a killed run left half written
-        address = f"{path.absolute().as_uri()}?mode={mode}"
-        database = sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
-        database.row_factory = sqlite3.Row
+        database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
+        )
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, error) from error
+    try:
+        database.row_factory, database.text_factory = sqlite3.Row, _text
         _refuse_programs(database, path)
+        database.execute("PRAGMA cache_size = -32000")  # KiB: tables of a million rows keep their indexes at hand
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise RunFolderError(f"{path}: was written by a newer schedcmp; upgrade, or choose another folder with -o")
         if write:
-            upgrade = _UPGRADE if version == 1 else ""
-            database.executescript(f"{upgrade} {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
+            _make_tables(database, version)
         database.execute("SELECT machine, packed FROM cells LIMIT 1")
     except sqlite3.DatabaseError as error:
+        database.close()
         raise unusable(path, error) from error
+    except BaseException:
+        database.close()
+        raise
     return database
+
+
+def _text(data: bytes) -> str | bytes:
+    """Text, or the bytes if they are none: whoever reads the row then says so."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _make_tables(database: sqlite3.Connection, version: int) -> None:
+    """All that are missing, and what an earlier schedcmp's lack, or nothing."""
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        for name, columns in _TABLES.items():
+            database.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
+        if "nfe_budget" not in _columns(database, "plan"):
+            database.execute("ALTER TABLE plan ADD COLUMN nfe_budget INTEGER")
+        if version != SCHEMA_VERSION:
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _columns(database: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
 
 
 def _refuse_programs(database: sqlite3.Connection, path: Path) -> None:
@@ -68,39 +107,86 @@ def snapshot(path: Path, target: Path) -> None:
         database.backup(copy)
 
 
-def unusable(path: Path, error: Exception) -> RunFolderError:
-    return RunFolderError(f"{path}: cannot be used as a run's database: {error}")
-
-
-def insert(database: sqlite3.Connection, values: Mapping[str, Any]) -> None:
-    names, marks = ", ".join(values), ", ".join("?" * len(values))
-    database.execute(f"INSERT OR REPLACE INTO cells ({names}) VALUES ({marks})", [*values.values()])
-
-
-def to_row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
-    values = {name: getattr(result.cell, name) for name in _CELL_COLUMNS}
-    values |= {name: getattr(result, name.replace("made_", "")) for name in _PLAIN_COLUMNS}
-    timings = [asdict(t) for t in result.timings]
-    return values | {
-        "key": key,
-        "image_path": path,
-        "timings": json.dumps(timings),
-        "scheduler_config": to_json(result.scheduler_config),
-        "timesteps": json.dumps(result.timesteps),
-    }
-
-
-def from_row(row: sqlite3.Row) -> StoredCell:
-    budget = row["nfe_budget"] if "nfe_budget" in row.keys() else None  # noqa: SIM118  a run of an earlier schedcmp
-    cell = Cell(index=row["position"], nfe_budget=budget, **{name: row[name] for name in _CELL_COLUMNS})
-    timings = [Timing(**t | {"step_s": tuple(t["step_s"])}) for t in json.loads(row["timings"])]
-    plain = {name.replace("made_", ""): row[name] for name in _PLAIN_COLUMNS}
-    result = CellResult(
-        cell,
-        timings=tuple(timings),
-        scheduler_config=json.loads(row["scheduler_config"]),
-        timesteps=tuple(json.loads(row["timesteps"])),
-        machine=row["machine"],
-        **plain,
+def unusable(path: Path, error: Exception) -> SchedcmpError:
+    """Why a database cannot be used, and what to do about it."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(_DISK):
+        return RunError(f"{path}: {error}. Make room or mend the disk, then repeat the command: it goes on from there")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return RunFolderError(f"{path}: another program keeps it locked; end that, or wait, and repeat the command")
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return RunFolderError(f"{path}: cannot be used as a run's database: {error}; is it a file that you may write?")
+    return RunFolderError(
+        f"{path}: cannot be used as a run's database: {error}. `schedcmp check {path.parent} --repair` saves what can "
+        "be read of it; `schedcmp run ... --fresh` makes everything again. Either keeps the damaged file"
     )
-    return StoredCell(result, row["image_path"])
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a database, found by reading all of it; None if nothing is."""
+    try:
+        with closing(connect(path, write=False)) as database:
+            found = str(database.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    except RunFolderError as error:
+        return str(error.__cause__ or error)
+    return None if found == "ok" else " ".join(found.split())
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a database, with what belongs to it; returns its new name. Raises OSError."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    while aside.exists():
+        aside = aside.with_name(f"{aside.name}-")
+    for ending in ("-journal", "-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            os.rename(f"{path}{ending}", f"{aside}{ending}")  # noqa: PTH104  not only the name's last part
+    return aside
+
+
+def rescue(path: Path) -> Path:
+    """Replace a damaged database by one that has what can be read of it; returns where the damaged one is then.
+
+    Raises:
+        RunError: the disk is full, or fails.
+    """
+    copy, new = path.with_name(f".{path.name}.copy"), path.with_name(f".{path.name}.new")
+    try:
+        for left in (copy, new):
+            left.unlink(missing_ok=True)
+        copy.write_bytes(_MAGIC + path.read_bytes()[len(_MAGIC) :])  # often the beginning alone is gone
+        with closing(sqlite3.connect(copy)) as old, closing(connect(new, write=True)) as database, database:
+            old.row_factory, old.text_factory = sqlite3.Row, _text
+            for table in _TABLES:
+                columns = _columns(database, table)
+                for row in _readable(old, table):
+                    there = {name: row[name] for name in row.keys() if name in columns}  # noqa: SIM118
+                    insert(database, table, there, otherwise="IGNORE")
+        aside = set_aside(path)
+        new.rename(path)
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise RunError(f"{path}: what can be read of it could not be saved: {error}") from error
+    finally:
+        copy.unlink(missing_ok=True)
+    return aside
+
+
+def _readable(database: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row]:
+    """A damaged table's rows from both ends to where reading fails."""
+    last = -1
+    with suppress(sqlite3.DatabaseError):
+        for row in database.execute(f"SELECT rowid AS place, * FROM {table} ORDER BY rowid"):
+            last = row["place"]
+            yield row
+        return
+    with suppress(sqlite3.DatabaseError):
+        yield from database.execute(
+            f"SELECT rowid AS place, * FROM {table} WHERE rowid > ? ORDER BY rowid DESC", (last,)
+        )
+
+
+def insert(database: sqlite3.Connection, table: str, values: Mapping[str, Any], *, otherwise: str = "REPLACE") -> None:
+    """Put a row into a table; `otherwise` is what is done where there is one already."""
+    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    database.execute(f"INSERT OR {otherwise} INTO {table} ({names}) VALUES ({marks})", [*values.values()])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from schedcmp.errors import RunFolderError
+from schedcmp.errors import SchedcmpError
 from schedcmp.folder import DATABASE
 from schedcmp.pending import divided
 from schedcmp.prepare import Prepared
@@ -59,12 +59,13 @@ def _known(folder: Path, prepared: Prepared) -> _Known | None:
             if (environment.get("fingerprint"), backend) != (prepared.checkpoint.fingerprint, prepared.sweep.backend):
                 return None
             costs = [cost for stored in store.cells() for cost in _costs(stored, prepared)]
-    except RunFolderError:
+    except SchedcmpError:
         return None
     if not costs:
         return None
     evaluation_s, rest_s = (median(values) for values in zip(*costs, strict=True))
-    known = _Known(evaluation_s, rest_s, None, len(costs), f"{environment['device']} ({environment['dtype']})")
+    where = f"{environment.get('device')} ({environment.get('dtype')})"
+    known = _Known(evaluation_s, rest_s, None, len(costs), where)
     alone_s = known.alone_s(throughput["evaluations"], throughput["images"]) if throughput else 0.0
     return replace(known, packed=throughput["wall_s"] / alone_s) if alone_s else known
 

@@ -8,10 +8,13 @@ import math
 import os
 import re
 import stat
+from functools import lru_cache
 from hashlib import blake2s
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO
+
+from schedcmp.errors import RequestError
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows devices
 
@@ -19,6 +22,7 @@ UNFINISHED = re.compile(r"\.schedcmp-[a-z0-9_]+\.part")  # as write_atomically n
 _PNG_END = b"IEND\xaeB`\x82"
 
 
+@lru_cache(10_000)
 def slug(text: str, max_length: int = 64) -> str:
     """A file name for any text: letters, digits and "._+-"; a hash is added where that loses something."""
     plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.")[:max_length]
@@ -73,10 +77,24 @@ def is_address(name: str) -> bool:
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of our own among the user's caches, made if it is not there."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "schedcmp" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """A folder of our own among the user's caches, made if it is not there.
+
+    Raises:
+        RequestError: it cannot be made or written.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "schedcmp" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+        why = "no permission"
+    except (OSError, RuntimeError) as error:  # the latter where nobody knows the user's home
+        why = str(getattr(error, "strerror", None) or error)
+    where = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    raise RequestError(
+        f"{where}/schedcmp/{name}: cannot be written ({why}); set XDG_CACHE_HOME to a folder that can, as in "
+        "XDG_CACHE_HOME=/tmp/cache"
+    )
 
 
 def to_json(value: Any) -> str:

@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -41,11 +41,15 @@ def is_an_image(name: object) -> bool:
     return isinstance(name, str) and is_of_a_run(name) and _IMAGE.fullmatch(name) is not None
 
 
-def place(folder: Path, name: object) -> Path:
-    """Where a file of a run is or goes. Raises OSError for a name that is none of a run's, or one behind a link."""
+def place(folder: Path, name: object, *, itself: bool = False) -> Path:
+    """Where a file of a run is or goes. Raises OSError for a name that is none of a run's, or one behind a link.
+
+    Args:
+        itself: the file may be no link either.
+    """
     if not isinstance(name, str) or not is_of_a_run(name):
         raise OSError(errno.EPERM, "is none of a run's files", str(name))
-    refuse_links_to(folder, name)
+    refuse_links_to(folder, name, itself=itself)
     return folder / name
 
 
@@ -54,10 +58,9 @@ def refuse_links_to(folder: Path, name: str, *, itself: bool = False) -> None:
     path, parts = folder, PurePosixPath(name).parts
     for part in parts if itself else parts[:-1]:
         path /= part
-        if not _is_link(path):
-            continue
-        why = f"{path.name} is a link, which may lead out of the run's folder; remove it"
-        raise OSError(errno.EPERM, why, str(path))
+        if _is_link(path):
+            why = f"{path.name} is a link, which may lead out of the run's folder; remove it"
+            raise OSError(errno.EPERM, why, str(path))
 
 
 def _is_link(path: Path) -> bool:
@@ -66,9 +69,7 @@ def _is_link(path: Path) -> bool:
 
 def open_file(folder: Path, name: object) -> BinaryIO:
     """A file of a run, to be read. Raises OSError, also for a link and for what is no regular file."""
-    path = place(folder, name)
-    refuse_links_to(folder, str(name), itself=True)
-    return open_regular(path)
+    return open_regular(place(folder, name, itself=True))
 
 
 def has_whole_png(folder: Path, name: object) -> bool:
@@ -94,25 +95,23 @@ def remove_file(folder: Path, name: object) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a killed run was writing. Raises OSError."""
-    for top, _, names in walk(folder):
+    for top, names in [(folder, [path.name for path in folder.glob(".*")]), *_result_folders(folder)]:
         for name in filter(UNFINISHED.fullmatch, names):
             (top / name).unlink(missing_ok=True)
 
 
 def remove_empty(folder: Path) -> None:
     """Remove the run's own folders in which nothing is left."""
-    for top, _, _ in reversed([*walk(folder)]):
-        if top != folder:
-            with suppress(OSError):
-                top.rmdir()
+    for top, _ in reversed([*_result_folders(folder)]):
+        with suppress(OSError):
+            top.rmdir()
 
 
-def walk(folder: Path) -> Iterable[tuple[Path, list[str], list[str]]]:
-    """The run's folder and those of its results, as `os.walk`; no links."""
-    yield folder, [], [path.name for path in folder.glob(".*") if path.is_file()]
+def _result_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folders of results with the names of their files; no links."""
     for name in RESULT_FOLDERS:
         if not _is_link(folder / name):
-            yield from ((Path(top), folders, names) for top, folders, names in os.walk(folder / name))
+            yield from ((Path(top), names) for top, _, names in os.walk(folder / name))
 
 
 def refuse_links(folder: Path) -> None:

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from schedcmp.files import to_json
 from schedcmp.folder import open_file
 
+FINGERPRINT_BYTES = 16 * 16 * 3
 FLAT_STD = 2.0  # of 255; natural images have 30 to 80
 
 

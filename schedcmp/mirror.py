@@ -18,10 +18,10 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from schedcmp.claim import WRITER, Claim
 from schedcmp.database import snapshot
@@ -43,6 +43,9 @@ class Listed:
     files: dict[str, int] = field(default_factory=dict)  # name → when it was made, in µs
 
 
+_LISTED = TypeAdapter(Listed)
+
+
 class Mirror:
     """An address and its folder on this host."""
 
@@ -61,7 +64,11 @@ class Mirror:
         self._recall()
 
     def _recall(self) -> None:
-        self._known = _listed(self._state.read_bytes()) if self._state.exists() else Listed()
+        self._known = Listed()
+        with suppress(
+            FileNotFoundError, ValueError
+        ):  # what cannot be read is fetched again, and what is here set aside
+            self._known = _listed(self._state.read_bytes())
         self._sent = dict(self._known.files)  # also what an attempt sent that failed later
 
     @contextmanager
@@ -202,7 +209,12 @@ class Mirror:
     def _there(self) -> Listed:
         found = self._remote.read(LIST)
         if found is not None:
-            return _listed(found)
+            try:
+                return _listed(found)
+            except ValueError as error:
+                raise RunFolderError(
+                    f"{self.address}/{LIST}: is no list of files; remove it, and what lies there is taken as it is"
+                ) from error
         version = self._remote.mark(DATABASE)  # a run that somebody copied there
         return Listed(version, {name: 0 for name in self._remote.find() if is_of_a_run(name)} if version else {})
 
@@ -232,9 +244,9 @@ class Mirror:
 
 
 def _listed(data: bytes) -> Listed:
-    """What a list says of a run's files; whatever else it names is none of ours."""
-    found: dict[str, Any] = json.loads(data)
-    return Listed(found["version"], {name: int(made) for name, made in found["files"].items() if is_of_a_run(name)})
+    """What a list says of a run's files; whatever else it names is none of ours. Raises ValueError."""
+    found = _LISTED.validate_json(data, strict=True)
+    return Listed(found.version, {name: made for name, made in found.files.items() if is_of_a_run(name)})
 
 
 def _stamp(path: Path) -> int:

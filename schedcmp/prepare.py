@@ -20,7 +20,7 @@ from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep.document import Sweep, load
 from schedcmp.sweep.parts import Model
-from schedcmp.sweep.plan import Plan, make_plan
+from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
 from schedcmp.truth.clip import Clip, find_clip
 from schedcmp.truth.reference import References
@@ -198,6 +198,11 @@ class Prepared:
     def all_recipes(self) -> Mapping[str, Recipe]:
         """By label: those of the sweep and of its references."""
         return {**self.recipes, **(self.references.recipes if self.references else {})}
+
+    def mark(self, cell: Cell) -> str:
+        """Another one for every two cells that differ in more than steps and seed."""
+        entry = self.plan.entries.get(cell.scheduler) or self.all_recipes[cell.scheduler].entry
+        return identity(cell, entry, self.sweep.generator).hexdigest()
 
     @cached_property
     def machine(self) -> str:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.background import in_background
 from schedcmp.files import to_json
+from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
-from schedcmp.store import Store, image_path
-from schedcmp.sweep.document import Sweep, dump
+from schedcmp.store import Store
+from schedcmp.sweep.document import dump
 from schedcmp.truth.clip import Clip
 from schedcmp.truth.metrics import measure_references
 from schedcmp.truth.reference import LABEL as REFERENCE
@@ -32,6 +33,7 @@ class Execution:
     store: Store
     pending: list[Cell]
     references: list[Cell]  # pending ones; no part of the plan
+    paths: ImagePaths
     pipeline: Any  # None if nothing is pending, or a crew has it
     clip: Clip | None = None  # where a metric needs it
     crew: Crew | None = None  # where the sweep asks for workers
@@ -67,7 +69,8 @@ class Execution:
         store.begin(prepared.plan.cells, _described(prepared) | {"sweep": text} | stale)
         store.refuse(_unsupported(prepared))
         store.write_text("sweep.yaml", text)
-        return cls(prepared, store, pending, references, pipeline, clip, crew)
+        paths = ImagePaths(prepared.sweep, [*pending, *references], store.held(), prepared.mark)
+        return cls(prepared, store, pending, references, paths, pipeline, clip, crew)
 
     def run(
         self,
@@ -139,13 +142,9 @@ class Execution:
 
         prepared, cell = self.prepared, result.cell
         result = encoded(prepared, result)
-        folders, top = _folders(prepared.sweep)(cell), "images"
-        if cell.scheduler.startswith(REFERENCE):
-            cell, top = replace(cell, scheduler=cell.scheduler.removeprefix(REFERENCE)), "references"
         latents = _npy(result.latents) if wants_latents(prepared, result.cell) else None
         machine = result.machine or prepared.machine
-        path = image_path(cell, folders, top)
-        self.store.add(result, prepared.keys[result.cell.scheduler], machine, path, result.png, latents)
+        self.store.add(result, prepared.keys[cell.scheduler], machine, self.paths(cell), result.png, latents)
         return replace(result, png=None, fingerprint=None, latents=None)
 
 
@@ -172,20 +171,3 @@ def _npy(latents: Any) -> bytes:
     file = BytesIO()
     np.save(file, np.empty(0, np.float32) if latents is None else latents, allow_pickle=False)
     return file.getvalue()
-
-
-def _folders(sweep: Sweep) -> Any:
-    """Cell → the folders that tell its prompts, size and guidance apart, where the sweep has several."""
-
-    def folders(cell: Cell) -> list[str]:
-        short, exact = f"{cell.guidance_scale:g}", repr(cell.guidance_scale)
-        guidance = short if float(short) == cell.guidance_scale else exact
-        named = (
-            (sweep.prompt, cell.prompt_name),
-            (sweep.negative_prompt, f"negative-{cell.negative_prompt or 'none'}"),
-            (sweep.sizes, f"size-{cell.width}x{cell.height}"),
-            (sweep.guidance_scale, f"guidance-{guidance}"),
-        )
-        return [name for axis, name in named if len(axis) > 1]
-
-    return folders

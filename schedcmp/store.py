@@ -8,10 +8,14 @@ half there.
 from __future__ import annotations
 
 import json
+import math
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from hashlib import file_digest
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,16 +23,16 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
-from schedcmp.database import connect, from_row, insert, to_row, unusable
-from schedcmp.errors import RunError, RunFolderError
+from schedcmp.database import UNREADABLE, connect, damage, insert, unusable
+from schedcmp.errors import RunError, RunFolderError, SchedcmpError
 from schedcmp.files import slug
 from schedcmp.folder import (
     DATABASE,
     LOCK,
     RESULTS,
     TIMINGS,
-    has_whole_png,
     is_an_image,
+    is_of_a_run,
     open_file,
     refuse_foreign,
     refuse_links,
@@ -37,7 +41,11 @@ from schedcmp.folder import (
     remove_unfinished,
     write_file,
 )
+from schedcmp.image import FINGERPRINT_BYTES, opened
+from schedcmp.image import pixels_sha256 as hash_pixels
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
+from schedcmp.rows import from_row, read_meta, read_sweep, to_row
+from schedcmp.stamps import Stamp
 from schedcmp.written import Written
 
 if TYPE_CHECKING:
@@ -55,6 +63,15 @@ class Provenance:
     timings: int
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The images that a folder has, of whatever plans."""
+
+    paths: Mapping[str, str]  # cell id → its own image's
+    owners: Mapping[str, str]  # the reverse
+    values: Mapping[str, AbstractSet[object]]  # an axis of the sweep → what there are images of
+
+
 class Store:
     """One run's results. Open it with `Store.create` to write, with `Store.open` to read."""
 
@@ -66,13 +83,20 @@ class Store:
         self._one_at_a_time = Lock()  # a run's images are written by a thread of their own
         self._database = database
         self._lock = lock
+        self._seen: dict[str, Stamp] = {}  # files that were found to be what was written, with another time
+        self._unreadable: dict[str, str] = {}  # cell id or what is kept beside cells → why
+        self.set_aside: Path | None = None  # a damaged database that this one replaces
 
     @classmethod
-    def create(cls, folder: Path) -> Store:
+    def create(cls, folder: Path, *, mend: Callable[[Path], Path] | None = None) -> Store:
         """Open a run's folder for writing, alone.
+
+        Args:
+            mend: what is done to a damaged database, see `database.set_aside` and `rescue`; otherwise it is refused.
 
         Raises:
             RunFolderError: it cannot be written, another run is using it, or it holds something else.
+            RunError: the disk is full, or fails.
         """
         try:
             new = not folder.exists()
@@ -88,7 +112,11 @@ class Store:
             ) from error
         except OSError as error:
             raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
-        return cls(folder, connect(folder / DATABASE, write=True), lock, new=new)
+        damaged = mend and (folder / DATABASE).exists() and damage(folder / DATABASE)
+        aside = mend(folder / DATABASE) if mend and damaged else None
+        store = cls(folder, _created(folder / DATABASE, lock, new=new), lock, new=new)
+        store.set_aside = aside
+        return store
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -122,14 +150,14 @@ class Store:
         except OSError as error:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
-            for name in ("plan", "cells", "metrics", "fingerprints", "meta"):
+            for name in ("plan", "cells", "metrics", "fingerprints", "files", "meta"):
                 database.execute(f"DELETE FROM {name}")
 
     def _remove_files(self) -> None:
         for top in ("grids", "plots", "thumbs"):
             Written(self.folder, top).clear()
         for id_, image in self._database.execute("SELECT id, image_path FROM cells"):
-            for name in (_latents_name(id_), *([image] if is_an_image(image) else [])):
+            for name in (latents_name(id_), *([image] if is_an_image(image) else [])):
                 with suppress(OSError):  # a name that is none of a run's
                     remove_file(self.folder, name)
         for name in (*RESULTS, *TIMINGS):
@@ -145,20 +173,104 @@ class Store:
             names = [(c.prompt_name, c.id, c.prompt_name) for c in cells]  # an automatic name changes with the plan
             database.executemany("UPDATE cells SET prompt_name = ? WHERE id = ? AND prompt_name != ?", names)
             database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            for name, stamp in self._seen.items():
+                insert(database, "files", {"name": name, **asdict(stamp)})
 
     def pending(self, cells: Iterable[Cell], enough: Callable[[Cell, Provenance], bool]) -> list[Cell]:
-        """The cells that still have to be made: not there, failed, image gone, or not made well `enough`."""
-        query = (
-            "SELECT id, key, machine, packed, json_array_length(timings) AS timings, image_path "
-            "FROM cells WHERE status NOT IN ('failed', 'unsupported')"
-        )
+        """The cells that still have to be made: not there, failed, unreadable, image gone or damaged, or not made well
+        `enough`."""
+        wanted = {cell.id: cell for cell in cells}
+        done = set()
+        query = "SELECT * FROM cells WHERE status NOT IN ('failed', 'unsupported')"
         with self._readable():
-            found = {row["id"]: row for row in self._database.execute(query)}
-        return [c for c in cells if c.id not in found or not self._is_done(c, found[c.id], enough)]
+            for row in self._database.execute(query):
+                cell, stored = wanted.get(row["id"]), self._read(row) if row["id"] in wanted else None
+                if cell and stored and stored.image_path:
+                    made = Provenance(row["key"], row["machine"], stored.result.packed, len(stored.result.timings))
+                    if enough(cell, made) and self.is_intact(stored.image_path, stored.result.image_sha256):
+                        done.add(cell.id)
+        return [cell for id_, cell in wanted.items() if id_ not in done]
 
-    def _is_done(self, cell: Cell, row: sqlite3.Row, enough: Callable[[Cell, Provenance], bool]) -> bool:
-        made = Provenance(row["key"], row["machine"], bool(row["packed"]), row["timings"])
-        return enough(cell, made) and has_whole_png(self.folder, row["image_path"])
+    def _read(self, row: sqlite3.Row) -> StoredCell | None:
+        """None for a row that cannot be read."""
+        try:
+            return from_row(dict(row))
+        except ValueError as error:
+            self._unreadable[f"the cell {row['id']}"] = str(error)
+            return None
+
+    def every_cell(self) -> Iterator[tuple[str, StoredCell | None, str]]:
+        """Id, cell and why it cannot be read, of all plans."""
+        with self._readable():
+            for row in self._database.execute("SELECT * FROM cells"):
+                stored = self._read(row)
+                yield row["id"], stored, "" if stored else self._unreadable[f"the cell {row['id']}"]
+
+    def unreadable_rows(self) -> dict[str, int]:
+        """How many rows of which tables beside `cells` no run has written."""
+        with self._readable():
+            names = [row[0] for row in self._database.execute("SELECT name FROM meta")]
+            counts = {
+                table: int(self._database.execute(f"SELECT count(*) FROM {table} WHERE {wrong}").fetchone()[0])
+                for table, wrong in UNREADABLE.items()
+                if self._has(table)
+            }
+        for name in names:
+            self.meta(name)
+        counts["meta"] = len([name for name in names if name in self._unreadable])
+        return {table: count for table, count in counts.items() if count}
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Forget these cells, and all rows that no run has written."""
+        dropped = [(id_,) for id_ in ids]
+        with self._transaction() as database:
+            for table in ("cells", "metrics", "fingerprints"):
+                database.executemany(f"DELETE FROM {table} WHERE id IS ?", dropped)
+            database.executemany("DELETE FROM files WHERE name = ?", ((latents_name(id_),) for (id_,) in dropped))
+            for table, wrong in UNREADABLE.items():
+                database.execute(f"DELETE FROM {table} WHERE {wrong}")
+            database.executemany("DELETE FROM meta WHERE name = ?", ((name,) for name in self._unreadable))
+
+    def is_known(self, name: str) -> bool:
+        """Whether the run has written such a file, or one is there."""
+        return self._stamp(name) is not None or (self.folder / name).exists()
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """What of the database was found so far to be nothing that a run has written, and why."""
+        return self._unreadable
+
+    def is_intact(self, name: str, pixels_sha256: str | None = None, *, thorough: bool = False) -> bool:
+        """Whether an image or latents are what was written.
+
+        Args:
+            pixels_sha256: an image's, where an earlier schedcmp has not said more of its file.
+            thorough: look into the file, also if its size and time are those that it was written with.
+        """
+        try:
+            with open_file(self.folder, name) as file:
+                known, seen = self._stamp(name), Stamp.of(os.fstat(file.fileno()))
+                if known and (known.size != seen.size or (known.resembles(seen) and not thorough)):
+                    return known.size == seen.size
+                found = replace(seen, digest=file_digest(file, "sha256").digest())  # type: ignore[arg-type]
+            intact = found.digest == known.digest if known else self._is_readable(name, pixels_sha256)
+        except OSError:
+            return False
+        if intact and not (known and known.resembles(found)):
+            self._seen[name] = found
+        return intact
+
+    def _is_readable(self, name: str, pixels_sha256: str | None) -> bool:
+        """Whether a file of which no more is known has an image of such pixels, or latents. Raises OSError."""
+        if name.startswith("latents/"):
+            return self.latents(Path(name).stem) is not None
+        with opened(self.folder, name) as image:
+            return hash_pixels(image) == pixels_sha256
+
+    def _stamp(self, name: str) -> Stamp | None:
+        with self._readable():
+            rows = [*self._rows("files", "WHERE name = ?", name)]
+        return Stamp(**{key: rows[0][key] for key in ("size", "mtime_us", "digest")}) if rows else None
 
     def add(
         self,
@@ -169,37 +281,65 @@ class Store:
         png: bytes | None,
         latents: bytes | None = None,
     ) -> None:
-        """Store a finished cell, its files first; the cell of an earlier plan whose image it replaces goes.
+        """Store a finished cell, its files first.
 
         Args:
+            image_path: where no other cell's image is, see `paths`.
             latents: a .npy file's bytes, where they will be needed.
 
         Raises:
             RunError: the disk is full or gone.
         """
         values = to_row(result, key, image_path if png else None) | {"machine": machine}
+        files = {image_path: png, latents_name(result.cell.id): latents}
+        stamps = {}
         try:
-            if png:
-                write_file(self.folder, image_path, png)
-            if latents:
-                write_file(self.folder, _latents_name(result.cell.id), latents)
-            else:
-                remove_file(self.folder, _latents_name(result.cell.id))  # of an earlier image
+            for name, data in files.items():
+                if data:
+                    stamps[name] = Stamp.of(write_file(self.folder, name, data).stat(), data)
+            if not latents:
+                remove_file(self.folder, latents_name(result.cell.id))  # of an earlier image
         except OSError as error:
             raise _stopped(self.folder, error) from error
         with self._transaction() as database:
-            database.execute("DELETE FROM cells WHERE image_path = ? AND id != ?", (image_path, result.cell.id))
             for table in ("metrics", "fingerprints"):  # of an earlier image
                 database.execute(f"DELETE FROM {table} WHERE id = ?", (result.cell.id,))
             if result.fingerprint:
                 database.execute("INSERT INTO fingerprints VALUES (?, ?)", (result.cell.id, result.fingerprint))
-            insert(database, values)
+            for name in files:
+                if name in stamps:
+                    insert(database, "files", {"name": name, **asdict(stamps[name])})
+                else:
+                    database.execute("DELETE FROM files WHERE name = ?", (name,))
+            insert(database, "cells", values)
+
+    def held(self) -> Held:
+        """The images of all plans' cells. A place that two of them claim is nobody's own."""
+        query = (
+            "SELECT id, image_path, prompt, negative_prompt, guidance_scale, width, height "
+            "FROM cells WHERE image_path IS NOT NULL"
+        )
+        paths: dict[str, str] = {}
+        owners: dict[str, str] = {}
+        prompts, negatives, guidances, sizes = set(), set(), set(), set()
+        with self._readable():
+            for id_, path, prompt, negative, guidance, width, height in self._database.execute(query):
+                if not isinstance(path, str) or not is_of_a_run(path):
+                    continue
+                paths[id_] = path
+                owners[path] = "" if path in owners else id_
+                prompts.add(prompt)
+                negatives.add(negative)
+                guidances.add(guidance)
+                sizes.add((width, height))
+        values = {"prompt": prompts, "negative_prompt": negatives, "guidance_scale": guidances, "size": sizes}
+        return Held({i: path for i, path in paths.items() if owners[path]}, owners, values)
 
     def refuse(self, results: Iterable[CellResult]) -> None:
         """Store cells that cannot be made, and why."""
         with self._transaction() as database:
             for result in results:
-                insert(database, to_row(result, "", None) | {"machine": ""})
+                insert(database, "cells", to_row(result, "", None) | {"machine": ""})
 
     def measure(self, metrics: Mapping[str, Mapping[str, float]], instead_of: Iterable[str] = ()) -> None:
         """Keep what was measured of finished cells: cell id → metric → value; it replaces what is there.
@@ -219,17 +359,15 @@ class Store:
             database.execute("DELETE FROM metrics WHERE name = ?", (metric,))
 
     def has_latents(self, cell_id: str) -> bool:
-        with suppress(OSError):
-            open_file(self.folder, _latents_name(cell_id)).close()
-            return True
-        return False
+        """Whether they were kept, and are what was kept."""
+        return self.is_intact(latents_name(cell_id))
 
     def latents(self, cell_id: str) -> npt.NDArray[np.float32] | None:
         """What a cell's VAE was given, as the pipeline has it, (1, channels, ...); None if it was not kept."""
         import numpy as np
 
         try:
-            with open_file(self.folder, _latents_name(cell_id)) as file:
+            with open_file(self.folder, latents_name(cell_id)) as file:
                 found: npt.NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
         except (OSError, ValueError, EOFError, MemoryError):
             return None
@@ -242,10 +380,10 @@ class Store:
 
     def found(self, ids: Iterable[str]) -> dict[str, StoredCell]:
         """The finished cells among these, in the present plan or not, by their ids."""
-        query = "SELECT *, 0 AS position, NULL AS nfe_budget FROM cells WHERE id = ?"
         with self._readable():
-            rows = [self._database.execute(query, (id_,)).fetchone() for id_ in ids]
-        return {row["id"]: from_row(row) for row in rows if row}
+            rows = [self._database.execute("SELECT * FROM cells WHERE id = ?", (id_,)).fetchone() for id_ in ids]
+        stored = [self._read(row) for row in rows if row]
+        return {found.cell.id: found for found in stored if found}
 
     def note(self, name: str, value: Any) -> None:
         """Keep a value that the run found out about itself, for `meta`."""
@@ -260,37 +398,80 @@ class Store:
             raise _stopped(self.folder, error) from error
 
     def cells(self) -> Iterator[StoredCell]:
-        """The finished cells of the present plan, in the sweep's order."""
+        """The finished cells of the present plan, in the sweep's order; those that cannot be read are not there."""
         query = "SELECT cells.*, plan.* FROM cells JOIN plan USING (id) ORDER BY position"
         with self._readable():
             metrics = self.metrics()
             for row in self._database.execute(query):
-                yield replace(from_row(row), metrics=metrics.get(row["id"], {}))
+                stored = self._read(row)
+                if stored:
+                    yield replace(stored, metrics=metrics.get(stored.cell.id, {}))
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Cell id → metric → value, of all finished cells, in the present plan or not."""
         found: dict[str, dict[str, float]] = {}
-        for row in self._rows("metrics"):
-            found.setdefault(row["id"], {})[row["name"]] = row["value"]
+        with self._readable():
+            for id_, name, value in self._rows("metrics"):
+                if isinstance(value, float) and math.isfinite(value):
+                    found.setdefault(id_, {})[name] = value
         return found
 
     def fingerprints(self) -> dict[str, bytes]:
         """Cell id → its image's fingerprint, see `image.fingerprint`."""
-        return {row["id"]: row["pixels"] for row in self._rows("fingerprints")}
+        with self._readable():
+            return {
+                id_: pixels
+                for id_, pixels in self._rows("fingerprints")
+                if isinstance(pixels, bytes) and len(pixels) == FINGERPRINT_BYTES
+            }
 
-    def _rows(self, table: str) -> Iterable[sqlite3.Row]:
-        """All rows of a table that runs of an earlier schedcmp lack."""
-        there = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-        return self._database.execute(f"SELECT * FROM {table}") if there else ()
+    def _rows(self, table: str, where: str = "", *values: object) -> Iterable[sqlite3.Row]:
+        """Rows of a table that runs of an earlier schedcmp lack."""
+        return self._database.execute(f"SELECT * FROM {table} {where}", values) if self._has(table) else ()
+
+    def _has(self, table: str) -> bool:
+        return bool(self._database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
+
+    def count(self) -> int:
+        """How many cells are there, of all plans."""
+        with self._readable():
+            return int(self._database.execute("SELECT count(*) FROM cells").fetchone()[0])
 
     def planned(self) -> int:
         """How many cells the present plan has."""
-        return int(self._database.execute("SELECT count(*) FROM plan").fetchone()[0])
+        with self._readable():
+            return int(self._database.execute("SELECT count(*) FROM plan").fetchone()[0])
 
     def meta(self, name: str) -> Any:
         """What `begin` was given under this name, or None."""
-        row = self._database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(row["value"]) if row else None
+        with self._readable():
+            row = self._database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        try:
+            return read_meta(name, row["value"]) if row else None
+        except ValueError as error:
+            self._unreadable[name] = str(error)
+            return None
+
+    def sweep(self) -> dict[str, Any]:
+        """The sweep of the present plan as plain data, its name and grid at least.
+
+        Raises:
+            RunFolderError: the run was stopped before it had begun, or that cannot be read.
+        """
+        text, repeat = self.meta("sweep"), f"`schedcmp run {self.folder / 'sweep.yaml'} -o {self.folder}`"
+        try:
+            if text is not None:
+                return read_sweep(text)
+        except ValueError as error:
+            self._unreadable["sweep"] = str(error)
+        if "sweep" in self._unreadable:
+            why = self._unreadable["sweep"]
+            raise RunFolderError(
+                f"{self.folder / DATABASE}: its sweep cannot be read ({why}); {repeat} writes it again"
+            )
+        raise RunFolderError(
+            f"{self.folder}: has no results yet: its run was stopped, or still is, before the first image; repeat that"
+        )
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -306,10 +487,8 @@ class Store:
                 yield self._database
         except sqlite3.OperationalError as error:
             raise _stopped(self.folder, error) from error
-
-
-def _latents_name(cell_id: str) -> str:
-    return f"latents/{cell_id}.npy"
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.folder / DATABASE, error) from error
 
 
 def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> str:
@@ -318,7 +497,31 @@ def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> 
     return "/".join([top, *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
 
 
+def latents_name(cell_id: str) -> str:
+    return f"latents/{cell_id}.npy"
+
+
+def _created(path: Path, lock: FileLock, *, new: bool) -> sqlite3.Connection:
+    """The database; where it cannot be made, nothing is left of it."""
+    there = path.exists()
+    try:
+        return connect(path, write=True)
+    except SchedcmpError:
+        lock.release()
+        for half in path.parent.glob(f"{path.name}*") if not there else ():
+            half.unlink()
+        if new:
+            with suppress(OSError):
+                (path.parent / LOCK).unlink(missing_ok=True)
+                path.parent.rmdir()
+        raise
+
+
 def _stopped(folder: Path, error: Exception) -> RunError:
+    if not (folder / DATABASE).exists():
+        return RunError(
+            f"{folder / DATABASE}: was removed while the run was writing it; repeat the command to begin anew"
+        )
     return RunError(
         f"{folder}: writing failed ({error}); what was finished is kept. "
         "Make room or mend the disk, then repeat the command: it goes on from there"

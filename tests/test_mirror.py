@@ -323,7 +323,9 @@ def test_two_hosts_do_not_write_at_once(
     other = {"host": "two", "folder": "/x", "process": 1}
     fs.pipe(f"{root}/{WRITER}", json.dumps(other | {"time": time.time() - 5}).encode())
     assert run("run", write_sweep(seeds=0), "-o", address) == 2
-    assert f"{address}: two is writing there, heard of 5 s ago; wait" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{address}: two is writing there, heard of " in said
+    assert " s ago; wait" in said
     assert fs.find(root) == [f"{root}/{WRITER}"]
     killed = {"host": "one", "folder": str(Mirror(address).folder), "process": 1, "time": time.time() - 5}
     fs.pipe(f"{root}/{WRITER}", json.dumps(killed).encode())
@@ -398,6 +400,69 @@ def test_a_dry_run_says_whether_there_is_one(
     assert run("run", write_sweep(), "-o", address) == 0
     assert run("run", write_sweep(), "-o", address, "--dry-run") == 0
     assert f"folder   {address} (exists;" in capsys.readouterr().out
+
+
+BROKEN = [
+    b"{",
+    b"",
+    b"[]",
+    b"5",
+    b"\xff",
+    b'{"version": 5, "files": {}}',
+    b'{"version": "a", "files": {"a": "x"}}',
+    b"null",
+]
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_broken_mark_is_named_with_what_to_do(
+    content: bytes, write_sweep: Write, address: str, host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_sweep(timing={"mode": "off"}, schedulers=["ddim"], seeds=0)
+    assert run("run", sweep, "-o", address) == 0
+    fs, root = fsspec.url_to_fs(address)
+    capsys.readouterr()
+    for name in (LIST, *([WRITER] if content else [])):
+        before = fs.cat_file(f"{root}/{name}") if fs.exists(f"{root}/{name}") else None
+        fs.pipe_file(f"{root}/{name}", content)
+        host("two")
+        assert run("run", sweep, "-o", address) == 2
+        said = capsys.readouterr().err
+        assert f"{address}/{name}: " in said
+        assert "remove it" in said
+        fs.rm_file(f"{root}/{name}")
+        if before:
+            fs.pipe_file(f"{root}/{name}", before)
+    assert run("run", sweep, "-o", address) == 0
+    fs.pipe_file(f"{root}/{LIST}", content)
+    fs.rm_file(f"{root}/{LIST}")
+    host("three")
+    assert run("run", sweep, "-o", address) == 0
+    assert "2 cells are there already" in capsys.readouterr().out
+
+
+def test_a_host_that_forgot_what_it_has_fetches_it_again(
+    write_sweep: Write, address: str, host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_sweep(timing={"mode": "off"}, schedulers=["ddim"], seeds=0)
+    assert run("run", sweep, "-o", address) == 0
+    (state,) = host("one").glob("*.json")
+    state.write_bytes(b"{")
+    assert run("run", sweep, "-o", address) == 0
+    assert "2 cells are there already" in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    write_sweep: Write,
+    address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert run("run", write_sweep(), "-o", address) == 2
+    assert f"{tmp_path}/file/schedcmp/runs: cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["images", ".run.part", "run.sqlite", ".run.writer.json", ".run.files.json"])

@@ -126,6 +126,18 @@ def test_batches_are_full_to_the_end_of_a_sweep(pipeline: Any, recipes: Any) -> 
     assert engine.throughput.max_batch == 32
 
 
+def test_short_cells_land_while_long_ones_are_in_flight(
+    pipeline: Any, recipes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a run that is stopped again and again before the longest cells end would never get on."""
+    monkeypatch.setattr("schedcmp.engine.packed._LONGEST_WAIT_S", 0.0)
+    cells = [*cells_of(["heun"], [30], range(4)), *cells_of(["ddim", "euler"], [2, 3], range(5))]
+    engine = packed(pipeline, recipes, max_batch=8)
+    landed = [r.cell.steps for r in engine.run(cells)]
+    assert landed.index(30) > 10, landed
+    assert landed.count(30) == 4
+
+
 def test_a_prompt_is_encoded_once(pipeline: Any, recipes: Any) -> None:
     calls: list[int] = []
     with pytest.MonkeyPatch.context() as patch:

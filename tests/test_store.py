@@ -217,14 +217,6 @@ def test_a_stored_row_is_readable_without_schedcmp(folder: Path) -> None:
     assert (row[0], row[1], json.loads(row[2])[0]["latency_s"]) == ("ddim", 4, 1.5)
 
 
-def test_an_image_that_was_replaced_takes_its_row_with_it(folder: Path) -> None:
-    filled(folder, result(0))
-    other = replace(result(0), cell=replace(cell(0), id="another prompt"))
-    with Store.create(folder) as s:
-        s.add(other, "key", "machine", image_path(cell(0)), PNG)
-        assert [c.id for c in s.pending(CELLS[:1], same_key)] == ["id0"]
-
-
 @pytest.mark.parametrize("content", [b"", b"\x89PNG torn", PNG[:-1]])
 def test_a_torn_image_is_made_again(folder: Path, content: bytes) -> None:
     filled(folder, result(0))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from schedcmp.errors import SweepError
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
+from schedcmp.sweep import source
 from schedcmp.sweep.document import Sweep, dump, load
 from schedcmp.sweep.plan import Plan, make_plan
 from schedcmp.sweep.source import parse
@@ -447,3 +448,9 @@ def test_what_is_no_file_is_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_bytes(b"#" * 4_000_001)
     with pytest.raises(SweepError, match="over 4,000,000 bytes"):
         load(tmp_path / "large.yaml")
+
+
+def test_a_document_of_too_many_parts_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_MAX_VALUES", 1000)
+    lines = "\n".join([f"- [{'[],' * 98}[]]"] * 20)  # of 100 parts each
+    assert refusal(tmp_path, f"prompt:\n{lines}") == "sweep.yaml:11: holds more than a sweep can"

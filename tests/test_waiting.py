@@ -10,7 +10,6 @@ from far import DEVICE, Far, Watcher
 
 from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import seeded
-from schedcmp.errors import RegistryError
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.table import builtin_registry

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from schedcmp import __version__
 from schedcmp.errors import RequestError, SchedcmpError
+from schedcmp.files import is_address
 
 REFUSED, UNFINISHED, INTERRUPTED = 2, 1, 130
 _LIBRARY_SETTINGS = {
@@ -135,11 +136,28 @@ def run(
 
 
 @app.command()
-def check(sweep: SweepPath, set_: Overrides = None) -> None:
-    """Show what a sweep would do: its cells, their cost, and what is wrong. Loads no weights, writes nothing."""
+def check(
+    sweep: Annotated[
+        str, typer.Argument(help="The sweep, a YAML file; or a run's folder or address.", show_default=False)
+    ],
+    set_: Overrides = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Of a run: save what can be saved; what is damaged is made again.")
+    ] = False,
+) -> None:
+    """Show what a sweep would do: its cells, their cost, and what is wrong. Loads no weights, writes nothing.
+
+    Given a run, look into its database and all its images: is everything what was stored? Exits 1 if not.
+    """
+    if Path(sweep).is_dir() or is_address(sweep):
+        from schedcmp.cli.checking import check_run
+
+        raise typer.Exit(check_run(sweep, repair=repair))
+    if repair:
+        raise RequestError(f"--repair: is for a run's folder, and {sweep} is none")
     from schedcmp.cli.running import show_plan
 
-    show_plan(sweep, tuple(set_ or ()), None)
+    show_plan(Path(sweep), tuple(set_ or ()), None)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Any
 
 from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say, table, warn
-from schedcmp.cli.places import reading
+from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.report.compare import Comparison, compare
 from schedcmp.report.sentences import number
 from schedcmp.store import Store
@@ -26,6 +26,8 @@ def compare_runs(old: str, new: str, *, max_rmse: float, max_slowdown: float | N
     """
     with reading(old) as one, reading(new) as other, Store.open(one) as before, Store.open(other) as after:
         found = compare(before, after, max_rmse=max_rmse)
+        tell_unreadable(before, old)
+        tell_unreadable(after, new)
     problems = found.problems(max_slowdown)
     if as_json_:
         say(json.dumps(_as_json(found, problems), indent=2))

@@ -14,11 +14,15 @@ from rich.markup import escape
 from schedcmp.cli.console import err, note, say, warn
 from schedcmp.errors import RequestError, RunError
 from schedcmp.files import is_address
+from schedcmp.folder import DATABASE
 from schedcmp.texts import visible
 
 if TYPE_CHECKING:
     from schedcmp.following import Following
     from schedcmp.mirror import Mirror
+    from schedcmp.store import Store
+
+_SHOWN = 5
 
 
 class Place(NamedTuple):
@@ -96,6 +100,14 @@ def look(name: str) -> tuple[Path, bool]:
 
     mirror = Mirror(name)
     return mirror.folder, mirror.exists()
+
+
+def tell_unreadable(store: Store, name: str) -> None:
+    """Say what of a run's database could not be read so far."""
+    for what, why in [*store.unreadable.items()][:_SHOWN]:
+        warn(f"{name}/{DATABASE}: {what} cannot be read ({why}) and counts as not there; a run makes it again")
+    if len(store.unreadable) > _SHOWN:
+        warn(f"and {len(store.unreadable) - _SHOWN:,} more; `schedcmp check {name}` names them all")
 
 
 def _send(mirror: Mirror) -> None:

@@ -6,7 +6,7 @@ import json
 
 from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say
-from schedcmp.cli.places import reading
+from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.errors import RequestError
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
@@ -26,6 +26,7 @@ def recommend_scheduler(
     with reading(run, images=False) as folder, Store.open(folder) as store:
         references = store.references().values()
         answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit)
+        tell_unreadable(store, run)
     if as_json_:
         say(json.dumps([as_json(found) for found in answers], indent=2))
     else:

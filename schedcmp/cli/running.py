@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from schedcmp.cli import INTERRUPTED, UNFINISHED, console, starting
 from schedcmp.cli.console import say, table
 from schedcmp.cli.pace import Work
-from schedcmp.cli.places import Place, look, place
+from schedcmp.cli.places import Place, look, place, tell_unreadable
 from schedcmp.cli.progress import progress, stage
 from schedcmp.cli.recommending import show
+from schedcmp.database import set_aside
 from schedcmp.estimate import estimate
 from schedcmp.folder import DATABASE
 from schedcmp.pending import divided, pending_cells
@@ -40,10 +41,13 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
     with (
         _crew(prepared) as crew,
         _headed(prepared, output) as where,
-        Store.create(where.folder) as store,
+        Store.create(where.folder, mend=set_aside if fresh else None) as store,
     ):
+        if store.set_aside:
+            console.warn(f"{where.name}/{DATABASE} was damaged; it is kept as {store.set_aside.name}")
         with starting(), stage("loading"):
             execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
+        tell_unreadable(store, where.name)
         try:
             _make(execution, where)
             where.between_cells(timed=False)
@@ -106,8 +110,19 @@ def rebuild_reports(run: str) -> None:
 
     with place(run, new=False) as where, Store.open(where.folder) as store:
         with stage("writing reports"):
-            files = write_reports(store).files
-        _tell_files(where, files)
+            written = write_reports(store)
+        tell_unreadable(store, where.name)
+        _tell_damaged(store, where.name)
+        _tell_files(where, written.files)
+
+
+def _tell_damaged(store: Store, name: str) -> None:
+    images = [(c.image_path, c.result.image_sha256) for c in store.cells() if c.image_path]
+    damaged = [path for path, pixels in images if path and not store.is_intact(path, pixels)]
+    if damaged:
+        console.warn(
+            f"{len(damaged):,} images are not what was stored ({name}/{damaged[0]}): `schedcmp check {name}` says more"
+        )
 
 
 def _nfe(prepared: Prepared, scheduler: str, steps: int) -> str:
@@ -194,7 +209,10 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
     show(reports.answers, most=_SHOWN_SENTENCES)
     _tell_files(where, reports.files)
     failed = sum(stored.result.status == "failed" for stored in cells)
-    return UNFINISHED if failed or len(cells) < store.planned() else 0
+    missing = store.planned() - len(cells)
+    if missing:
+        console.warn(f"{missing:,} of {store.planned():,} cells are not there; repeat the command to make them")
+    return UNFINISHED if failed or missing else 0
 
 
 def _throughput_line(seen: dict[str, Any], *, references: bool) -> str:

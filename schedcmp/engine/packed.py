@@ -7,8 +7,11 @@ nothing of schedulers, and a lane nothing of its neighbours.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from time import monotonic
 from typing import Any
 
 import torch
@@ -27,6 +30,7 @@ from schedcmp.records import Cell, CellResult
 
 Target = str
 _VAE_ROWS = 8  # decoding gains little from more, and its activations are large
+_LONGEST_WAIT_S = 2.0  # of an image, for others to be decoded with
 _SEEDS = 4  # in a lane: with more, the last batches of a run are hard to fill
 
 
@@ -95,16 +99,33 @@ class PackedEngine:
         self._compiled: set[tuple[Hashable, int]] = set()
         self._checked: set[Target] = set()  # whose first batch was compared with a call alone
         self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
+        self._short: set[str] | None = None  # cells in flight of the lane for the shortest, if there is one
+        self._idle_since = monotonic()  # when nothing waited for another model than a denoiser
         self.throughput = Throughput()
 
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
-        """Longest cells first, so that the short ones keep the last batches full."""
+        """Longest cells first, so that the short ones keep the last batches full; but one lane is always for the
+        shortest, so that a run that is stopped again and again gets on."""
         cells = list(cells)
         with harmless_warnings_ignored():
             left = list(crews(cells, self.seeds_per_lane))
         left.sort(key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
         self._sizes.widen(max(map(_rows_of, left), default=2))
-        return self.serve(lambda: left.pop() if left else (), most_rows(cells, self._cost))
+        sizes = [deque(of_one) for _, of_one in groupby(left, key=lambda c: (c[0].width, c[0].height))]
+        short: set[str] = set()
+        self._short = short
+
+        def next_cells() -> tuple[Cell, ...]:
+            while sizes and not sizes[-1]:
+                sizes.pop()
+            if not sizes or short:
+                return sizes[-1].pop() if sizes else ()
+            short.update(c.id for c in sizes[-1][0])
+            return sizes[-1].popleft()
+
+        for result in self.serve(next_cells, most_rows(cells, self._cost)):
+            short.discard(result.cell.id)
+            yield result
 
     def serve(self, next_cells: Callable[[], tuple[Cell, ...]], most: int) -> Iterator[CellResult]:
         """Run cells as they are given, until there are none and all are finished.
@@ -146,7 +167,10 @@ class PackedEngine:
         return self._shared[scheduler]
 
     def _wants_lanes(self) -> bool:
-        """Until the calls that wait for a denoiser fill a batch; a group that cannot be filled is no reason to stop."""
+        """Until the calls that wait for a denoiser fill a batch, the shortest cells' among them; a group that cannot be
+        filled is no reason to stop."""
+        if self._short is not None and not self._short:
+            return True
         denoising = [n for (target, _), n in self._rows().items() if target in DENOISERS]
         return max(denoising, default=0) < self._denoiser_rows() and len(self._waiting) < 2 * self._denoiser_rows()
 
@@ -187,6 +211,8 @@ class PackedEngine:
         if not self._waiting:
             return None
         signature = self._choose()
+        if signature[0] not in DENOISERS or all(target in DENOISERS for target, _ in self._rows()):
+            self._idle_since = monotonic()
         lanes = self._waiting.take(signature, self._sizes.of(signature[0]).rows)
         self._streams.models_follow()
         answers = self._answers(signature[0], lanes)
@@ -197,11 +223,14 @@ class PackedEngine:
         return Batch(lanes, answers, self._streams.models_done())
 
     def _choose(self) -> tuple[Target, Hashable]:
-        """The fullest group; images wait for the VAE until their batch is full or nothing else is left to do."""
-        rows = self._rows()
+        """The fullest group; images wait for the VAE until their batch is full, nothing else is left to do, or so long
+        that a run which is stopped would lose much."""
+        rows, long_ago = self._rows(), monotonic() - _LONGEST_WAIT_S
         full = [s for s, n in rows.items() if n >= self._sizes.of(s[0]).rows]
         denoising = [s for s in rows if s[0] in DENOISERS]
-        return max([s for s in full if s[0] not in DENOISERS] or full or denoising or rows, key=rows.__getitem__)
+        others = [s for s in rows if s[0] not in DENOISERS]
+        due = [s for s in others if s in full or self._idle_since < long_ago]
+        return max(due or full or denoising or rows, key=rows.__getitem__)
 
     def _resume(self, lane: Lane, answer: Any = None) -> Iterator[CellResult]:
         with self._streams.lanes:

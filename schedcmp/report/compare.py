@@ -86,10 +86,7 @@ def compare(old: Store, new: Store, *, max_rmse: float = 1.0) -> Comparison:
     before, after = ({c.cell.id: c for c in store.cells()} for store in (old, new))
     if not before.keys() & after.keys():
         raise RunFolderError(f"{old.folder} and {new.folder}: have no cell in common; compare runs of one sweep")
-    changes = [
-        _change(before.get(i), after.get(i), (old.folder, new.folder), max_rmse)
-        for i in dict.fromkeys([*before, *after])
-    ]
+    changes = [_change(before.get(i), after.get(i), (old, new), max_rmse) for i in dict.fromkeys([*before, *after])]
     environments = [store.meta("environment") or {} for store in (old, new)]
     return Comparison(
         tuple(changes),
@@ -107,7 +104,7 @@ def compare(old: Store, new: Store, *, max_rmse: float = 1.0) -> Comparison:
     )
 
 
-def _change(old: StoredCell | None, new: StoredCell | None, folders: tuple[Path, Path], max_rmse: float) -> Change:
+def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Store, Store], max_rmse: float) -> Change:
     present = new or old
     assert present
     had, has = (stored is not None and stored.counts for stored in (old, new))
@@ -116,9 +113,15 @@ def _change(old: StoredCell | None, new: StoredCell | None, folders: tuple[Path,
         return Change(present.cell, states[had] if had != has else "missing", detail=present.result.error or "")
     assert old
     assert new
-    if old.result.image_sha256 == new.result.image_sha256:
+    same = old.result.image_sha256 == new.result.image_sha256
+    if same and all(_is_intact(store, cell) for store, cell in zip(stores, (old, new), strict=True)):
         return Change(new.cell, "identical", 0.0, 0)
-    return _moved(old, new, folders, max_rmse)
+    return _moved(old, new, (stores[0].folder, stores[1].folder), max_rmse)
+
+
+def _is_intact(store: Store, stored: StoredCell) -> bool:
+    """Whether the image is the one that was stored; if not, its pixels have to be looked at."""
+    return store.is_intact(str(stored.image_path), stored.result.image_sha256, thorough=True)
 
 
 def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rmse: float) -> Change:
@@ -137,7 +140,8 @@ def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rms
     if a.shape != b.shape:
         return Change(new.cell, "changed", detail=f"{a.shape[1]}×{a.shape[0]} became {b.shape[1]}×{b.shape[0]} px")
     rmse, largest = float(np.sqrt(((a - b) ** 2).mean())), int(np.abs(a - b).max())
-    return Change(new.cell, "near" if rmse <= max_rmse else "changed", rmse, largest)
+    state: State = "changed" if rmse > max_rmse else "near" if largest else "identical"
+    return Change(new.cell, state, rmse, largest)
 
 
 def _slowdowns(before: Iterable[StoredCell], after: Iterable[StoredCell]) -> Iterable[Slowdown]:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from schedcmp.errors import RunError
 from schedcmp.report.altered import altered
 from schedcmp.report.answer import Answer, answer
@@ -43,12 +41,13 @@ def write_reports(store: Store) -> Reports:
     """Write results.csv, timings.*, answer.md, plots, report.html and grids of a run.
 
     Raises:
+        RunFolderError: the run has not begun, or its database is damaged.
         RunError: the folder cannot be written.
     """
+    sweep = store.sweep()
     cells = list(store.cells())
     rows = timing_rows(cells)
     answers = answer(cells, store.references().values())
-    sweep = yaml.safe_load(store.meta("sweep"))
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = _trajectories(store)
     seen = (*repeated.sentences, *altered(cells, trajectories))
@@ -68,7 +67,10 @@ def write_reports(store: Store) -> Reports:
         files += write_plots(store, cells, answers, rows, sweep["name"])
         grids = write_grids(with_group_timings(cells), store.folder, axes, sweep["name"])
     except OSError as error:
-        raise RunError(f"{store.folder}: grids and plots cannot be written: {error.strerror or error}") from error
+        raise RunError(
+            f"{store.folder}: grids and plots cannot be written: {error.strerror or error}. Make room or mend the "
+            f"disk, then `schedcmp report {store.folder}`"
+        ) from error
     page = write_page(store, inert=repeated.cells, answers=answers)
     return Reports([*files, page, *grids], answers, seen)
 

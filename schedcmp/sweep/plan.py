@@ -63,13 +63,13 @@ def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appra
 def _cells(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[Cell]:
     index = 0
     for cell, found, place in _outer(sweep, selected):
-        identity = _identity(cell, found.entry, sweep.generator)
+        setting = identity(cell, found.entry, sweep.generator)
         for (i, length), (j, seed) in product(enumerate(found.lengths), enumerate(sweep.seeds)):
             if sweep.zip:
                 own = {} if found.own_steps else {"steps": i, "nfe": i}
                 if not _in_step(sweep, place | own | {"seeds": j}):
                     continue
-            digest = identity.copy()
+            digest = setting.copy()
             digest.update(f"{length.steps}/{seed}".encode())
             yield replace(
                 cell,
@@ -179,7 +179,7 @@ def _values(cell: Cell, key: str) -> tuple[Any, ...]:
     return (names | others).get(key) or (getattr(cell, key),)
 
 
-def _identity(cell: Cell, entry: Entry, generator: str) -> blake2s:
+def identity(cell: Cell, entry: Entry, generator: str) -> blake2s:
     """The hash of all that a request is, except for steps and seed."""
     parts: dict[str, Any] = {
         "name": cell.scheduler,

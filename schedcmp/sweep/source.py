@@ -51,7 +51,9 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Source:
 def parse(text: str, name: str) -> Source:
     """Parse YAML text; `name` stands for the file in messages. Raises SweepError."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Bounded)
+    except _TooManyError as error:
+        raise SweepError(f"{name}:{error}: holds more than a sweep can") from error
     except yaml.YAMLError as error:
         raise SweepError(_yaml_message(error, name)) from error
     except RecursionError as error:
@@ -124,6 +126,22 @@ def _descend(node: yaml.Node, step: Any) -> tuple[yaml.Node, int] | None:
     elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
         return node.value[step], node.value[step].start_mark.line
     return None
+
+
+class _TooManyError(yaml.YAMLError):
+    """In this line of a document there are more parts than a sweep can have."""
+
+
+class _Bounded(yaml.SafeLoader):
+    """Ends where a document has more parts than a sweep can: each takes 700 bytes and 25 µs."""
+
+    parts = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.parts += 1
+        if self.parts > _MAX_VALUES:
+            raise _TooManyError(self.peek_event().start_mark.line + 1)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 class _Builder:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from schedcmp.records import Cell, Reference, StoredCell, Task
-from schedcmp.store import Store
+from schedcmp.store import Store, latents_name
 from schedcmp.truth.reference import LABEL, References
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def _compared(store: Store, pair: Pair, cells: list[StoredCell], new: set[str], 
         for c in cells
     }
     made = store.found(cell.id for cell in pair)
-    note = _doubt(pair, made, apart, [d for d in distances.values() if math.isfinite(d)])
+    lost = [cell for cell, kept in zip(pair, (latents, other), strict=True) if kept is None]
+    note = _doubt(pair, made, lost, apart, [d for d in distances.values() if math.isfinite(d)])
     if note:
         store.measure({c.cell.id: {} for c in cells}, instead_of=REFERENCE_METRICS)
         return Reference(task, None, apart if math.isfinite(apart) else None, note, origin)
@@ -90,12 +92,16 @@ def _distance(store: Store, cell_id: str, reference: Latents | None) -> float:
     return math.nan if latents is None or reference is None else relative_rmse(latents, reference)
 
 
-def _doubt(pair: Pair, made: Mapping[str, StoredCell], apart: float, distances: Sequence[float]) -> str:
+def _doubt(
+    pair: Pair, made: Mapping[str, StoredCell], lost: Sequence[Cell], apart: float, distances: Sequence[float]
+) -> str:
     """Why the reference is withheld, or ""."""
     names = [cell.scheduler.removeprefix(LABEL) for cell in pair]
     for cell, name in zip(pair, names, strict=True):
         if cell.id not in made or made[cell.id].result.status == "failed":
             return f"{name} did not finish: {made[cell.id].result.error if cell.id in made else 'not made'}"
+    if lost:
+        return f"{latents_name(lost[0].id)} cannot be read; repeat the command to make it again"
     if not math.isfinite(apart):
         return f"{' or '.join(names)} ended in latents that are not finite"
     for cell, name in zip(pair, names, strict=True):
@@ -113,8 +119,9 @@ def _values(store: Store, stored: StoredCell, rmse: float, reference: torch.Tens
     """A cell's metrics by name, those that are finite."""
     values = {"reference_rmse": rmse}
     if stored.image_path:
-        image = read_image(store.folder, stored.image_path)
-        values |= {"reference_psnr_db": psnr_db(image, reference), "reference_ssim": ssim(image, reference)}
+        with suppress(OSError):  # a damaged image has none
+            image = read_image(store.folder, stored.image_path)
+            values |= {"reference_psnr_db": psnr_db(image, reference), "reference_ssim": ssim(image, reference)}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 

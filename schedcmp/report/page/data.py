@@ -10,8 +10,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
 from schedcmp import __version__
 from schedcmp.files import to_json
 from schedcmp.folder import is_of_a_run, open_file
@@ -40,8 +38,7 @@ def page_data(
     running: bool,
 ) -> dict[str, Any]:
     """Everything the page shows, of finished `cells` in the sweep's order. Times in seconds, unrounded."""
-    sweep_text = store.meta("sweep")
-    sweep = yaml.safe_load(sweep_text)
+    sweep_text, sweep = store.meta("sweep"), store.sweep()
     rows = timing_rows(cells)
     points = _points(cells)
     axes = {axis: _values(axis, [p[axis] for p in points]) for axis in AXES}

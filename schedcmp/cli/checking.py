@@ -1,0 +1,71 @@
+"""`check` of a run: is everything what was stored?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schedcmp.cli import UNFINISHED
+from schedcmp.cli.console import say, warn
+from schedcmp.cli.places import place, reading
+from schedcmp.database import damage, rescue
+from schedcmp.errors import RunFolderError
+from schedcmp.folder import DATABASE
+from schedcmp.integrity import Damage, damages, repaired
+from schedcmp.store import Store
+
+_SHOWN = 20
+
+
+def check_run(run: str, *, repair: bool) -> int:
+    """Say what of a run is damaged; returns the exit code: 1 if anything is, and is not repaired.
+
+    Raises:
+        RunFolderError: no run is there; or it is to be repaired while it is written.
+    """
+    if repair:
+        _repair(run)
+        return 0
+    with reading(run) as folder:
+        if (folder / DATABASE).is_file() and (broken := damage(folder / DATABASE)):
+            warn(f"{DATABASE}: {broken}")
+            found, cells = 1, ""
+        else:
+            with Store.open(folder) as store:
+                found = _show(damages(store))
+                cells = f"{store.count():,} cells, "
+    if found:
+        say(f"damaged: `schedcmp check {run} --repair` saves what can be saved; {_again(run)} makes the rest again")
+        return UNFINISHED
+    say(f"{run}: {cells}all is what was stored")
+    return 0
+
+
+def _repair(run: str) -> None:
+    with place(run, new=False) as where:
+        if not (where.folder / DATABASE).is_file():
+            raise RunFolderError(f"{run}: has no {DATABASE}; give the folder of a run, such as outputs/quickstart")
+        with Store.create(where.folder, mend=rescue) as store:
+            if store.set_aside:
+                say(f"{DATABASE}: {store.count():,} cells could be read; the damaged file is kept as {store.set_aside}")
+            found = [*damages(store)]
+            _show(found)
+            count = repaired(store, found)
+            missing = store.planned() - sum(1 for _ in store.cells())
+    if missing:
+        say(f"repaired: {count:,} cells are forgotten, {missing:,} are to be made: {_again(run)} makes them")
+    else:
+        say(f"{run}: all is what was stored")
+
+
+def _again(run: str) -> str:
+    return f"`schedcmp run {run}/sweep.yaml -o {run}`"
+
+
+def _show(found: Iterable[Damage]) -> int:
+    count = 0
+    for count, one in enumerate(found, 1):
+        if count <= _SHOWN:
+            warn(f"{one.where}: {one.why}")
+    if count > _SHOWN:
+        warn(f"and {count - _SHOWN:,} more")
+    return count

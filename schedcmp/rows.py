@@ -1,0 +1,188 @@
+"""Cells as rows of the database, and what else it keeps. What is read is checked: a file can be damaged, or anybody's.
+
+Everything here that reads raises ValueError for what no run has written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Json, TypeAdapter, ValidationError
+
+from schedcmp.files import to_json
+from schedcmp.folder import is_of_a_run
+from schedcmp.records import Cell, CellResult, Reference, Status, StoredCell, Timing
+
+_OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
+PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change
+CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in _OF_THE_PLAN)
+JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
+PLAIN_COLUMNS = (
+    "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes", "packed",
+)  # fmt: skip
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+def _image_path(name: str) -> str:
+    if not is_of_a_run(name):
+        raise ValueError("is none of a run's files")
+    return name
+
+
+class _Row(BaseModel):
+    """Of `cells`, and of `plan` beside it."""
+
+    model_config = _STRICT
+
+    position: int = 0
+    nfe_budget: int | None = None  # missing in a run of an earlier schedcmp
+    id: str
+    scheduler: str
+    base: str
+    sigma_schedule: str
+    steps: int
+    seed: int
+    prompt_name: str
+    prompt: str
+    negative_prompt: str
+    guidance_scale: float
+    width: int | None
+    height: int | None
+    key: str
+    machine: str
+    status: Status
+    error: str | None
+    nfe: int | None
+    made_width: int | None
+    made_height: int | None
+    image_sha256: str | None
+    peak_memory_bytes: int | None
+    packed: Literal[0, 1]
+    timings: Json[tuple[Timing, ...]]
+    scheduler_config: Json[dict[str, Any]]
+    timesteps: Json[tuple[Annotated[float, AllowInfNan(True)], ...]]
+    image_path: Annotated[str, AfterValidator(_image_path)] | None
+
+
+class _Trajectory(BaseModel):
+    model_config = _STRICT
+
+    scheduler: str
+    steps: int
+    timesteps: list[Annotated[float, AllowInfNan(True)]]
+    sigmas: list[Annotated[float, AllowInfNan(True)]]
+    remarks: list[str]
+    config: dict[str, Any] = {}  # missing in a run of an earlier schedcmp
+    nfe: int
+
+
+class _Throughput(BaseModel):
+    model_config = _STRICT
+
+    images: int
+    forwards: int
+    evaluations: int
+    rows: int
+    wall_s: float
+    notes: list[str]
+    occupancy: float
+
+
+class _Group(BaseModel):
+    model_config = _STRICT
+
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    size: str
+    images: int
+    real_images: int
+    cmmd: float | None
+
+
+class _Distribution(BaseModel):
+    model_config = _STRICT
+
+    origin: str
+    rows: list[_Group]
+
+
+class _Sweep(BaseModel):
+    model_config = _STRICT
+
+    name: str
+    grid: dict[Literal["rows", "cols", "page"], list[str]]
+
+
+_META: Mapping[str, TypeAdapter[Any]] = {
+    "sweep": TypeAdapter(str),
+    "environment": TypeAdapter(dict[str, Any]),
+    "warnings": TypeAdapter(list[str]),
+    "trajectories": TypeAdapter(list[_Trajectory]),
+    "references": TypeAdapter(list[Reference]),
+    "throughput": TypeAdapter(_Throughput | None),
+    "distribution": TypeAdapter(_Distribution | None),
+    "machines": TypeAdapter(dict[str, dict[str, Any]]),
+    "clip_model": TypeAdapter(str),
+}
+
+
+def to_row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
+    values = {name: getattr(result.cell, name) for name in CELL_COLUMNS}
+    values |= {name: getattr(result, name.replace("made_", "")) for name in PLAIN_COLUMNS}
+    timings = [asdict(t) for t in result.timings]
+    return values | {
+        "key": key,
+        "image_path": path,
+        "timings": json.dumps(timings),
+        "scheduler_config": to_json(result.scheduler_config),
+        "timesteps": json.dumps(result.timesteps),
+    }
+
+
+def from_row(row: dict[str, Any]) -> StoredCell:
+    found = _checked(_Row.model_validate, row)
+    cell = Cell(
+        index=found.position, nfe_budget=found.nfe_budget, **{name: getattr(found, name) for name in CELL_COLUMNS}
+    )
+    plain = {name.replace("made_", ""): getattr(found, name) for name in PLAIN_COLUMNS}
+    result = CellResult(
+        cell,
+        timings=found.timings,
+        scheduler_config=found.scheduler_config,
+        timesteps=found.timesteps,
+        machine=found.machine,
+        **plain | {"packed": bool(found.packed)},
+    )
+    return StoredCell(result, found.image_path)
+
+
+def read_meta(name: str, value: Any) -> Any:
+    """What the store keeps of a run under a name."""
+    if name in _META:
+        _checked(_META[name].validate_json, value)
+    return json.loads(value)
+
+
+def read_sweep(text: str) -> dict[str, Any]:
+    """The sweep of a run as plain data, with a name and a grid at least."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    _checked(_Sweep.model_validate, found)
+    return dict(found)
+
+
+def _checked(validate: Any, value: Any) -> Any:
+    """What `validate` makes of a value; raises ValueError with one line about the first thing that is wrong."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None

@@ -1,0 +1,310 @@
+"""Files are damaged, swapped and taken away: a run finds out, says so, and makes again what is gone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_run import run
+
+from schedcmp import database
+from schedcmp.errors import RunError
+from schedcmp.store import Store
+
+Capture = pytest.CaptureFixture[str]
+CELLS = 8
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, sd1: Path) -> Path:
+    """A folder with `sweep.yaml` and its finished run `out`; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    sweep = {
+        "model": str(sd1), "prompt": "a b", "guidance_scale": 3, "schedulers": ["ddim", "heun"], "steps": [2, 3],
+        "seeds": [0, 1], "metrics": ["reference"], "timing": {"mode": "off"},
+    }  # fmt: skip
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    assert run("run", folder / "sweep.yaml", "-o", folder / "out") == 0
+    return folder
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """A finished run of `tmp_path / "sweep.yaml"`, to be damaged."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)  # with the files' times
+    return tmp_path / "out"
+
+
+def again(out: Path, *options: str) -> int:
+    return run("run", out.parent / "sweep.yaml", "-o", out, *options)
+
+
+def images(out: Path) -> list[Path]:
+    return sorted((out / "images").rglob("*.png"))
+
+
+def zeroed(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-400:-200] = bytes(200)
+    path.write_bytes(data)
+
+
+def swapped(path: Path) -> None:
+    other = next(p for p in images(path.parents[3]) if p.read_bytes() != path.read_bytes())
+    shutil.copy2(other, path)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def sql(out: Path, statement: str, *values: object) -> None:
+    with sqlite3.connect(out / "run.sqlite") as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(statement, values)
+    connection.close()
+
+
+@pytest.mark.parametrize("harm", [zeroed, swapped, empty, Path.unlink])
+def test_a_damaged_image_is_found_everywhere_and_made_again(
+    harm: Callable[[Path], None], finished: Path, out: Path, capsys: Capture
+) -> None:
+    image = images(out)[3]
+    right = image.read_bytes()
+    assert run("compare", finished / "out", out) == 0
+    harm(image)
+    assert run("compare", finished / "out", out) == 1
+    assert "changed" in capsys.readouterr().err
+    assert run("report", out) == 0
+    assert f"1 images are not what was stored ({out}/images" in capsys.readouterr().err
+    assert run("check", out) == 1
+    assert str(image.relative_to(out)) in capsys.readouterr().err
+    assert again(out) == 0
+    assert f"{CELLS - 1} cells are there already" in capsys.readouterr().out
+    assert image.read_bytes() == right
+    assert run("check", out) == 0
+
+
+def test_an_image_that_was_only_copied_or_touched_is_not_made_again(out: Path, capsys: Capture) -> None:
+    for path in images(out):
+        os.utime(path)
+    assert again(out) == 0
+    assert f"{CELLS} cells are there already" in capsys.readouterr().out
+    with Store.open(out) as store:
+        assert all(store._stamp(str(p.relative_to(out))).mtime_us == p.stat().st_mtime_ns // 1000 for p in images(out))  # type: ignore[union-attr]
+
+
+def test_images_of_a_run_without_digests_are_looked_at(out: Path, capsys: Capture) -> None:
+    sql(out, "DROP TABLE files")
+    swapped(images(out)[0])
+    assert run("check", out) == 1
+    assert again(out) == 0
+    assert f"{CELLS - 1} cells are there already" in capsys.readouterr().out
+    assert run("check", out) == 0
+
+
+def test_rot_that_leaves_size_and_time_is_found_by_check_and_compare(
+    finished: Path, out: Path, capsys: Capture
+) -> None:
+    image = images(out)[0]
+    before = image.stat()
+    zeroed(image)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run("compare", finished / "out", out) == 1
+    assert run("check", out) == 1
+    assert f"schedcmp check {out} --repair" in capsys.readouterr().out
+    assert run("check", out, "--repair") == 0
+    assert again(out) == 0
+    assert run("compare", finished / "out", out) == 0
+
+
+def test_latents_that_cannot_be_read_are_made_again(out: Path, capsys: Capture) -> None:
+    sql(out, "DELETE FROM metrics")
+    for path in (out / "latents").iterdir():
+        path.write_bytes(b"garbage" * 100)
+    assert run("check", out) == 1
+    assert "latents" in capsys.readouterr().err
+    assert again(out) == 0
+    with Store.open(out) as store:
+        assert all("reference_rmse" in cell.metrics for cell in store.cells())
+    assert "not finite" not in capsys.readouterr().err
+
+
+DAMAGED = [
+    ("timings", "[]]"), ("timings", "[{}]"), ("timings", None), ("timings", b"\xff"), ("timings", "[" * 10**5),
+    ("scheduler_config", None), ("scheduler_config", 5), ("timesteps", 5), ("timesteps", '["x"]'),
+    ("made_width", "x"), ("nfe", "x"), ("error", 5), ("image_path", b"images/a"), ("image_path", "images/\0.png"),
+    ("image_path", "../../etc/passwd"), ("scheduler", b"\xff"), ("guidance_scale", "x"), ("guidance_scale", 9e999),
+    ("prompt", None), ("status", "good"), ("packed", 7), ("steps", 2.5),
+    ("prompt", "\ud800".encode("utf-8", "surrogatepass")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "value"), DAMAGED)
+def test_a_row_that_no_run_has_written_is_not_read(out: Path, column: str, value: Any) -> None:
+    sql(out, f"UPDATE cells SET {column} = ? WHERE id IN (SELECT id FROM plan WHERE position = 2)", value)
+    with Store.open(out) as store:
+        assert [cell.cell.index for cell in store.cells()] == [0, 1, 3, 4, 5, 6, 7]
+        ((what, why),) = store.unreadable.items()
+        assert what.startswith("the cell ")
+        assert column in why
+
+
+def test_a_row_that_cannot_be_read_is_a_cell_to_make(out: Path, capsys: Capture) -> None:
+    sql(out, "UPDATE cells SET timings = '[{}]' WHERE id IN (SELECT id FROM plan WHERE position = 2)")
+    for command in (("report", out), ("recommend", out), ("compare", out, out)):
+        assert run(*command) == 0
+        assert "cannot be read (timings.0.latency_s: Field required)" in capsys.readouterr().err
+    assert run("check", out) == 1
+    assert again(out) == 0
+    assert f"{CELLS - 1} cells are there already" in capsys.readouterr().out
+    assert run("report", out) == 0
+    assert capsys.readouterr().err == ""
+    assert run("check", out) == 0
+
+
+BESIDE = ("environment", "warnings", "trajectories", "references", "throughput", "distribution", "machines")
+
+
+@pytest.mark.parametrize("value", ["{", "5", b"\xff\xfe", "[1]", '{"a": 1}', "[[]]"])
+def test_what_is_kept_beside_cells_is_written_again(out: Path, value: Any, capsys: Capture) -> None:
+    for name in BESIDE:
+        sql(out, "INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
+    assert run("report", out) == 0
+    assert run("recommend", out) == 0
+    assert run("compare", out, out) == 0
+    assert run("check", out) == 1
+    assert again(out) == 0
+    sql(out, "UPDATE meta SET value = ? WHERE name = 'sweep'", value)
+    capsys.readouterr()
+    assert run("report", out) == 2
+    assert "its sweep cannot be read" in capsys.readouterr().err
+    assert again(out) == 0
+    assert run("report", out) == 0
+
+
+def test_tables_beside_cells_may_be_damaged(out: Path) -> None:
+    sql(out, "UPDATE fingerprints SET pixels = 'text'")
+    sql(out, "UPDATE metrics SET value = 9e999")
+    sql(out, "UPDATE files SET digest = 5, size = 'x'")
+    sql(out, "UPDATE plan SET position = 'first' WHERE rowid = 1")
+    assert run("report", out) == 0
+    assert run("check", out) == 1
+    assert run("check", out, "--repair") == 0
+    assert again(out) == 0
+    assert run("check", out) == 0
+
+
+def flipped(path: Path, *places: int) -> None:
+    data = bytearray(path.read_bytes())
+    for place in places:
+        data[place] ^= 121
+    path.write_bytes(data)
+
+
+def test_a_damaged_header_is_repaired_or_set_aside(out: Path, capsys: Capture) -> None:
+    flipped(out / "run.sqlite", 3)
+    damaged = (out / "run.sqlite").read_bytes()
+    for command in (
+        ("report", out),
+        ("recommend", out),
+        ("compare", out, out),
+        ("run", out.parent / "sweep.yaml", "-o", out),
+    ):
+        assert run(*command) == 2
+        assert f"`schedcmp check {out} --repair`" in capsys.readouterr().err
+    assert run("check", out) == 1
+    assert run("check", out, "--repair") == 0
+    assert "kept as" in capsys.readouterr().out
+    assert [path.read_bytes() for path in out.glob("run.sqlite.damaged-*")] == [damaged]
+    assert again(out) == 0
+    assert f"{CELLS} cells are there already" in capsys.readouterr().out
+
+
+def test_fresh_replaces_a_damaged_database_and_keeps_it(out: Path, capsys: Capture) -> None:
+    (out / "run.sqlite").write_bytes(b"nonsense" * 10_000)
+    assert again(out, "--fresh") == 0
+    assert "was damaged; it is kept as run.sqlite.damaged-" in capsys.readouterr().err
+    assert [path.stat().st_size for path in out.glob("run.sqlite.damaged-*")] == [80_000]
+    assert run("check", out) == 0
+
+
+def test_what_can_be_read_of_a_torn_database_is_saved(out: Path, capsys: Capture) -> None:
+    path = out / "run.sqlite"
+    data = bytearray(path.read_bytes())
+    data[-4096:] = bytes(4096)
+    path.write_bytes(data)
+    assert run("check", out) == 1
+    assert run("check", out, "--repair") == 0
+    assert again(out) == 0
+    capsys.readouterr()
+    assert run("check", out) == 0
+    assert run("report", out) == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_flipped_byte_is_more_than_one_message(out: Path, capsys: Capture, seed: int) -> None:
+    import random
+
+    rng = random.Random(seed)
+    path = out / "run.sqlite"
+    flipped(path, *(rng.randrange(path.stat().st_size) for _ in range(3)))
+    for command in (("report", out), ("recommend", out), ("compare", out, out), ("check", out)):
+        assert run(*command) in (0, 1, 2)
+    assert run("check", out, "--repair") == 0
+    assert again(out) == 0
+    assert run("check", out) == 0
+
+
+def test_a_run_that_has_not_begun_says_so(tmp_path: Path, capsys: Capture) -> None:
+    Store.create(tmp_path / "out").close()
+    assert run("report", tmp_path / "out") == 2
+    assert "has no results yet" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_run_cannot_be_checked(tmp_path: Path, capsys: Capture) -> None:
+    assert run("check", tmp_path) == 2
+    assert run("check", tmp_path, "--repair") == 2
+    assert not list(tmp_path.iterdir())
+    assert run("check", tmp_path / "sweep.yaml", "--repair") == 2
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(connection: sqlite3.Connection, version: int) -> None:
+        connection.execute("PRAGMA max_page_count = 1")
+        connection.execute("CREATE TABLE one (a)")
+        connection.execute("CREATE TABLE two (a)")
+
+    monkeypatch.setattr(database, "_make_tables", full)
+    with pytest.raises(RunError, match=r"full.*Make room"):
+        Store.create(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(RunError, match=r"full.*Make room"):
+        Store.create(tmp_path / "old")
+    assert not list((tmp_path / "old").glob("run.sqlite*"))
+    monkeypatch.undo()
+    Store.create(tmp_path / "old").close()
+
+
+def test_the_upgrade_of_an_old_database_happens_as_a_whole(out: Path) -> None:
+    sql(out, "ALTER TABLE plan DROP COLUMN nfe_budget")
+    sql(out, "PRAGMA user_version = 1")
+    with Store.create(out) as store:
+        assert len(list(store.cells())) == CELLS
+    sql(out, "PRAGMA user_version = 1")  # as if stopped after the column was added
+    with Store.create(out) as store:
+        assert len(list(store.cells())) == CELLS
+
+
+def test_a_folder_that_is_removed_while_it_is_written_is_said(out: Path) -> None:
+    with Store.create(out) as store:
+        shutil.rmtree(out)
+        with pytest.raises(RunError, match="was removed while"):
+            store.note("name", 1)
