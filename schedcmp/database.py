@@ -37,6 +37,10 @@ _MAGIC = b"SQLite format 3\x00"
 _DISK = ("SQLITE_FULL", "SQLITE_IOERR")
 
 
+class DamagedError(RunFolderError):
+    """A database that is none, or is broken."""
+
+
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """
     Raises:
@@ -116,21 +120,29 @@ def unusable(path: Path, error: Exception) -> SchedcmpError:
         return RunFolderError(f"{path}: another program keeps it locked; end that, or wait, and repeat the command")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return RunFolderError(f"{path}: cannot be used as a run's database: {error}; is it a file that you may write?")
-    return RunFolderError(
+    return DamagedError(
         f"{path}: cannot be used as a run's database: {error}. `schedcmp check {path.parent} --repair` saves what can "
         "be read of it; `schedcmp run ... --fresh` makes everything again. Either keeps the damaged file"
     )
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a database, found by reading all of it; None if nothing is."""
+    """What is wrong with a database, found by reading all of it; None if nothing is.
+
+    Raises:
+        RunFolderError: it is another program's, or a newer schedcmp's.
+        RunError: the disk fails.
+    """
     try:
         with closing(connect(path, write=False)) as database:
             found = str(database.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except DamagedError as error:
+        return str(error.__cause__)
     except sqlite3.DatabaseError as error:
+        why = unusable(path, error)
+        if not isinstance(why, DamagedError):
+            raise why from error
         return str(error)
-    except RunFolderError as error:
-        return str(error.__cause__ or error)
     return None if found == "ok" else " ".join(found.split())
 
 

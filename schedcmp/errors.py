@@ -11,9 +11,17 @@ SchedcmpError
 A message says what is wrong, where, and the remedy. Only `cli` shows them.
 """
 
+import re
+
+_LONG_WORD = re.compile(r"(\S{200})\S{200,}(\S{40})")
+
 
 class SchedcmpError(Exception):
-    """Base of all errors whose text is meant for the user."""
+    """Base of all errors whose text is meant for the user. A word of hundreds of letters, which a value had, is told by
+    its beginning and end."""
+
+    def __str__(self) -> str:
+        return _LONG_WORD.sub(r"\1…\2", super().__str__())
 
 
 class RequestError(SchedcmpError):
@@ -38,3 +46,10 @@ class RunFolderError(RequestError):
 
 class RunError(SchedcmpError):
     """A run stopped before its end for a reason outside the sweep (such as a full disk)."""
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value as a message shows it: in quotes if it is a text, and its beginning alone if it is long."""
+    text = value if isinstance(value, str) else repr(value)
+    short = text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+    return repr(short) if isinstance(value, str) else short

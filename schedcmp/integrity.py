@@ -14,7 +14,8 @@ from schedcmp.folder import DATABASE
 from schedcmp.image import fingerprint, opened, pixels_sha256
 from schedcmp.records import StoredCell
 from schedcmp.rows import PER_PLAN
-from schedcmp.store import Store, latents_name
+from schedcmp.stamps import latents_name
+from schedcmp.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def _of_cell(store: Store, stored: StoredCell, kept: bytes | None) -> Iterator[D
     if why:
         yield Damage(image or DATABASE, why, id_)
     latents = latents_name(id_)
-    if store.is_known(latents) and not store.is_intact(latents, thorough=True):
+    if store.files.is_known(latents) and not store.files.is_intact(latents, thorough=True):
         yield Damage(latents, "is missing" if not (store.folder / latents).exists() else "is damaged", id_)
 
 
@@ -69,7 +70,7 @@ def _of_image(store: Store, stored: StoredCell, kept: bytes | None) -> str | Non
         return other
     if not printed:
         return "is not what the database keeps a fingerprint of"
-    intact = store.is_intact(str(stored.image_path), result.image_sha256, thorough=True)
+    intact = store.files.is_intact(str(stored.image_path), result.image_sha256, thorough=True)
     return None if intact else "is not the file that was stored, though its pixels are the same"
 
 

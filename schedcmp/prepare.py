@@ -10,15 +10,20 @@ from typing import Any
 
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
+from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
+from schedcmp.pipelines.arithmetic import size_refusal
+from schedcmp.pipelines.guidance import inert_guidance
+from schedcmp.pipelines.inputs import unfit
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell
 from schedcmp.registry.appraisal import Appraisal
-from schedcmp.registry.build import Recipe, mended
+from schedcmp.registry.build import Recipe, mended, told_left_out
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep.document import Sweep, load
+from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.parts import Model
 from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
@@ -39,6 +44,7 @@ class Prepared:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
+        self._check_pipeline()
         appraisal = Appraisal(self.scheduler_config)
         self._check_backend()
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
@@ -58,6 +64,15 @@ class Prepared:
         if found:
             key, why = found
             raise SweepError(f"{self._source.where(key)}: {'.'.join(key)}: {why}")
+
+    def _check_pipeline(self) -> None:
+        """Raises RequestError for what the pipeline would refuse, or make otherwise, in every cell."""
+        if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config):
+            raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
+        sizes = [(width, height) for width, height in self.sweep.sizes if width and height]
+        if wrong := size_refusal(self.checkpoint.pipeline_class, self.checkpoint.config, sizes):
+            key = "size" if self.sweep.size else "width"
+            raise SweepError(f"{self._source.where((key,))}: {key}: {wrong}")
 
     def _choose_metrics(self) -> None:
         """What is measured of images, and what that takes. Raises SweepError."""
@@ -98,11 +113,35 @@ class Prepared:
         """What the user should know before trusting the comparison."""
         refused = _gathered({at: (reason,) for at, reason in self.unsupported.items()})
         doubts = _gathered({at: trajectory.remarks for at, trajectory in self.trajectories.items()})
+        pipeline, configs = self.checkpoint.pipeline_class, self.checkpoint.config
+        guidance = self.sweep.guidance_scale if "guidance_scale" in self.sweep.model_fields_set else ()
         return (
+            *self._source.remarks,
             *self.plan.warnings,
+            *self.checkpoint.remarks,
+            *filter(None, [told_left_out(self.scheduler_config)]),
+            *foreign_notation(self._texts),
+            *cut_prompts(self.checkpoint, self._texts),
+            *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
+            *self._idle_options(),
         )
+
+    def _idle_options(self) -> Iterator[str]:
+        """What of the sweep's own entries changes nothing."""
+        from schedcmp.truth.idle import idle_options
+
+        for label, recipe in self.recipes.items():
+            steps = [n for at, n in self.trajectories if at == label]
+            yield from idle_options(recipe, self.scheduler_config, steps)
+
+    @property
+    def _texts(self) -> dict[str, str]:
+        """What the text encoders are given, by what it is called."""
+        prompts, negatives = self.sweep.prompt, [text for text in self.sweep.negative_prompt if text]
+        named = {f"prompt {name}" if len(prompts) > 1 else "prompt": text for name, text in prompts.items()}
+        return named | {f"negative_prompt {i}" if i else "negative_prompt": text for i, text in enumerate(negatives)}
 
     @cached_property
     def supported(self) -> tuple[Cell, ...]:
@@ -220,7 +259,8 @@ class Prepared:
         model = self.sweep.model
         paths = {"clip_model": self.sweep.clip_model, "real_images": self.sweep.real_images}
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
-        return self.sweep.model_copy(update=update | {"model": model.model_copy(update={"id": where_it_is(model.id)})})
+        places = {name: where_it_is(getattr(model, name)) for name in ("id", "config", "vae")}
+        return self.sweep.model_copy(update=update | {"model": model.model_copy(update=places)})
 
     def load(self) -> Any:
         """The checkpoint's pipeline. Raises CheckpointError."""
@@ -265,7 +305,14 @@ def find_checkpoint(
     model: Model, source: Source | None = None, *, safety_checker: bool = True, progress: bool = False
 ) -> Checkpoint:
     """Raises CheckpointError; its message says where in the sweep the model was named."""
-    spec = ModelSpec(model.id, model.revision, model.variant, model.config, safety_checker)
+    spec = ModelSpec(
+        model.id,
+        revision=model.revision,
+        variant=model.variant,
+        config=model.config,
+        vae=model.vae,
+        safety_checker=safety_checker,
+    )
     try:
         return inspect(spec, progress=progress)
     except CheckpointError as error:

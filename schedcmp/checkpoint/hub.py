@@ -148,7 +148,7 @@ def _explain(error: BaseException | None, repository: str, revision: str | None)
             )
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
         return f"{repository}: the disk is full; free some room, or set HF_HOME to a folder on another disk."
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     return f"{repository} cannot be fetched: {reason}"
 
 

@@ -6,13 +6,15 @@ import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from schedcmp.checkpoint.layout import MODEL_INDEX, SAFETY_CHECKER, read_json
+from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.elsewhere import Elsewhere
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
@@ -95,7 +97,7 @@ def load(
             f"{checkpoint.name} does not fit into the memory of {target}; use dtype fp16 or another device."
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
             reason = "it lacks weights that its configs name; fetch it again."
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
@@ -127,9 +129,12 @@ def _load_from(
     # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
     unwanted: dict[str, Any] = {"add_watermarker": False}
     if not checkpoint.spec.safety_checker:
-        unwanted |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
+        unwanted |= {layout.SAFETY_CHECKER: None, "requires_safety_checker": False}
     takes = inspect.signature(pipeline_class.__init__).parameters
     options |= {name: value for name, value in unwanted.items() if name in takes}
+    for part in checkpoint.elsewhere:
+        own = vae_dtype if part.name == "vae" and vae_dtype else dtype
+        options[part.name] = _load_elsewhere(folder, checkpoint, part, own)
     if checkpoint.kind == "folder":
         if vae_dtype:  # not cast later: what fp16 has rounded stays so
             options["torch_dtype"] = {"vae": vae_dtype, "default": dtype}
@@ -145,18 +150,29 @@ def _load_from(
         raise CheckpointError(
             f"{checkpoint.path}: diffusers loads no {checkpoint.pipeline_class} from one file; give a folder."
         )
-    if vae_dtype and "vae" in takes:
+    if vae_dtype and "vae" in takes and "vae" not in options:
         options["vae"] = _vae_of_file(checkpoint, folder, vae_dtype)
     return pipeline_class.from_single_file(str(checkpoint.path), config=str(folder), local_files_only=True, **options)
 
 
 def _vae_of_file(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Any:
-    import diffusers
-
-    name = read_json(folder / MODEL_INDEX)["vae"][1]
-    return getattr(diffusers, name).from_single_file(
+    library, name = layout.read_json(folder / layout.MODEL_INDEX)["vae"]
+    cls = getattr(import_module(library), name)
+    return cls.from_single_file(
         str(checkpoint.path), config=str(folder), subfolder="vae", torch_dtype=dtype, local_files_only=True
     )
+
+
+def _load_elsewhere(folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
+    """A component that the checkpoint takes from another folder, whose files are in `folder`, or from a file."""
+    index = layout.read_json(checkpoint.config_folder / layout.MODEL_INDEX)
+    library, class_name = index[part.name]
+    name = layout.read_json(part.config).get("_class_name", class_name)
+    cls = getattr(import_module(library), name)
+    if part.path.is_dir():
+        return cls.from_pretrained(folder / part.name, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    config = str(checkpoint.config_folder)
+    return cls.from_single_file(str(part.path), config=config, subfolder=part.name, torch_dtype=dtype)
 
 
 def _take_other_dtypes(vae: Any) -> None:
@@ -191,7 +207,7 @@ def _refuse_gaps(checkpoint: Checkpoint, messages: list[str], gaps: list[str]) -
     # diffusers and transformers fill missing weights with random numbers and only log it.
     logged = [text for text in messages if "newly initialized" in text]
     if gaps or logged:
-        detail = ", ".join(gaps[:3]) or " ".join(logged[0].split())[:300]
+        detail = ", ".join(gaps[:3]) or " ".join(logged[0].split())
         raise CheckpointError(f"{checkpoint.path} lacks weights that its configs name: {detail}; fetch it again.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,3 +76,47 @@ def _inferred_repository(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:
             " folder of the same architecture, or convert the file with diffusers."
         )
     return repository
+
+
+# How the tensors of a component are named in a single file; one that is not here is not looked for
+_PREFIXES = {
+    "vae": ("first_stage_model.", "vae."),
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.", "text_encoders.clip_l."),
+    "text_encoder_2": ("conditioner.embedders.", "text_encoders.clip_g.", "text_encoders.t5xxl."),
+    "text_encoder_3": ("text_encoders.t5xxl.",),
+}
+_WORDS = {"vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
+
+
+def missing_parts(parts: Iterable[layout.Component], tensors: Iterable[str]) -> list[layout.Component]:
+    """The components of the configs that a file has no tensors of."""
+    prefixes = {name[: name.find(".", name.find(".") + 1) + 1] for name in tensors}
+    starts = [p for p in parts if p.name in _PREFIXES]
+    return [p for p in starts if not any(there.startswith(_PREFIXES[p.name]) for there in prefixes)]
+
+
+def refuse_missing(path: Path, missing: Collection[layout.Component]) -> None:
+    """Raises CheckpointError where there are any, with what to do about them."""
+    if not missing:
+        return
+    names = [part.name for part in missing]
+    told = " and ".join(f"no {_WORDS.get(name, name)}" for name in names)
+    folder = (
+        "`config` to a whole diffusers folder of the same architecture, and what the file lacks is taken from there"
+    )
+    vae = "`vae` to a folder or .safetensors file of one, as in model: {id: FILE, vae: VAE}"
+    remedy = f"set {vae}; or set {folder}" if names == ["vae"] else f"set {folder}"
+    raise CheckpointError(f"{path} holds {told}; {remedy}.")
+
+
+def refuse_other_channels(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    """Raises CheckpointError where the UNet reads other channels than its configs say, as one for inpainting does."""
+    reads = shapes.get(f"{_DENOISER}input_blocks.0.0.weight", (0, 0))[1]
+    config = folder / "unet/config.json"
+    expected = layout.read_json(config).get("in_channels") if config.is_file() else None
+    if reads and expected and reads != expected:
+        kind = " (9: an inpainting model)" if reads == 9 else ""
+        raise CheckpointError(
+            f"{path} has a UNet that reads {reads} channels{kind}, and its configs say {expected}; set `config` to a"
+            " diffusers folder of the same architecture."
+        )

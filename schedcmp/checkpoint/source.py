@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from schedcmp.checkpoint import layout, single_file
+from schedcmp.checkpoint.elsewhere import Elsewhere, other_vae, part_of
+from schedcmp.checkpoint.marks import hints, stated
 from schedcmp.checkpoint.weights import (
     ContentFile,
     content_file,
@@ -35,6 +37,7 @@ class ModelSpec:
     revision: str | None = None  # hub ids: a branch, tag or commit
     variant: str | None = None  # as in file names: "fp16"
     config: str | None = None  # single files: a diffusers folder or hub id that has their configs
+    vae: str | None = None  # another VAE: a folder or a .safetensors file
     safety_checker: bool = True  # load the one that it may have
 
 
@@ -54,12 +57,20 @@ class Checkpoint:
     scheduler_json: str  # scheduler_config.json as it came with the checkpoint
     content: tuple[ContentFile, ...]  # what the fingerprint is taken of
     beside: tuple[ContentFile, ...]  # what else loading reads: the scheduler's config, the indexes of shards
+    elsewhere: tuple[Elsewhere, ...] = ()  # components that are not loaded from `path`
+    remarks: tuple[str, ...] = ()  # what its user should know of it
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
         """The checkpoint's scheduler_config.json, `_class_name` included; a new copy at each call."""
         config: dict[str, Any] = json.loads(self.scheduler_json)
         return config
+
+    def config(self, component: str) -> dict[str, Any]:
+        """The config of one of its components; empty where there is none. Raises CheckpointError."""
+        others = {part.name: part.config for part in self.elsewhere}
+        path = others.get(component, self.config_folder / component / "config.json")
+        return layout.read_json(path) if path.is_file() else {}
 
     @property
     def fingerprint(self) -> str:
@@ -139,7 +150,7 @@ def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     for component, own in shapes.items():
         refuse_oversized(folder / component / "config.json", own)
     content = [*_config_files(folder, parts), *(content_file(weight, folder / weight) for weight in weights)]
-    return _checkpoint(spec, name, folder, folder, tuple(content), indexes)
+    return _checkpoint(spec, name, folder, folder, content, indexes)
 
 
 def _no_checkpoint(folder: Path) -> str:
@@ -161,12 +172,18 @@ def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     names = layout.file_names(folder)
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
-    shapes = tensor_shapes(path).values()
+    tensors = tensor_shapes(path)
     for part in parts:
         if part.is_model:
-            refuse_oversized(folder / part.name / "config.json", shapes)
-    content = (*_config_files(folder, parts), content_file("", path))
-    return _checkpoint(spec, path.stem, path, folder, content)
+            refuse_oversized(folder / part.name / "config.json", tensors.values())
+    single_file.refuse_other_channels(path, tensors, folder)
+    missing = [part for part in single_file.missing_parts(parts, tensors) if part.name != "vae" or not spec.vae]
+    taken = [found for part in missing if (found := part_of(folder, part))]
+    single_file.refuse_missing(path, [part for part in missing if part.name not in {t.name for t in taken}])
+    config, remarks = stated(path, tensors, _scheduler_config(folder, index))
+    remarks += [f"{path.name} has no {t.name}; that of {folder} is taken" for t in taken]
+    content = [*_config_files(folder, parts), content_file("", path)]
+    return _checkpoint(spec, path.stem, path, folder, content, (), config, taken, remarks)
 
 
 def _from_hub(spec: ModelSpec, progress: bool) -> Checkpoint:
@@ -194,18 +211,30 @@ def _config_files(folder: Path, parts: list[layout.Component]) -> Iterator[Conte
                 yield content_file(f"{part.name}/{path.name}", path)
 
 
+def _scheduler_config(folder: Path, index: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises CheckpointError."""
+    config = layout.read_json(folder / layout.SCHEDULER_CONFIG)
+    if not str(config.get("_class_name", "x")).isidentifier():  # a dotted one would be imported
+        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must name a class of diffusers.")
+    return {"_class_name": index["scheduler"][1], **config}
+
+
 def _checkpoint(
     spec: ModelSpec,
     name: str,
     path: Path,
     folder: Path,
-    content: tuple[ContentFile, ...],
-    indexes: Iterable[str] = (),
+    content: list[ContentFile],
+    indexes: Iterable[str],
+    scheduler: dict[str, Any] | None = None,
+    elsewhere: Iterable[Elsewhere] = (),
+    remarks: Iterable[str] = (),
 ) -> Checkpoint:
     index = layout.read_json(folder / layout.MODEL_INDEX)
-    scheduler = layout.read_json(folder / layout.SCHEDULER_CONFIG)
-    if not str(scheduler.get("_class_name", "x")).isidentifier():  # a dotted one would be imported
-        raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must name a class of diffusers.")
+    scheduler = scheduler or _scheduler_config(folder, index)
+    parts = [*elsewhere, *([other_vae(spec.vae, folder)] if spec.vae else [])]
+    replaced = tuple(f"{part.name}/" for part in parts)
+    kept = [name for name in indexes if not name.startswith(replaced)]
     width, height = layout.image_size(folder)
     if max(width or 0, height or 0) > _MOST_PIXELS:
         raise CheckpointError(
@@ -221,7 +250,15 @@ def _checkpoint(
         pipeline_class=index["_class_name"],
         width=width,
         height=height,
-        scheduler_json=json.dumps({"_class_name": index["scheduler"][1], **scheduler}),
-        content=content,
-        beside=tuple(content_file(file, folder / file) for file in (layout.SCHEDULER_CONFIG, *indexes)),
+        scheduler_json=json.dumps(scheduler),
+        content=(
+            *(file for file in content if not file.name.startswith(replaced)),
+            *(file for part in parts for file in part.content),
+        ),
+        beside=(
+            *(content_file(file, folder / file) for file in (layout.SCHEDULER_CONFIG, *kept)),
+            *(file for part in parts for file in part.beside),
+        ),
+        elsewhere=tuple(parts),
+        remarks=(*remarks, *hints(name, scheduler)),
     )

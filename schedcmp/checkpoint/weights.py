@@ -27,7 +27,7 @@ _PROVENANCE = {
 
 _COUNTS_LAYERS = re.compile(r"(layers?|layers_per_block|blocks|depths?|experts)$")
 _NO_SIZE = re.compile(r"theta|(^|_)ids?$|token|seed")
-_MOST_FREE = 1_000_000  # what a number may be however small the model
+_MOST_FREE, _FREE_LAYERS = 1_000_000, 256  # what a number may be however small the model
 _ONE_PER_LAYER = re.compile(r"layer|block|depth")
 
 
@@ -127,7 +127,7 @@ def refuse_oversized(config: Path, shapes: Collection[tuple[int, ...]]) -> None:
         CheckpointError: a number of layers, or a list with an item for each, is larger than that of tensors; or another
             number larger than that of all weights.
     """
-    tensors, weights = len(shapes), max(sum(map(prod, shapes)), _MOST_FREE)
+    tensors, weights = max(len(shapes), _FREE_LAYERS), max(sum(map(prod, shapes)), _MOST_FREE)
     for key, value, counts_layers in _sizes(read_json(config)):
         most, of = (tensors, "tensors") if counts_layers else (weights, "numbers")
         if value > most:

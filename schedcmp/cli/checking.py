@@ -9,6 +9,7 @@ from schedcmp.cli.console import say, warn
 from schedcmp.cli.places import place, reading
 from schedcmp.database import damage, rescue
 from schedcmp.errors import RunFolderError
+from schedcmp.files import is_address
 from schedcmp.folder import DATABASE
 from schedcmp.integrity import Damage, damages, repaired
 from schedcmp.store import Store
@@ -58,7 +59,7 @@ def _repair(run: str) -> None:
 
 
 def _again(run: str) -> str:
-    return f"`schedcmp run {run}/sweep.yaml -o {run}`"
+    return f"`schedcmp run {'SWEEP' if is_address(run) else f'{run}/sweep.yaml'} -o {run}`"
 
 
 def _show(found: Iterable[Damage]) -> int:

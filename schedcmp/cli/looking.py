@@ -14,8 +14,9 @@ from schedcmp.cli import starting
 from schedcmp.cli.console import say, table
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.files import write_atomically
+from schedcmp.pipelines.inputs import unfit
 from schedcmp.prepare import find_checkpoint
-from schedcmp.registry.build import Recipe, mended, resolve
+from schedcmp.registry.build import Recipe, mended, resolve, told_left_out
 from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.plot import sigma_curves, sigma_plot
@@ -37,8 +38,11 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
         with_jax: say what runs how with `backend: jax`.
 
     Raises:
-        CheckpointError: no such checkpoint, or one that JAX cannot run.
+        CheckpointError: no such checkpoint, one that makes nothing from a prompt, or one that JAX cannot run.
     """
+    checkpoint = find_checkpoint(Model(id=model))
+    if why := unfit(checkpoint.pipeline_class, checkpoint.config):
+        raise CheckpointError(f"{model}: {why}")
     config = scheduler_config(model)
     if with_jax:
         _check_jax(model)
@@ -69,6 +73,8 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
     counts = {status: sum(c.status == status for c in found) for status in _MARKS}
     told = ", ".join(f"{_MARKS[status]} {n} {status}" for status, n in counts.items() if n)
     say(f"{told}; listed: by diffusers' `compatibles`; `schedcmp verify` has the errors")
+    for note in filter(None, [*checkpoint.remarks, told_left_out(config)]):
+        say(note)
     if not every_sigma_schedule:
         names = ", ".join(s for s in registry.sigma_schedules if s != "default")
         say(f"most also run with another sigma schedule ({names}), as in heun-karras: see --all")
@@ -102,10 +108,13 @@ def _show_ways(found: list[Compatibility], ways: Mapping[str, Ways]) -> None:
 
 
 def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[Compatibility]:
-    """What is said to work is run on data whose exact solution is known; what does not converge there is wrong."""
+    """What is said to work is run on data whose exact solution is known; what does not converge there is wrong.
+
+    What was made for distilled checkpoints solves another problem, and is not asked.
+    """
     from schedcmp.truth.quick import quick
 
-    verdicts = quick([resolve(c.entry, config) for c in found if c.status == "ok"], config)
+    verdicts = quick([resolve(c.entry, config) for c in found if c.status == "ok" and not c.entry.suits], config)
     return [_with_verdict(c, *verdicts.get(c.entry.name, ("", ""))) for c in found]
 
 

@@ -118,7 +118,7 @@ def rebuild_reports(run: str) -> None:
 
 def _tell_damaged(store: Store, name: str) -> None:
     images = [(c.image_path, c.result.image_sha256) for c in store.cells() if c.image_path]
-    damaged = [path for path, pixels in images if path and not store.is_intact(path, pixels)]
+    damaged = [path for path, pixels in images if path and not store.files.is_intact(path, pixels)]
     if damaged:
         console.warn(
             f"{len(damaged):,} images are not what was stored ({name}/{damaged[0]}): `schedcmp check {name}` says more"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils._pytree import tree_map
@@ -60,15 +61,17 @@ class Call:
 
 def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments by name; what `function` takes as **kwargs lies beside the rest."""
-    signature = _signature_of(function)
-    arguments = dict(signature.bind(*args, **kwargs).arguments)
-    extra = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
-    return arguments | (arguments.pop(extra, {}) if extra else {})
+    names, extra = _names_of(function)
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if len(given) == len(args) + len(kwargs) and (extra or given.keys() <= names.keys()):
+        return {name: given.pop(name) for name in names if name in given} | given
+    arguments: dict[str, Any] = dict(inspect.signature(function).bind(*args, **kwargs).arguments)  # may well raise
+    return arguments | dict(arguments.pop(extra, {}))
 
 
 def named(function: Callable[..., Any]) -> bool:
     """Whether all arguments have names; without them nobody can tell which is the timestep, so it is not packed."""
-    return all(p.kind is not p.VAR_POSITIONAL for p in _signature_of(function).parameters.values())
+    return all(p.kind is not p.VAR_POSITIONAL for p in inspect.signature(function).parameters.values())
 
 
 def join(calls: Sequence[Call]) -> dict[str, Any]:
@@ -144,17 +147,22 @@ def alike(one: Any, other: Any) -> bool:
     return True
 
 
-_signatures: dict[Any, inspect.Signature] = {}
+_names: MutableMapping[Any, tuple[dict[str, None], str]] = WeakKeyDictionary()
 
 
-def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+def _names_of(function: Callable[..., Any]) -> tuple[dict[str, None], str]:
+    """Names of its arguments in order, and of its **kwargs. Binding by `inspect` takes longer than many a step."""
     key = getattr(function, "__func__", function)
-    if key not in _signatures:
-        _signatures[key] = inspect.signature(function)
-    return _signatures[key]
+    if key not in _names:
+        parameters = list(inspect.signature(function).parameters.values())
+        plain = {p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        _names[key] = plain, next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), "")
+    return _names[key]
 
 
 def _signature(name: str, value: Any, rows: int) -> Hashable:
+    if value is None or type(value) is bool:
+        return value
     if _is_timestep(name, value, rows):
         return "a timestep for each row"
     if isinstance(value, torch.Tensor):

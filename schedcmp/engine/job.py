@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -30,6 +30,11 @@ class Workbench:
     @cached_property
     def device(self) -> torch.device:
         return torch.device(self.pipeline._execution_device)  # with model offload, the models wait elsewhere
+
+    @cached_property
+    def coefficients(self) -> dict[Hashable, Any]:
+        """What lanes have computed of schedulers' coefficients, for `engine.coefficients`."""
+        return {}
 
     def job(self, *cells: Cell) -> tuple[Any, dict[str, Any]]:
         """A shallow copy of the pipeline with a fresh scheduler, and the arguments of its `__call__`.
@@ -61,22 +66,28 @@ class Workbench:
         known = {"device": self.device, "_execution_device": self.device}
         return type(type(pipeline).__name__, (type(pipeline),), known)
 
+    @cached_property
+    def _takes(self) -> frozenset[str]:
+        """The arguments of the pipeline's call."""
+        return frozenset(inspect.signature(self.pipeline.__call__).parameters)
+
     @property
     def makes_several(self) -> bool:
         """Whether the pipeline makes several images in one call."""
-        return "num_images_per_prompt" in inspect.signature(self.pipeline.__call__).parameters
+        return "num_images_per_prompt" in self._takes
 
     def _arguments(self, cell: Cell, *more: Cell) -> dict[str, Any]:
         where = self.device if self.generator == "device" else "cpu"
         generators = [torch.Generator(where).manual_seed(c.seed) for c in (cell, *more)]
         size = {"width": cell.width, "height": cell.height}
+        # Those that the plan says are inert where the pipeline does not take them
+        settings = {"guidance_scale": cell.guidance_scale, "negative_prompt": cell.negative_prompt or None}
         return {
             "prompt": cell.prompt,
             "num_inference_steps": cell.steps,
-            "guidance_scale": cell.guidance_scale,
             "generator": generators if more else generators[0],
             **({"num_images_per_prompt": len(generators)} if more else {}),
-            **({"negative_prompt": cell.negative_prompt} if cell.negative_prompt else {}),
+            **{name: value for name, value in settings.items() if value is not None and name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels},
         }
 

@@ -15,6 +15,7 @@ from greenlet import getcurrent, greenlet
 
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.call import Call, bind, join, named
+from schedcmp.engine.coefficients import remembered
 from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import replaced
@@ -48,7 +49,7 @@ class Lane(greenlet):
         first, *more = self.cells
         try:
             pipeline, arguments = self._bench.job(*self.cells)
-            hosted(pipeline.scheduler, self._bench.device)
+            remembered(hosted(pipeline.scheduler, self._bench.device), self._bench.coefficients)
             output = pipeline(**arguments)
             recipe = self._bench.recipes[first.scheduler]
             made = made_by(pipeline, output, self._latents, self._pixels, self._nfe, len(self.cells))
@@ -135,14 +136,22 @@ def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
     it has put things right, so its calls are answered at once.
     """
     models = [part for part in parts if isinstance(part, torch.nn.Module)]
-    dtypes = list(map(_dtype, models))
+    weights = [(*first, _dtype(*first)) for model in models for first in _first_weight(model)]
     processors = [(m, m.processor) for model in models for m in model.modules() if hasattr(m, "processor")]
-    return lambda: list(map(_dtype, models)) != dtypes or any(m.processor is not before for m, before in processors)
+    return lambda: (
+        any(_dtype(owner, name) is not before for owner, name, before in weights)
+        or any(m.processor is not before for m, before in processors)
+    )
 
 
-def _dtype(model: torch.nn.Module) -> torch.dtype | None:
-    first = next(model.parameters(), None)
-    return None if first is None else first.dtype
+def _first_weight(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:
+    """Where the first of its parameters is, if it has any: looking for it takes longer than asking for its dtype."""
+    return [(module, name) for module in model.modules() for name in module._parameters][:1]
+
+
+def _dtype(owner: torch.nn.Module, name: str) -> torch.dtype | None:
+    weight = owner._parameters[name]
+    return None if weight is None else weight.dtype
 
 
 def _without_unused(target: str, owner: Any, arguments: dict[str, Any]) -> dict[str, Any]:

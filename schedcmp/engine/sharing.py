@@ -13,9 +13,9 @@ from dataclasses import replace
 import torch
 
 from schedcmp.engine.job import seeded
+from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
-from schedcmp.registry.flow import pipeline_arguments
 
 _STEPS = 4
 _LATENTS = (1, 4, 8, 8)
@@ -53,7 +53,7 @@ def _solve(recipe: Recipe, *seeds: int) -> torch.Tensor:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     x = torch.cat([torch.randn(_LATENTS, generator=g) for g in generators])
     scheduler = seeded(recipe.build(seeds[0]), generators if len(seeds) > 1 else generators[0])
-    scheduler.set_timesteps(_STEPS, device="cpu", **pipeline_arguments(recipe.pipeline, scheduler, _STEPS))
+    scheduler.set_timesteps(_STEPS, device="cpu", **timestep_arguments(recipe.pipeline, scheduler, _STEPS))
     x = x * getattr(scheduler, "init_noise_sigma", 1.0)
     for t in scheduler.timesteps:
         if hasattr(scheduler, "scale_model_input"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -22,9 +23,16 @@ from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.flow import PIPELINE, flow_options, is_flow
 from schedcmp.registry.postpone import STATISTICS, postponed
 
+# What a scheduler was last set to do, which says nothing of what the model was trained for
+_CHOICES = frozenset({
+    "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "interpolation_type",
+    "final_sigmas_type", "algorithm_type", "solver_order", "solver_type", "solver_p", "lower_order_final",
+    "euler_at_final", "predict_x0", "disable_corrector", "predictor_order", "corrector_order", "tau_func",
+    "noise_sampler_seed", "stochastic_sampling",
+})  # fmt: skip
 MOST_TIMESTEPS = 10_000  # a table of noise levels for each step, and checkpoints have 1,000
 MOST_ENTRIES = 100_000
-_SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+_SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 _FEW_STEPS = 4
 _INSTALL = {"torchsde": 'pip install "schedcmp[sde]"', "scipy": "pip install scipy"}
 
@@ -113,8 +121,8 @@ def _hasty(cls: Any) -> Any:
 def resolve(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
     """Resolve an entry against a checkpoint's scheduler config (as in its scheduler_config.json).
 
-    Later wins: class default, the entry's `unless`, the checkpoint, what flow matching asks for, the sigma schedule's
-    `where_taken`, the entry's options, the sigma schedule's options.
+    Later wins: class default, the entry's `unless`, what the checkpoint's config says of the model, what flow matching
+    asks for, the sigma schedule's `where_taken`, the entry's options, the sigma schedule's options.
 
     Raises:
         MissingExtraError: a package is not installed; the message has the command that installs it.
@@ -130,9 +138,8 @@ def resolve(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
     layers: list[tuple[str, Mapping[str, Any]]] = [
         ("class default", takes),
         ("registry", entry.unless),
-        ("checkpoint", scheduler_config),
+        ("checkpoint", {name: value for name, value in scheduler_config.items() if name not in _CHOICES}),
         ("flow matching", flow_options(takes, scheduler_config)),
-        (f"{entry.sigmas.name} sigmas", _other_flags(entry, scheduler_config)),
         (f"{entry.sigmas.name} sigmas", entry.sigmas.where_taken),
         ("entry", entry.options),
         (f"{entry.sigmas.name} sigmas", entry.sigmas.options),
@@ -211,6 +218,11 @@ def _check_options(entry: Entry, cls: type, takes: Mapping[str, Any]) -> None:
                 f"{entry.name}: {cls.__name__} cannot use {entry.sigmas.name} sigmas (it {lacks}){hint}"
             )
         near = get_close_matches(name, takes, n=1)
+        if name in ("sigmas", "timesteps"):
+            raise RegistryError(
+                f"{entry.name}: {name} are no option of {cls.__name__}; an entry may have its own list of noise levels,"
+                " as in {name: mine, base: euler, sigmas: [14.6, 6.5, 2.7, 1.0]}"
+            )
         hint = f"; did you mean {near[0]!r}?" if near else f"; it takes: {', '.join(takes)}"
         raise RegistryError(f"{entry.name}: {cls.__name__} takes no option {name!r}{hint}")
 
@@ -229,6 +241,16 @@ def _for_pipeline(entry: Entry, pipeline: str) -> Entry:
 def _check_sigmas(entry: Entry, cls: Any, takes: Mapping[str, Any], scheduler_config: Mapping[str, Any]) -> None:
     """Refuses sigma schedules that would change nothing, or have no meaning here. Raises RegistryError."""
     sigmas = entry.sigmas
+    flags = [flag for flag in _SIGMA_FLAGS if entry.options.get(flag) and not sigmas.options.get(flag)]
+    if len(flags) > 1 or (flags and sigmas.options):
+        both = " and ".join([*flags, *([f"{sigmas.name} sigmas"] if sigmas.options else [])])
+        raise RegistryError(f"{entry.name}: asks for {both}, and a scheduler has one sigma schedule; keep one")
+    for name, value in sigmas.options.items():
+        if entry.options.get(name, value) != value:
+            raise RegistryError(
+                f"{entry.name}: has {name}: {entry.options[name]}, but {sigmas.name} sigmas set it to {value}; leave it"
+                f" out, or {sigmas.name}"
+            )
     if sigmas.name == DEFAULT_SIGMAS:
         return
     if hasattr(cls, "contract") and "sigmas" not in cls.contract.takes:
@@ -245,10 +267,25 @@ def _check_sigmas(entry: Entry, cls: Any, takes: Mapping[str, Any], scheduler_co
         raise RegistryError(f"{entry.name}: {sigmas.name} sigmas are not defined for flow matching")
 
 
-def _other_flags(entry: Entry, scheduler_config: Mapping[str, Any]) -> dict[str, bool]:
-    """Turns off what the checkpoint's config chose, since a class takes one such option at most."""
-    chosen = entry.sigmas.name != DEFAULT_SIGMAS
-    return {flag: False for flag in _SIGMA_FLAGS if chosen and scheduler_config.get(flag)}
+def left_out(scheduler_config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checkpoint's own scheduler was set to do beyond its class's defaults, and no entry inherits."""
+    name = str(scheduler_config.get("_class_name", ""))
+    defaults = constructor_defaults(load_class(name)) if name else {}
+    chosen = ((name, scheduler_config[name]) for name in sorted(_CHOICES & scheduler_config.keys() & defaults.keys()))
+    return {name: value for name, value in chosen if value != defaults[name]}
+
+
+def told_left_out(scheduler_config: Mapping[str, Any]) -> str:
+    """A sentence on it, with how to run the scheduler as the checkpoint has it; empty where there is nothing to say."""
+    options = left_out(scheduler_config)
+    if not options:
+        return ""
+    listed = ", ".join(f"{name}: {json.dumps(value)}" for name, value in options.items())
+    own = f"{{name: own, class: {scheduler_config['_class_name']}, options: {{{listed}}}}}"
+    return (
+        f"the checkpoint's scheduler config has {listed}; names mean what they say here, so no scheduler inherits that."
+        f" To run it as saved, name {own}"
+    )
 
 
 def mended(scheduler_config: Mapping[str, Any], pipeline_class: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from schedcmp.errors import RegistryError
 from schedcmp.registry.build import MissingExtraError, Recipe, constructor_defaults, load_class, resolve
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.flow import is_flow, misfit
+from schedcmp.registry.naming import read_levels
 from schedcmp.registry.preflight import preflight
 
 CompatStatus = Literal["ok", "needs", "wrong", "unsupported"]
@@ -61,7 +62,7 @@ def judge(
         return "unsupported", str(error)
     status, reason = _suits(recipe, scheduler_config)
     try:
-        preflight(recipe, _PROBE_STEPS)
+        preflight(recipe, len(read_levels(recipe.entry.sigmas.levels)) or _PROBE_STEPS)
     except RegistryError as error:
         return "unsupported", reason if status == "wrong" else str(error)
     return status, reason

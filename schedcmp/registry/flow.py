@@ -1,4 +1,4 @@
-"""What a checkpoint's kind asks of a scheduler: flow matching, zero terminal SNR, and how its pipeline calls it."""
+"""What a checkpoint's kind asks of a scheduler: flow matching, zero terminal SNR."""
 
 from __future__ import annotations
 
@@ -39,18 +39,3 @@ def misfit(config: Mapping[str, Any], scheduler_config: Mapping[str, Any]) -> st
     if not is_flow(scheduler_config) and ours != theirs:
         return f"this checkpoint predicts {theirs}, the class takes it for {ours}"
     return ""
-
-
-def pipeline_arguments(pipeline: str, scheduler: Any, steps: int) -> dict[str, Any]:
-    """What the pipeline hands to `set_timesteps` beside steps and device.
-
-    With dynamic shifting, mu is that of the largest size the checkpoint knows.
-    """
-    config = getattr(scheduler, "config", {})  # a class from elsewhere may have none
-    arguments: dict[str, Any] = {}
-    flux = pipeline.startswith("Flux")
-    if flux or config.get(_DYNAMIC):
-        arguments["mu"] = config.get("max_shift") or 1.15  # FlowMatchEulerDiscreteScheduler's default
-    if flux and not config.get("use_flow_sigmas"):
-        arguments["sigmas"] = [1 - i / steps for i in range(steps)]
-    return arguments

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from schedcmp.registry.naming import read_levels
 
 Levels = NDArray[np.float64]
 Schedule = Callable[[int, Levels], Levels]
@@ -98,6 +101,15 @@ def ays_svd(n: int, sigmas: Levels) -> Levels:
     return _aligned("svd", n, sigmas)
 
 
+def given(values: tuple[float, ...], n: int, sigmas: Levels) -> Levels:
+    """A list of the user's own, for as many steps as it has levels."""
+    if n != len(values):
+        raise ValueError(f"the list has {len(values)} noise levels, so it goes with steps: {len(values)}")
+    if values[0] > sigmas[-1] * 1.01:
+        raise ValueError(f"the list starts at {values[0]:g}, above the model's largest noise level, {sigmas[-1]:.4g}")
+    return _array(values)
+
+
 def _aligned(which: str, n: int, sigmas: Levels) -> Levels:
     """The published list at 10 steps; at others, log-linear in between, as its authors advise."""
     published = _ALIGNED[which]
@@ -139,8 +151,12 @@ class Listed:
 
 
 def listed(name: str, scheduler: Any) -> Listed:
-    """The schedule called `name` for an unused scheduler's own noise levels. Raises ValueError."""
-    return Listed(_SCHEDULES[name], own_sigmas(scheduler))
+    """The schedule called `name`, or the list that it is, for an unused scheduler's own noise levels.
+
+    Raises ValueError.
+    """
+    values = read_levels(name)
+    return Listed(partial(given, values) if values else _SCHEDULES[name], own_sigmas(scheduler))
 
 
 def own_sigmas(scheduler: Any) -> Levels:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2s
+from itertools import pairwise
 from typing import Any
 
+from schedcmp.errors import shown
 from schedcmp.registry.entry import DEFAULT_SIGMAS, SigmaSchedule
+
+# How a list of noise levels is brought into a class, see `registry.levels`
+LISTED: Mapping[str, Any] = {
+    "options": {"use_karras_sigmas": True},
+    "where_taken": {"timestep_spacing": "linspace"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,41 @@ def read_schedules(table: Mapping[str, Mapping[str, Any]]) -> dict[str, SigmaSch
         for choice in fields.keys() & {"by_entry", "by_pipeline"}:
             fields[choice] = {key: schedules[chosen] for key, chosen in fields[choice].items()}
         if "levels" in fields:
-            fields |= {"options": {"use_karras_sigmas": True}, "where_taken": {"timestep_spacing": "linspace"}}
+            fields |= LISTED
         also = {place: tuple(names) for place, names in fields.get("also", {}).items()}
         schedules[name] = SigmaSchedule(name, **{**fields, "also": also})
     return schedules
+
+
+_LEVELS = re.compile(r"[\d.]+(?:[eE][-+]?\d+)?(?:[\s,]+[\d.]+(?:[eE][-+]?\d+)?)+")
+_LONGEST_LIST = 40  # characters of a list that a name repeats
+
+
+def read_levels(text: str) -> tuple[float, ...]:
+    """The noise levels that a text lists ("14.6, 6.5, 2.7, 1.0"), without a final 0; empty for any other text.
+
+    Raises:
+        ValueError: they do not descend.
+    """
+    if not _LEVELS.fullmatch(text.strip()):
+        return ()
+    values = [float(part) for part in re.split(r"[\s,]+", text.strip())]
+    values = values[:-1] if values[-1] == 0 else values
+    if values[-1] <= 0 or any(later >= earlier for earlier, later in pairwise(values)):
+        raise ValueError(f"noise levels must descend and be above 0 (a final 0 may be left out), got {shown(text)}")
+    return tuple(values)
+
+
+def own_schedule(name: str) -> SigmaSchedule | None:
+    """The sigma schedule that a text with noise levels is; None for any other text. Raises ValueError."""
+    values = read_levels(name)
+    if not values:
+        return None
+    text = " ".join(f"{value:g}" for value in values)
+    exact = " ".join(map(repr, values))
+    if len(text) > _LONGEST_LIST:
+        text = (
+            f"{len(values)} from {values[0]:g} to {values[-1]:g} {blake2s(exact.encode(), digest_size=2).hexdigest()}"
+        )
+    own = SigmaSchedule(f"list-{normalise(text)}", levels=exact, flow=True, source="a list of the sweep's")
+    return replace(own, **LISTED)

@@ -10,11 +10,12 @@ from itertools import pairwise
 from typing import Any
 
 from schedcmp.errors import RegistryError
+from schedcmp.pipelines.scheduling import misused, timestep_arguments
 from schedcmp.registry.build import Recipe
-from schedcmp.registry.flow import pipeline_arguments
 
 _MOST_NOISE = 0.1  # of data of unit variance; Stable Diffusion's smallest noise level is 0.029
 _NOT_ASKED = ("class default", "registry", "checkpoint")  # of this class at this number of steps
+_MANY_STEPS, _STARTS_LATE = 10, 0.8  # with fewer steps leading spacing starts late by its nature
 _STEPS_BY_RATIO = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
 
 
@@ -52,10 +53,13 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
     if steps > trained:
         raise RegistryError(f"{name}: {steps} steps are more than the noise schedule's {trained}")
     scheduler = recipe.build()
-    more = pipeline_arguments(recipe.pipeline, scheduler, steps)
+    more = timestep_arguments(recipe.pipeline, scheduler, steps)
     refused = more.keys() - inspect.signature(scheduler.set_timesteps).parameters
     if refused:
-        raise RegistryError(f"{name}: {recipe.cls.__name__} does not take {min(refused)}, which its pipeline sets")
+        told = f"{recipe.pipeline} hands to it" if recipe.pipeline else "its pipeline sets"
+        raise RegistryError(f"{name}: {recipe.cls.__name__} does not take {min(refused)}, which {told}")
+    if wanting := misused(recipe.pipeline, scheduler):
+        raise RegistryError(f"{name}: {recipe.cls.__name__} does not go with this checkpoint: {wanting}")
     try:
         scheduler.set_timesteps(steps, device="cpu", **more)
     except Exception as error:  # third-party code raises what it likes
@@ -70,8 +74,28 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
     config = recipe.as_run(getattr(scheduler, "config", {}))
     config.pop(recipe.entry.seed or "", None)  # each cell has its own
+    if not hasattr(scheduler, "schedule") and not _steps_from(scheduler):  # a sampler function looks nothing up
+        raise RegistryError(
+            f"{name}: at {steps} steps its first timestep is {timesteps[0]:g}, and the noise schedule ends at"
+            f" {trained - 1}; take fewer steps, or another spacing, as in {recipe.entry.base}-trailing"
+        )
     remarks = (*_remarks(recipe, timesteps, sigmas, steps), *_changed(recipe, config))
     return Trajectory(timesteps, sigmas, remarks, config)
+
+
+def _steps_from(scheduler: Any) -> bool:
+    """Whether the scheduler has the noise level of its first timestep (diffusers issue 10003). Uses it up."""
+    import torch
+
+    first, nothing = scheduler.timesteps[0], torch.zeros(1, 4, 2, 2)
+    try:
+        with torch.no_grad():
+            scheduler.step(nothing, first, scheduler.scale_model_input(nothing, first))
+    except IndexError:
+        return False
+    except Exception:  # of a pipeline's own latents it might take
+        return True
+    return True
 
 
 def _certainly_wrong(
@@ -114,6 +138,8 @@ def _remarks(recipe: Recipe, timesteps: tuple[float, ...], sigmas: tuple[float, 
     spacing = recipe.config.get("timestep_spacing")
     if steps == 1 and spacing == "leading" and timesteps[0] < last / 2:
         yield f"starts at timestep {timesteps[0]:g} (leading spacing), which takes noise for an almost finished image"
+    if steps > _MANY_STEPS and spacing == "leading" and timesteps[0] < _STARTS_LATE * last:
+        yield f"starts at timestep {timesteps[0]:g} of {last} (leading spacing), where images are not pure noise"
     if recipe.cls.__name__ in _STEPS_BY_RATIO and spacing not in (None, "leading"):
         # diffusers issue 11347
         yield f"steps from t to t - T//N, which is not its next timestep with {spacing} spacing"

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import yaml
 
-from schedcmp.errors import RegistryError
+from schedcmp.errors import RegistryError, shown
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, SigmaSchedule
-from schedcmp.registry.naming import Absent, equivalents, normalise, read_schedules, sigma_names
+from schedcmp.registry.naming import Absent, equivalents, normalise, own_schedule, read_schedules, sigma_names
 
 ENTRY_POINTS = "schedcmp.schedulers"
 _ROW_KEYS = {f.name for f in fields(Entry)} - {"cls", "origin"} | {"class"}
@@ -65,11 +65,16 @@ class Registry:
 
     def sigma_schedule(self, name: str) -> SigmaSchedule:
         """Raises RegistryError for an unknown name."""
-        found = self._sigma_names.get(normalise(name))
+        try:
+            found = self._sigma_names.get(normalise(name)) or own_schedule(name)
+        except ValueError as error:
+            raise RegistryError(str(error)) from error
         if found is None:
             self._refuse_absent(name, normalise(name))
             known = ", ".join(self.sigma_schedules)
-            raise RegistryError(f"unknown sigma schedule {name!r}; known are: {known}")
+            raise RegistryError(
+                f"unknown sigma schedule {shown(name)}; known are: {known}; or give a list of noise levels"
+            )
         return found
 
     def names_sigma_schedule(self, name: str) -> bool:
@@ -91,22 +96,34 @@ class Registry:
 
     def _refuse_absent(self, name: str, key: str) -> None:
         """Raises RegistryError for another tool's name that has no equal, alone or with a sampler or schedule."""
-        for absent, known in ((a, normalise(n)) for a in self.absent for n in a.names):
-            if absent.kind == "scheduler":
-                found = key.startswith(f"{known}-") and key.removeprefix(f"{known}-") in self._sigma_names
-            else:
-                found = key.endswith(f"-{known}") and key.removesuffix(f"-{known}") in self._names
-            if found or key == known:
-                raise RegistryError(f"{name} ({absent.place}): {absent.reason}; the nearest is {absent.nearest}")
+        found = [absent for absent in self.absent if any(self._names_absent(key, absent.kind, n) for n in absent.names)]
+        if found:
+            reasons = (f"{a.names[0]} ({a.place}): {a.reason}; the nearest is {a.nearest}" for a in found)
+            raise RegistryError(
+                "; ".join(reasons) if len(found) > 1 else next(reasons).replace(found[0].names[0], name, 1)
+            )
+
+    def _names_absent(self, key: str, kind: str, name: str) -> bool:
+        """Whether a key is this name, or it with one of the other kind, which may be absent itself."""
+        known = normalise(name)
+        others = {normalise(n) for absent in self.absent if absent.kind != kind for n in absent.names}
+        if kind == "scheduler":
+            return key == known or (
+                key.startswith(f"{known}-") and key.removeprefix(f"{known}-") in others | {*self._sigma_names}
+            )
+        return key == known or (key.endswith(f"-{known}") and key.removesuffix(f"-{known}") in others | {*self._names})
 
     def _unknown(self, name: str, key: str) -> str:
         if key in self._sigma_names:
-            return f"unknown scheduler {name!r}; it is a sigma schedule, to follow a name, as in euler-{key}"
+            return f"unknown scheduler {shown(name)}; it is a sigma schedule, to follow a name, as in euler-{key}"
+        parts = [part.strip() for part in re.split(r"[,;|]", name) if part.strip()]
+        if len(parts) > 1 and all(normalise(part) in self._names for part in parts):
+            return f"{shown(name)} are several names; write a list: [{', '.join(parts)}]"
         sigmas = [f"{e}-{s}" for e in self.entries for s in self._sigma_names if s != DEFAULT_SIGMAS]
-        near = get_close_matches(key, [*self._names, *sigmas], n=5, cutoff=0.6)
+        near = get_close_matches(key[:100], [*self._names, *sigmas], n=5, cutoff=0.6)
         names = list(dict.fromkeys(self._names.get(n, n) for n in near))[:3]
         hint = f"; did you mean {' or '.join(names)}?" if names else ""
-        return f"unknown scheduler {name!r}{hint} (`schedcmp list-compatible` lists all)"
+        return f"unknown scheduler {shown(name)}{hint} (`schedcmp list-compatible` lists all)"
 
     def _read_row(self, row: Mapping[str, Any], origin: str) -> Entry:
         name, unknown = str(row.get("name", "")), sorted(set(row) - _ROW_KEYS)

@@ -121,7 +121,7 @@ def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Store,
 
 def _is_intact(store: Store, stored: StoredCell) -> bool:
     """Whether the image is the one that was stored; if not, its pixels have to be looked at."""
-    return store.is_intact(str(stored.image_path), stored.result.image_sha256, thorough=True)
+    return store.files.is_intact(str(stored.image_path), stored.result.image_sha256, thorough=True)
 
 
 def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rmse: float) -> Change:

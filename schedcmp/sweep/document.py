@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from schedcmp.errors import SweepError
+from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
 from schedcmp.sweep.executor import Executor, Executors, Ray
 from schedcmp.sweep.parts import (
@@ -29,14 +29,15 @@ from schedcmp.sweep.parts import (
     Pixels,
     Prompts,
     Seeds,
+    Sigmas,
     Sizes,
     Texts,
     Timing,
     Timings,
-    Words,
 )
 from schedcmp.sweep.source import Source, read
 from schedcmp.sweep.values import MAX_IN_ALL, count
+from schedcmp.sweep.words import SYNONYMS, in_words
 
 # The axes of a sweep by key, those whose images lie together innermost
 ZIPPABLE = ("prompt", "negative_prompt", "guidance_scale", "size", "schedulers", "sigmas", "steps", "nfe", "seeds")
@@ -49,14 +50,16 @@ class Sweep(Part):
         None, description="names the output folder, outputs/NAME; the file's own name by default"
     )
     model: ModelSpec = Field(description="builtin:tiny, a folder, a .safetensors file, or a hub id")
-    prompt: Prompts = Field(description="a text, a list of texts, or {name: text}")
+    prompt: Prompts = Field(description="a text, a list of texts, {name: text}, or {file: NAME}")
     negative_prompt: Texts = Field(("",), description="what images should not show; one text or several")
     guidance_scale: Numbers = Field((7.5,), description="classifier-free guidance; 1 or less is off")
     width: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
     height: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
     size: Sizes | None = Field(None, description='several sizes, such as ["512x512", "512x768"], width first')
     schedulers: Entries = Field(description='names, entries of your own, or "*" for all that work with the checkpoint')
-    sigmas: Words = Field(("default",), description="sigma schedules: each scheduler runs on each of them")
+    sigmas: Sigmas = Field(
+        ("default",), description="sigma schedules, or lists of noise levels: each scheduler runs on each of them"
+    )
     steps: Counts | None = Field(None, description='whole numbers, or a range such as "4..30 step 2"')
     nfe: Counts | None = Field(
         None, description="instead of steps: each scheduler takes the most steps that cost so many evaluations"
@@ -176,7 +179,7 @@ def dump(sweep: Sweep) -> str:
 def _message(error: ValidationError, source: Source) -> str:
     """The first problem (by line) of a failed check, in the user's words."""
     problems = error.errors(include_url=False)
-    first = min(problems, key=lambda p: (len(p["loc"]) == 0, -len(p["loc"])) if _in_union(p) else (False, 0))
+    first = min(problems, key=_urgency)
     path = [step for step in first["loc"] if step not in ("str", "EntrySpec")]
     key = ".".join(str(step) for step in path)
     named = first["msg"].removeprefix("Value error, ").partition(":")[0]  # what is wrong between keys names one of them
@@ -184,25 +187,27 @@ def _message(error: ValidationError, source: Source) -> str:
     return f"{where}: {_problem(first, key)}"
 
 
-def _in_union(problem: Any) -> bool:
-    return "str" in problem["loc"] or "EntrySpec" in problem["loc"]
+def _urgency(problem: Any) -> tuple[int, int]:
+    """An unknown key explains the missing one; of a union's, the problem deepest inside it is the one meant."""
+    location = problem["loc"]
+    union = "str" in location or "EntrySpec" in location
+    return (0 if problem["type"] == "extra_forbidden" else 1 + (not location), -len(location) if union else 0)
 
 
 def _problem(problem: Any, key: str) -> str:
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_nearest_key(key)}"
-    text = problem["msg"].removeprefix("Value error, ")
-    given = problem["input"]
-    shown = "" if problem["type"] == "value_error" or not key else f", got {given!r}"[:80]
-    return f"{f'{key}: ' if key else ''}{text[:1].lower()}{text[1:]}{shown}"
+        return f"unknown key {shown(key)}{_nearest_key(key)}"
+    return f"{f'{key}: ' if key else ''}{in_words(problem)}"
 
 
 _PARTS: tuple[type[Part], ...] = (Sweep, EntrySpec, Timing, Grid, Model, Optimize, Jax, Exclude, Executor, Ray)
 
 
 def _nearest_key(key: str) -> str:
+    if key in SYNONYMS:
+        return f"; here it is {SYNONYMS[key]}"
     known = {f.alias or name for model in _PARTS for name, f in model.model_fields.items()}
     own = set(Sweep.model_fields) if "." not in key else known
     near = get_close_matches(key.rpartition(".")[2], sorted(own), n=1)

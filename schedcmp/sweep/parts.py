@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from schedcmp.sweep.values import integers, numbers, sizes, words
+from schedcmp.sweep.prompt_file import prompts_of, refuse_file_names
+from schedcmp.sweep.values import as_levels, integers, numbers, sigma_names, sizes, words
 
 Axis = Literal[
     "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size"
@@ -25,6 +26,10 @@ Numbers = Annotated[
     BeforeValidator(numbers, json_schema_input_type=float | str | list[float | str]),
 ]
 Words = Annotated[tuple[str, ...], BeforeValidator(words, json_schema_input_type=str | list[str])]
+Sigmas = Annotated[
+    tuple[str, ...],
+    BeforeValidator(sigma_names, json_schema_input_type=str | list[str | float | list[float]]),
+]
 
 
 def printable(text: str) -> str:
@@ -39,15 +44,24 @@ Sizes = Annotated[
 ]
 Texts = Annotated[
     tuple[Annotated[str, AfterValidator(printable)], ...],
-    BeforeValidator(lambda v: words(v or ""), json_schema_input_type=str | list[str]),
+    BeforeValidator(lambda v: as_texts(v or ""), json_schema_input_type=str | list[str] | dict[str, str]),
 ]
 
 
+def as_texts(value: Any) -> tuple[str, ...]:
+    """Text, list of texts or {file: NAME}. Raises ValueError."""
+    is_file = isinstance(value, dict) and value.keys() == {"file"}
+    texts = tuple(prompts_of(value["file"]).values()) if is_file else words(value)
+    refuse_file_names(texts)
+    return texts
+
+
 def as_prompts(value: Any) -> Any:
-    """Text, list of texts or {name: text} → {name: text}; unnamed ones are numbered."""
+    """Text, list of texts, {name: text} or {file: NAME} → {name: text}; unnamed ones are numbered."""
     if isinstance(value, dict):
-        return value
+        return prompts_of(value["file"]) if value.keys() == {"file"} else value
     texts = words(value)
+    refuse_file_names(texts)
     return {f"p{i}" if len(texts) > 1 else "prompt": text for i, text in enumerate(texts)}
 
 
@@ -90,7 +104,10 @@ class Model(Part):
     id: str = Field(min_length=1, description="builtin:tiny, a folder, a .safetensors file, or a hub id")
     revision: str | None = Field(None, description="a branch, tag or commit of a hub id")
     variant: str | None = Field(None, description="such as fp16: which weight files to take")
-    config: str | None = Field(None, description="for a single file: the folder or hub id with its configs")
+    config: str | None = Field(
+        None, description="for a single file: the folder or hub id with its configs, and what else the file lacks"
+    )
+    vae: str | None = Field(None, description="another VAE: a folder or a .safetensors file")
 
 
 def as_model(value: Any) -> Any:
@@ -101,15 +118,17 @@ ModelSpec = Annotated[Model, BeforeValidator(as_model, json_schema_input_type=st
 
 
 class EntrySpec(Part):
-    """A scheduler of the sweep: by name, or one of the user's own."""
+    """A scheduler of the sweep: by name, with other options than it has; or one of the user's own."""
 
-    name: Name
+    name: Name = Field(description="its label; without base or class, the entry that it changes")
     base: str | None = Field(None, description="the entry that it changes")
     cls: str | None = Field(None, alias="class", description="a dotted path to a scheduler class")
     options: dict[str, Any] = Field(
         default_factory=dict, description="constructor options of the class; a list of values makes an entry of each"
     )
-    sigmas: str | None = Field(None, description="its sigma schedule")
+    sigmas: Annotated[str | None, BeforeValidator(as_levels, json_schema_input_type=str | list[float] | None)] = Field(
+        None, description="its sigma schedule, or its own list of noise levels"
+    )
     steps: Counts | None = Field(None, description="instead of the sweep's")
 
 
@@ -117,7 +136,20 @@ def as_entries(value: Any) -> Any:
     items = [value] if isinstance(value, str | dict) else value
     if isinstance(items, list) and not items:
         raise ValueError("is an empty list; give at least one scheduler")
-    return items
+    return [_as_entry(item) for item in items] if isinstance(items, list) else items
+
+
+def _as_entry(item: Any) -> Any:
+    """Options may be written under a name alone ({dpmpp-2m: {euler_at_final: true}}), or with a base and no name."""
+    if not isinstance(item, dict):
+        return item
+    keys = {field.alias or name for name, field in EntrySpec.model_fields.items()}
+    match list(item.items()):
+        case [(str(name), dict() | None as options)] if name not in keys:
+            return {"name": name, "options": options or {}}
+    if "name" not in item and isinstance(item.get("base"), str):
+        return {**{key: value for key, value in item.items() if key != "base"}, "name": item["base"]}
+    return item
 
 
 Entries = Annotated[

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, Protocol
 
 from schedcmp.errors import RegistryError, SweepError
-from schedcmp.registry.entry import Entry
+from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts import EntrySpec
@@ -89,10 +89,10 @@ class Selection:
     def _add(self, place: int, item: str | EntrySpec) -> None:
         own_steps = item.steps if isinstance(item, EntrySpec) else None
         paired = any({"schedulers", "sigmas"} <= {*group} for group in self.sweep.zip)
-        for base, (at, sigmas) in product(self._bases(item), enumerate(self._sigma_names())):
+        for base, (at, sigmas) in product(self._bases(item), enumerate(self._sigmas())):
             if paired and at != place:
                 continue
-            entry = base.with_sigmas(self.registry.sigma_schedule(sigmas))
+            entry = base.with_sigmas(sigmas)
             refusal = self._refusal(entry, item == EVERYTHING, swept=entry != base)
             if refusal is not None:
                 lengths = self._lengths(entry, own_steps) if not refusal else _plain_lengths(self.sweep, own_steps)
@@ -107,7 +107,7 @@ class Selection:
         return [self._own(row, label) for row, label in _rows(item)]
 
     def _own(self, row: dict[str, Any], label: str) -> Entry:
-        if "base" not in row and "class" not in row:
+        if "base" not in row and "class" not in row:  # a known entry, changed by options that its label tells
             known = self.registry.entry(row["name"])
             if not row["options"]:
                 return known.with_sigmas(self.registry.sigma_schedule(row.get("sigmas", "default")))
@@ -115,9 +115,9 @@ class Selection:
         self.registry = self.registry.with_rows([row | {"name": label}], "sweep")
         return self.registry.entry(label)
 
-    def _sigma_names(self) -> tuple[str, ...]:
+    def _sigmas(self) -> tuple[SigmaSchedule, ...]:
         try:
-            return tuple(self.registry.sigma_schedule(name).name for name in self.sweep.sigmas)
+            return tuple(self.registry.sigma_schedule(name) for name in self.sweep.sigmas)
         except RegistryError as error:
             raise SweepError(f"{self.source.where(('sigmas',))}: sigmas: {error}") from error
 
@@ -178,7 +178,9 @@ def _rows(item: EntrySpec) -> Iterator[tuple[dict[str, Any], str]]:
     empty = next((name for name, values in several.items() if not values), None)
     if empty:
         raise RegistryError(f"{item.name}: options.{empty} is an empty list; give a value, or [[]] for a list")
+    of_its_own = item.base or item.cls
     for values in product(*several.values()):
         chosen = dict(zip(several, values, strict=True))
-        label = " ".join([item.name, *(f"{name}={value}" for name, value in chosen.items())])
+        told = chosen if of_its_own else {**item.options, **chosen}
+        label = " ".join([item.name, *(f"{name}={value}" for name, value in told.items())])
         yield {**row, "options": {**item.options, **chosen}}, label

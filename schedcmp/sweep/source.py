@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from schedcmp.errors import SweepError
-from schedcmp.files import read_input
+from schedcmp.errors import SweepError, shown
+from schedcmp.sweep.text import read_text
+from schedcmp.sweep.yaml_errors import shown_line, swallowed, told, too_deep
 
-_MAX_BYTES = 4_000_000
 _MAX_VALUES = 200_000  # after aliases are expanded: an alias bomb has billions
 _MAX_DEPTH = 64
+_OTHER_BASE = re.compile(r"[-+]?0[\d_]+|[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?")  # YAML 1.1: octal, and base 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Source:
     data: dict[str, Any]
     root: yaml.Node
     overrides: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # what is valid and hardly meant
 
     def where(self, path: Iterable[Any]) -> str:
         """ "file:line" of the deepest part of `path` that the document has, or the override that set it."""
@@ -32,7 +35,7 @@ class Source:
         for override in reversed(self.overrides):
             key = override.partition("=")[0].strip()
             if steps[: len(key.split("."))] == tuple(key.split(".")):
-                return f"--set {override}"
+                return f"--set {shown_line(override)}"
         node, line = self.root, self.root.start_mark.line
         for step in steps:
             node, line = _descend(node, step) or (node, line)
@@ -55,15 +58,18 @@ def parse(text: str, name: str) -> Source:
     except _TooManyError as error:
         raise SweepError(f"{name}:{error}: holds more than a sweep can") from error
     except yaml.YAMLError as error:
-        raise SweepError(_yaml_message(error, name)) from error
+        raise SweepError(told(error, text, name)) from error
     except RecursionError as error:
-        raise SweepError(f"{name}: is nested too deeply") from error
+        raise SweepError(too_deep(text, name, _MAX_DEPTH)) from error
     if root is None:
         raise SweepError(f"{name}: the sweep is empty; `schedcmp init` writes one to start from")
     data = _Builder(name).build(root, 0)
     if not isinstance(data, dict):
-        raise SweepError(f"{name}:1: a sweep is a mapping (`key: value` lines), not a {type(data).__name__}")
-    return Source(name, data, root)
+        kind = "list" if isinstance(data, list) else "text"
+        raise SweepError(
+            f"{name}:1: a sweep has lines such as steps: 20 (a space after the colon), and this is a {kind}"
+        )
+    return Source(name, data, root, remarks=tuple(_remarks(root, text, name)))
 
 
 def with_overrides(source: Source, overrides: Iterable[str]) -> Source:
@@ -76,16 +82,16 @@ def with_overrides(source: Source, overrides: Iterable[str]) -> Source:
             raise SweepError(f"--set {override}: expected KEY=VALUE, for example --set steps=[4,8]")
         data = _assign(data, key.strip().split("."), _override_value(value, override), override)
         applied.append(override)
-    return Source(source.name, data, source.root, tuple(applied))
+    return replace(source, data=data, overrides=tuple(applied))
 
 
 def _text(path: Path) -> str:
     try:
-        return read_input(path, _MAX_BYTES).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return read_text(path)
     except FileNotFoundError as error:
         raise SweepError(f"{path}: no such file; `schedcmp init {path}` writes one to start from") from error
-    except UnicodeDecodeError as error:
-        raise SweepError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except ValueError as error:
+        raise SweepError(str(error)) from error
     except OSError as error:
         raise SweepError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -93,10 +99,21 @@ def _text(path: Path) -> str:
 def _override_value(text: str, override: str) -> Any:
     if not text.strip():
         return None
+    if "\n" in text.strip():
+        _refuse_lines(text, override)
     node = yaml.compose(text, Loader=yaml.SafeLoader) if _parses(text) else None
     if node is None:
-        raise SweepError(f"--set {override}: the value is not YAML; quote it, as in --set 'steps=[4,8]'")
+        raise SweepError(f"--set {shown_line(override)}: the value is not YAML; quote it, as in --set 'steps=[4,8]'")
     return _Builder(f"--set {override}").build(node, 0)
+
+
+def _refuse_lines(text: str, override: str) -> None:
+    """Several lines without brackets would be one text, or none (what begins with # is left out)."""
+    if text.lstrip()[0] not in "[{\"'|>":
+        raise SweepError(
+            f"--set {override.partition('=')[0]}=...: the value has {len(text.strip().splitlines())} lines; give a list"
+            " in brackets, or for prompts a file: --set 'prompt={file: FILE}'"
+        )
 
 
 def _parses(text: str) -> bool:
@@ -155,7 +172,10 @@ class _Builder:
     def build(self, node: yaml.Node, depth: int) -> Any:
         self.count += 1
         if self.count > _MAX_VALUES or depth > _MAX_DEPTH:
-            raise SweepError(f"{self._at(node)}: holds more than a sweep can (nested or repeated aliases?)")
+            raise SweepError(
+                f"{self._at(node)}: holds more than a sweep can: over {_MAX_VALUES:,} values or {_MAX_DEPTH} levels,"
+                " with what aliases (*name) repeat; write less"
+            )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -163,20 +183,38 @@ class _Builder:
         return self._scalar(node)
 
     def _scalar(self, node: yaml.Node) -> Any:
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None and str(node.value)
+        if plain and node.tag.endswith((":int", ":float")) and _OTHER_BASE.fullmatch(plain):
+            read = self.scalars.construct_object(node)
+            less = plain.replace("_", "").lstrip("+0") or "0"
+            meant = f"write {less} for the number" if ":" not in plain else "write the number itself"
+            raise SweepError(
+                f"{self._at(node)}: {plain} would be {read} to YAML (octal or base 60); {meant}, or {plain!r} in quotes"
+                " for a text"
+            )
         try:
             return self.scalars.construct_object(node)
         except Exception as error:  # PyYAML's constructors raise what they like for a wrong tag
+            if not node.tag.startswith("tag:"):
+                hint = (
+                    "; for prompts write prompt: {file: FILE}"
+                    if "include" in node.tag
+                    else "; put quotes around a text"
+                )
+                raise SweepError(f"{self._at(node)}: {node.tag} is a YAML tag, and none is read here{hint}") from error
             problem = getattr(error, "problem", None) or error
-            raise SweepError(f"{self._at(node)}: {str(node.value)[:40]!r} cannot be read: {problem}") from error
+            raise SweepError(f"{self._at(node)}: {shown(node.value, 40)} cannot be read: {problem}") from error
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise SweepError(f"{self._at(key_node)}: a key must be a plain word")
+                raise SweepError(
+                    f"{self._at(key_node)}: begins a key with a bracket; put quotes around a text that begins so"
+                )
             key = str(key_node.value)
             if key in found:
-                raise SweepError(f"{self._at(key_node)}: duplicate key {key!r}; remove one of the two")
+                raise SweepError(f"{self._at(key_node)}: duplicate key {shown(key)}; remove one of the two")
             found[key] = self.build(value_node, depth + 1)
         return found
 
@@ -184,8 +222,23 @@ class _Builder:
         return f"{self.name}:{node.start_mark.line + 1}"
 
 
-def _yaml_message(error: yaml.YAMLError, name: str) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f"{name}:{mark.line + 1}" if mark else name
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"{where}: is not valid YAML: {problem}"
+def _remarks(root: yaml.Node, text: str, name: str) -> Iterator[str]:
+    """On prompts that YAML takes for shorter than they look."""
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if key.value in ("prompt", "negative_prompt"):
+            for node in _scalars(value):
+                if rest := swallowed(node, text):
+                    where = f"{name}:{node.start_mark.line + 1}: {key.value}"
+                    yield (
+                        f"{where}: {shown(rest)} is no part of the text to YAML (a comment or a name); put quotes"
+                        " around the whole text if it is meant to be, or a space after the # if not"
+                    )
+
+
+def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+    elif isinstance(node, yaml.SequenceNode):
+        yield from (inner for child in node.value for inner in _scalars(child))
+    elif isinstance(node, yaml.MappingNode):
+        yield from (inner for _, child in node.value for inner in _scalars(child))

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any
 
+from schedcmp.errors import shown
+
 MAX_VALUES = 1_000_000  # of one key
 MAX_IN_ALL = 3_000_000  # of all of a sweep's ranges
 _NUMBERS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*\.\.\s*(\d+(?:\.\d+)?)(?:\s+step\s+(\d+(?:\.\d+)?))?\s*")
@@ -35,8 +37,28 @@ def words(value: Any) -> tuple[str, ...]:
     items = _listed(value)
     for item in items:
         if not isinstance(item, str):
-            raise ValueError(f"expected a text, got {item!r}")
+            raise ValueError(_no_text(item))
     return _distinct(items)
+
+
+def sigma_names(value: Any) -> tuple[str, ...]:
+    """Names of sigma schedules; a list of noise levels becomes the text that it is. Raises ValueError."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if all(_is_number(item) for item in items):
+        if len(items) < 2:
+            raise ValueError(f"a list of noise levels has two or more, got {shown(value)}")
+        items = [items]
+    return words([as_levels(item) for item in items])
+
+
+def as_levels(item: Any) -> Any:
+    """A list of numbers as a text; everything else as it is."""
+    is_list = isinstance(item, list | tuple) and len(item) > 1 and all(map(_is_number, item))
+    return " ".join(str(float(level)) for level in item) if is_list else item
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, int | float) and not isinstance(item, bool)
 
 
 def count(value: Any) -> int:
@@ -79,8 +101,8 @@ def _integer_or_range(item: Any) -> range | list[int]:
         return [item]
     found = _integer_range(item)
     if found is None:
-        raise ValueError(f'expected a whole number or a range such as "4..30 step 2", got {item!r}')
-    _refuse_more(_count_integers(found), f"the range {item!r} has over {MAX_VALUES:,} values")
+        raise ValueError(f'expected a whole number or a range such as "4..30 step 2", got {shown(item)}{_meant(item)}')
+    _refuse_more(_count_integers(found), f"the range {shown(item)} has over {MAX_VALUES:,} values")
     return found
 
 
@@ -91,7 +113,7 @@ def _integer_range(item: Any) -> range | None:
         return None
     first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
     if step == 0 or last < first:
-        raise ValueError(f"the range {item!r} is empty; write it from low to high, with a step of at least 1")
+        raise ValueError(f"the range {shown(item)} is empty; write it from low to high, with a step of at least 1")
     return range(first, last + 1, step)
 
 
@@ -104,7 +126,7 @@ def _number_or_range(item: Any) -> list[float]:
         return [_number(item)]
     first, last, step = _number_range(item)
     count = _count_numbers(first, last, step)
-    _refuse_more(count, f"the range {item!r} has over {MAX_VALUES:,} values")
+    _refuse_more(count, f"the range {shown(item)} has over {MAX_VALUES:,} values")
     return [float(first + i * step) for i in range(count)]
 
 
@@ -113,7 +135,7 @@ def _number_range(item: Any) -> tuple[Decimal, Decimal, Decimal]:
     match = _NUMBERS.fullmatch(item) if isinstance(item, str) else None
     first, last, step = (Decimal(text or "1") for text in match.groups()) if match else (Decimal(0),) * 3
     if step <= 0 or last < first:
-        raise ValueError(f"the range {item!r} is empty; write it from low to high, with a step above 0")
+        raise ValueError(f"the range {shown(item)} is empty; write it from low to high, with a step above 0")
     return first, last, step
 
 
@@ -124,10 +146,12 @@ def _count_numbers(first: Decimal, last: Decimal, step: Decimal) -> int:
 def _size(item: Any) -> str:
     match = re.fullmatch(r"\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*", str(item)) or re.fullmatch(r"(\d{1,6})", str(item))
     if not match:
-        raise ValueError(f"expected a size such as 512x768 (width first) or 512, got {item!r}")
+        pair = re.fullmatch(r"\s*(\d{1,4})\s*[:*,/ ]\s*(\d{1,4})\s*", str(item))
+        hint = f"; write {pair[1]}x{pair[2]}" if pair else ""
+        raise ValueError(f"expected a size such as 512x768 (width first) or 512, got {shown(item)}{hint}")
     width, height = int(match[1]), int(match[match.lastindex or 1])
     if any(pixels % 8 or not 8 <= pixels <= 4096 for pixels in (width, height)):
-        raise ValueError(f"{item!r}: width and height must be multiples of 8 from 8 to 4096")
+        raise ValueError(f"{shown(item)}: width and height must be multiples of 8 from 8 to 4096")
     return f"{width}x{height}"
 
 
@@ -137,7 +161,7 @@ def _number(item: Any) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"expected a finite number, got {str(item)[:40]!r}")
+        raise ValueError(f"expected a finite number, got {shown(item)}{_meant(item)}")
     return number
 
 
@@ -146,5 +170,44 @@ def _distinct(items: list[Any]) -> tuple[Any, ...]:
     unique = dict.fromkeys(items)
     if len(unique) != len(items):
         twice = next(item for item, count in Counter(items).items() if count > 1)
-        raise ValueError(f"gives {twice!r} twice")
+        raise ValueError(f"gives {shown(twice)} twice; remove one of the two")
     return tuple(items)
+
+
+def _no_text(item: Any) -> str:
+    if item is None:
+        return 'is empty; write a text, and "..." around one that begins with #'
+    if isinstance(item, dict) and len(item) == 1 and all(isinstance(part, str) for part in next(iter(item.items()))):
+        text = ": ".join(next(iter(item.items()))).replace("'", "''")
+        return f"a colon and a space make a key of {shown(next(iter(item)))}; put quotes around the text: '{text}'"
+    if isinstance(item, dict | list):
+        return f"expected a text, got {shown(item)}; put quotes around a text that begins with a bracket"
+    told = {True: "yes, on and true", False: "no, off and false"}.get(item) if isinstance(item, bool) else None
+    kind = f"{item} (as it does {told})" if told else f"{item} as a {'date' if hasattr(item, 'year') else 'number'}"
+    return f"expected a text, but YAML reads {kind}; put quotes around it"
+
+
+# Of what other tools write: a list, a German decimal, and A1111's ranges "1-9", "1-9 (+2)", "1-9 [5]"
+_LIST = re.compile(r"\s*[\d.]+\s*([,;]\s*[\d.]+\s*)+")
+_SPAN = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*(?:\(\s*\+?\s*(\d+)\s*\)|\[\s*(\d+)\s*\])?\s*")
+
+
+def _meant(item: Any) -> str:
+    """How to write what was probably meant."""
+    if isinstance(item, float) and item.is_integer():
+        return f"; write {item:.0f}"
+    if not isinstance(item, str) or len(item) > 200:
+        return ""
+    if re.fullmatch(r"\s*\d+,\d+\s*", item):
+        return f"; write {item.strip().replace(',', '.')}, or a list: [{item.strip().replace(',', ', ')}]"
+    if _LIST.fullmatch(item):
+        return f"; write a list: [{', '.join(re.split(r'[,;]', item.replace(' ', '')))}]"
+    span = _SPAN.fullmatch(item)
+    if not span:
+        return ""
+    first, last, step, count = (int(text) if text else None for text in span.groups())
+    assert first is not None
+    assert last is not None
+    if count and count > 1 and first <= last and count <= 100:
+        return f"; write [{', '.join(str(round(first + i * (last - first) / (count - 1))) for i in range(count))}]"
+    return f'; write "{first}..{last}{f" step {step}" if step else ""}"'

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 
 from schedcmp.errors import RegistryError
+from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.registry.build import Recipe
-from schedcmp.registry.flow import pipeline_arguments
 from schedcmp.truth.mixture import PURE_NOISE, Level, Mixture
 from schedcmp.truth.noise import Flow, NoiseSchedule
 
@@ -106,7 +106,7 @@ def loop(
         RegistryError: the latents are not finite numbers.
     """
     scheduler = recipe.build(seed)
-    scheduler.set_timesteps(steps, device="cpu", **pipeline_arguments(recipe.pipeline, scheduler, steps))
+    scheduler.set_timesteps(steps, device="cpu", **timestep_arguments(recipe.pipeline, scheduler, steps))
     extra = _extra(scheduler, torch.Generator().manual_seed(seed))
     latents = noise if flow else noise * scheduler.init_noise_sigma
     with warnings.catch_warnings():

@@ -12,7 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from schedcmp.records import Cell, Reference, StoredCell, Task
-from schedcmp.store import Store, latents_name
+from schedcmp.stamps import latents_name
+from schedcmp.store import Store
 from schedcmp.truth.reference import LABEL, References
 
 if TYPE_CHECKING:

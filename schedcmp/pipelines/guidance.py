@@ -1,0 +1,83 @@
+"""Where guidance and negative prompts change nothing, by the pipeline's source and its configs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+from schedcmp.pipelines.arithmetic import Configs
+from schedcmp.pipelines.source import PipelineSource, pipeline_source
+
+_ALWAYS, _NEVER = float("-inf"), float("inf")
+_RULES = ("__call__", "do_classifier_free_guidance")
+
+
+def inert_guidance(pipeline: str, configs: Configs, scales: Sequence[float], negatives: Sequence[str]) -> Iterator[str]:
+    """Sentences on what of a sweep's guidance and negative prompts changes nothing."""
+    source = pipeline_source(pipeline)
+    if source is None:
+        return
+    if any(negatives) and (why := _unread(source, configs)):
+        yield f"negative_prompt changes nothing: {why}; leave it out"
+        negatives = ()
+    if why := _unguided(source, configs):
+        yield f"guidance_scale changes nothing: {why}; leave it out"
+        return
+    limit = guided_above(source)
+    off = [scale for scale in scales if scale <= limit]
+    if limit in (_ALWAYS, _NEVER) or _embeds(source, configs) or not off:
+        return
+    told = f"{source.name} guides above {limit:g}"
+    listed = ", ".join(f"{scale:g}" for scale in off)
+    if any(negatives):
+        yield f"negative_prompt changes nothing at guidance_scale {listed}: {told}"
+    if len(off) > 1:
+        yield f"guidance_scale {listed} are one setting, off: {told}"
+
+
+def guided_above(source: PipelineSource) -> float:
+    """The guidance that a negative prompt needs more than; infinite where it is never read."""
+    for method in _RULES:
+        for node in source.walk(method):
+            value = node.value if isinstance(node, ast.Return) else None
+            if method != "__call__" and isinstance(value, ast.Constant) and value.value is False:
+                return _NEVER
+            if isinstance(node, ast.Compare) and _asks_for_guidance(node):
+                return float(ast.literal_eval(node.comparators[0]))
+    return _ALWAYS
+
+
+def _asks_for_guidance(node: ast.Compare) -> bool:
+    left = ast.unparse(node.left).removeprefix("self.").removeprefix("_")
+    right = node.comparators[0]
+    return left == "guidance_scale" and isinstance(node.ops[0], ast.Gt) and isinstance(right, ast.Constant)
+
+
+def _unread(source: PipelineSource, configs: Configs) -> str:
+    """Why no negative prompt is read, whatever the guidance."""
+    scale = source.defaults.get("true_cfg_scale")
+    if "negative_prompt" not in source.arguments:
+        return f"{source.name} takes none"
+    if isinstance(scale, int | float) and scale <= 1:
+        return f"{source.name} reads it with a true_cfg_scale above 1, and runs with {scale:g}"
+    if configs("unet").get("time_cond_proj_dim") is not None:
+        return "this checkpoint was distilled and has its guidance as an input of the UNet"
+    return f"{source.name} never reads it" if guided_above(source) == _NEVER else ""
+
+
+def _unguided(source: PipelineSource, configs: Configs) -> str:
+    """Why guidance is not looked at."""
+    if "guidance_scale" not in source.arguments:
+        return f"{source.name} takes none"
+    if _mentions(source, "guidance_embeds") and not configs("transformer").get("guidance_embeds"):
+        return "this checkpoint has no place for it (guidance_embeds is false)"
+    return ""
+
+
+def _embeds(source: PipelineSource, configs: Configs) -> bool:
+    """Whether guidance is an input of the denoiser, at every value."""
+    return _mentions(source, "guidance_embeds") or configs("unet").get("time_cond_proj_dim") is not None
+
+
+def _mentions(source: PipelineSource, word: str) -> bool:
+    return any(isinstance(node, ast.Attribute) and node.attr == word for node in source.walk("__call__"))

@@ -1,0 +1,82 @@
+"""A pipeline class of diffusers as its source has it: methods, arguments, and what they do with an object's parts."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PipelineSource:
+    """The parsed class; methods that it inherits are not there."""
+
+    name: str
+    tree: ast.ClassDef
+
+    @cached_property
+    def methods(self) -> dict[str, ast.FunctionDef]:
+        return {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
+
+    @cached_property
+    def arguments(self) -> dict[str, ast.arg]:
+        """Of `__call__`, without self."""
+        call = self.methods["__call__"].args
+        return {a.arg: a for a in [*call.posonlyargs, *call.args, *call.kwonlyargs][1:]}
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Of `__call__`'s arguments, where they are literals."""
+        call = self.methods["__call__"].args
+        names = [a.arg for a in [*call.posonlyargs, *call.args]]
+        pairs = [*zip(names[len(names) - len(call.defaults) :], call.defaults, strict=True)]
+        pairs += [(a.arg, d) for a, d in zip(call.kwonlyargs, call.kw_defaults, strict=True) if d is not None]
+        found = {}
+        for name, node in pairs:
+            with suppress(ValueError):
+                found[name] = ast.literal_eval(node)
+        return found
+
+    def walk(self, *methods: str) -> Iterator[ast.AST]:
+        """All that stands in these methods."""
+        for name in methods:
+            if name in self.methods:
+                yield from ast.walk(self.methods[name])
+
+    def assigned(self, target: str, *methods: str) -> list[ast.expr]:
+        """What is assigned to a name or attribute, as it is written ("self.vae_scale_factor")."""
+        return [
+            node.value
+            for node in self.walk(*methods)
+            if isinstance(node, ast.Assign) and target in map(ast.unparse, node.targets)
+        ]
+
+
+@lru_cache(maxsize=8)
+def pipeline_source(name: str) -> PipelineSource | None:
+    """The class called `name`, or None where diffusers has none with a `__call__` of its own."""
+    path = _file(name)
+    tree = ast.parse(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+    found = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None) if tree else None
+    source = PipelineSource(name, found) if found else None
+    return source if source and "__call__" in source.methods else None
+
+
+def _file(name: str) -> Path | None:
+    """Where diffusers' lazy modules, which know it by their tables, would import the class from."""
+    place = "diffusers.pipelines"
+    while True:
+        table = getattr(import_module(place), "_class_to_module", None)
+        if table is None or name not in table:
+            return None
+        inner = f"{place}.{table[name]}"
+        spec = find_spec(inner)
+        if spec is None or not spec.submodule_search_locations:
+            return Path(spec.origin) if spec and spec.origin else None
+        place = inner

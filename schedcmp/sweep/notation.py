@@ -1,0 +1,55 @@
+"""Notation that other tools read in prompts and diffusers' pipelines take literally."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+_PLAIN = "say it in plain words"
+_ONE_EACH = "write each variant as a prompt of its own"
+_FUSE = "save the checkpoint with it fused in, and leave this out"
+_EMBEDDING = "no embedding is loaded by its name; say it in plain words"
+# In the order of reading, so that what is matched is not matched again
+_NOTATION: tuple[tuple[str, str, str], ...] = (
+    (r"<(?:lora|lyco|locon|hypernet)(?:_\w+)?:[^<>]+>", "a LoRA's or hypernetwork's place", _FUSE),
+    (r"<(?:embedding|ti|segment|object|wildcard|random)(?:\[[^\]]*\])?:[^<>]+>", "another tool's command", _PLAIN),
+    (r"<[a-z][\w-]*>", "an embedding's name", _EMBEDDING),
+    (r"\bembedding:\S+", "an embedding's name", _EMBEDDING),
+    (r"__[\w/*.-]+__", "a wildcard", _ONE_EACH),
+    (r"\$?\{[^{}]*\|[^{}]*\}", "a choice", _ONE_EACH),
+    (r"\[[^\[\]]*:[^\[\]]*\]", "a change on the way", _PLAIN),
+    (r"\[[^\[\]|]*\|[^\[\]]*\]", "words in turn", _ONE_EACH),
+    (r"\([^()]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)", "a weight", _PLAIN),
+    (r"\([^()]+\)(?:\++|-+|\d+\.\d+)", "a weight", _PLAIN),
+    (r"\({2,}[^()]+\){2,}|\[{1,}[^\[\]]+\]{1,}", "a weight", _PLAIN),
+    (r"\\[()\[\]]", "an escaped bracket", "leave the backslash out"),
+    (r"\bBREAK\b", "a new chunk", "leave it out"),
+    (r"\bAND\b(?=[^A-Z]*[a-z])", "two prompts in one", _ONE_EACH),
+    (
+        r"(?i:\b(?:bad[-_]?hands?[-_]?v?\d+|bad[-_]prompt[\w-]*|bad[-_]artist[\w-]*|bad[-_]picture[\w-]*|boring_e621\w*"
+        r"|baddream|unrealisticdream|unaesthetic\w+|verybadimage\w*)\b)",
+        "an embedding's name",
+        _EMBEDDING,
+    ),
+    (r"\b(?=[\w-]*(?:[_\d]|[a-z][A-Z]))[\w-]*(?i:neg)(?:ative|ativ)?[\w-]*\b", "an embedding's name", _EMBEDDING),
+)
+_MOST_SHOWN = 60  # characters of a piece of a prompt
+
+
+def foreign_notation(texts: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each text that has such notation; `texts` are by what they are called ("prompt red")."""
+    for name, text in texts.items():
+        found = list(_found(text))
+        if found:
+            told = ", ".join(f"{piece!r} ({meaning}: {remedy})" for piece, meaning, remedy in found)
+            yield f"{name}: is drawn as it is written, as here no notation of other tools is read: {told}"
+
+
+def _found(text: str) -> Iterator[tuple[str, str, str]]:
+    left = text
+    for pattern, meaning, remedy in _NOTATION:
+        match = re.search(pattern, left)
+        if match:
+            piece = match[0] if len(match[0]) <= _MOST_SHOWN else f"{match[0][:_MOST_SHOWN]}…"
+            yield piece, meaning, remedy
+        left = re.sub(pattern, " ", left)
