@@ -9,7 +9,8 @@ from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.errors import RequestError
 from schedcmp.report.answer import Answer, Budget, answer
-from schedcmp.report.sentences import as_json, sentences, setting_text
+from schedcmp.report.answer_json import as_json
+from schedcmp.report.sentences import sentences, setting_text
 from schedcmp.store import Store
 
 
