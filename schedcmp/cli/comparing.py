@@ -54,6 +54,8 @@ def _show(found: Comparison, problems: list[str]) -> None:
         most = sorted(found.slowdowns, key=lambda s: abs(math.log(s.ratio.value)), reverse=True)[:_SHOWN]
         rows = [(f"{s.scheduler}{s.setting}", str(s.steps), number(s.ratio), str(s.ratio.n)) for s in most]
         table(["scheduler", "steps", "new / old", "n"], rows, left=("scheduler",))
+    for doubt in found.doubts if found.overall else ():
+        warn(f"latencies must not be compared: {doubt}")
     for problem in problems[:_SHOWN]:
         warn(problem)
     if len(problems) > _SHOWN:
@@ -82,5 +84,6 @@ def _as_json(found: Comparison, problems: list[str]) -> dict[str, Any]:
         "cells": cells,
         "latency": [asdict(s) for s in found.slowdowns],
         "latency_overall": found.overall and asdict(found.overall),
+        "doubts": list(found.doubts),
         "environment": {name: {"old": a, "new": b} for name, (a, b) in found.environment.items()},
     }

@@ -9,7 +9,8 @@ from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RequestError
 from schedcmp.report.answer import Answer, Budget, answer
-from schedcmp.report.sentences import as_json, sentences, setting_text
+from schedcmp.report.answer_json import as_json
+from schedcmp.report.sentences import sentences, setting_text
 from schedcmp.store.store import Store
 
 

@@ -77,6 +77,7 @@ class _Trajectory(BaseModel):
     timesteps: list[Annotated[float, AllowInfNan(True)]]
     sigmas: list[Annotated[float, AllowInfNan(True)]]
     remarks: list[str]
+    config: dict[str, Any] = {}  # missing in a run of an earlier schedcmp
     nfe: int
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schedcmp.errors import RunError
 from schedcmp.report.answer import Answer, answer
-from schedcmp.report.inert import inert as repeated
+from schedcmp.report.inert import repeats
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import thumbnails
@@ -35,7 +35,7 @@ def write_page(
     """
     cells = list(store.cells())
     if inert is None:
-        inert = {} if running else repeated(cells, store.folder, store.fingerprints())
+        inert = {} if running else repeats(cells, store.folder, store.fingerprints()).cells
     if answers is None:
         answers = answer(cells, store.references().values())
     try:

@@ -68,5 +68,6 @@ def _of_setting(found: Answer, rows: Sequence[TimingRow], name: str) -> Iterator
             )
     own = [row for row in rows if (row.guidance_scale, row.width, row.height) == found.setting]
     if own:
-        title = f"{name}: where one image's time goes, {usual_steps(own)} steps"
+        doubt = " (latencies must not be compared)" if own[0].doubt else ""
+        title = f"{name}: where one image's time goes, {usual_steps(own)} steps{doubt}"
         yield "breakdown", partial(draw_breakdown, breakdown_data(own), title)
