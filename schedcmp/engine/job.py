@@ -100,11 +100,16 @@ def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -
     if hasattr(scheduler, "generator"):  # a sampler function may draw before the first step
         scheduler.generator = generator
     step = scheduler.step
-    if "generator" in inspect.signature(step).parameters:
+    more = {"generator": generator} if "generator" in inspect.signature(step).parameters else {}
 
-        @functools.wraps(step)  # pipelines inspect its signature
-        def with_generator(*args: Any, **kwargs: Any) -> Any:
-            return step(*args, **{"generator": generator} | kwargs)
+    @functools.wraps(step)  # pipelines inspect its signature
+    def watched_step(*args: Any, **kwargs: Any) -> Any:
+        answer = step(*args, **more | kwargs)
+        before, after = (*args, kwargs.get("sample"))[min(2, len(args))], answer[0]
+        if isinstance(before, torch.Tensor) and after.shape != before.shape:
+            what = f"{tuple(after.shape)} for latents of shape {tuple(before.shape)}"
+            raise ValueError(f"{type(scheduler).__name__}.step returned {what}: mend it, or take another scheduler")
+        return answer
 
-        scheduler.step = with_generator
+    scheduler.step = watched_step
     return scheduler
