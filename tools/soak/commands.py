@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -113,7 +112,8 @@ class Started:
         with self._log.open("wb") as log:
             if fresh:
                 command = [sys.executable, "-m", "schedcmp", *words]
-                self.pid = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL).pid
+                to_log = [(os.POSIX_SPAWN_DUP2, log.fileno(), output) for output in (1, 2)]
+                self.pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=to_log)
             else:
                 self.pid = os.fork() or _become(words, log.fileno())
         self._code: int | None = None

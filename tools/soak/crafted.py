@@ -167,11 +167,12 @@ DEEDS: tuple[Callable[[Random, Path], Any], ...] = (
 
 def attack(case: Case) -> None:
     run, victim = case.copy("small"), make_victim(case.folder / "victim")
-    for deed in case.random.choices(DEEDS, k=case.random.choice((1, 1, 2, 3))):
+    deeds = case.random.choices(DEEDS, k=case.random.choice((1, 1, 2, 3)))
+    for deed in sorted(deeds, key=lambda one: one is linked_file):  # else this process follows a journal's link
         with suppress(sqlite3.Error, OSError, IndexError):  # an earlier deed took away what this one changes
             case.say(deed.__name__)
             deed(case.random, run)
-    before = contents(victim)
+    before, there = contents(victim), _names(case)
     commands: list[tuple[object, ...]] = [
         ("report", run), ("recommend", run), ("compare", case.grounds.run("small"), run), ("check", run),
         ("check", run, "--repair"), ("run", case.sweep, "-o", run), ("run", case.sweep, "-o", run, "--fresh"),
@@ -181,10 +182,11 @@ def attack(case: Case) -> None:
         here(case, *command)
         if contents(victim) != before:
             raise Failed("outside: somebody's files were changed")
-        if found := {path.name for path in case.folder.iterdir()} - _THERE:
+        if found := _names(case) - there:
             raise Failed(f"outside: {sorted(found)} was written")
         if red_pixels(run) if not (run / "grids").is_symlink() else 0:
             raise Failed("outside: somebody's picture was read")
 
 
-_THERE = {"run", "victim", "sweep.yaml", "fifo"}
+def _names(case: Case) -> set[str]:
+    return {path.name for path in case.folder.iterdir()}

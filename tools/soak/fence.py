@@ -18,7 +18,7 @@ _CHANGING = {
     "shutil.move": (0, 1), "shutil.copyfile": (1,),
 }  # fmt: skip
 _NEVER = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "pickle.find_class"}
-_ASKED = ("uname", "ldconfig")  # programs that libraries ask about this machine
+_ASKED = ("uname", "ldconfig", "fc-list")  # programs that libraries ask about this machine
 _HARMLESS = ("/dev/null", "/dev/tty", "/proc/")
 
 
