@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class Grounds:
     """What all cases share, made once; not to be changed."""
 
     folder: Path
+    seconds: Mapping[str, float] = field(default_factory=dict)  # that the runs took, by their sweeps'
 
     @property
     def checkpoint(self) -> Path:

@@ -77,7 +77,7 @@ def attack(case: Case) -> None:
     harm(case.random, run)
     case.say(harm.__name__)
     reads = [("recommend", run), ("compare", case.grounds.run("small"), run)]
-    if case.random.random() < 0.15:
+    if case.random.random() < 0.05:
         reads.append(("report", run))
     for command in reads:
         here(case, *command)
@@ -86,7 +86,7 @@ def attack(case: Case) -> None:
     case.seen["told" if told else "not told"] += 1
     if not told:
         _same(case, run)
-    if (told and case.random.random() < 0.4) or case.random.random() < 0.03:
+    if case.random.random() < (0.15 if told else 0.02):
         _mend(case, run, told)
 
 

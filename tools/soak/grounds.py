@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,16 @@ def make(folder: Path, names: Collection[str] = SWEEPS, *, fresh: bool = False) 
     """Write the checkpoint and the sweeps, and run them all; `fresh` where this process has threads."""
     from tests.checkpoints import save_sd1
 
-    grounds = Grounds(folder)
+    seconds: dict[str, float] = {}
+    grounds = Grounds(folder, seconds)
     save_sd1(grounds.checkpoint)
     (folder / "prompts.txt").write_text("a b\nb a\n")
     case = Case("grounds", 0, 0, grounds, folder / "making")
     for name in names:
         grounds.sweep(name).write_text(json.dumps({"model": str(grounds.checkpoint)} | SWEEPS[name]))
+        begun = time.monotonic()
         said = Started(case, "run", grounds.sweep(name), "-o", grounds.run(name), fresh=fresh).wait(600)
         if said.code != 0:
             raise RuntimeError(f"the run {name} ended with {said.code}: {said.err}")
+        seconds[name] = time.monotonic() - begun
     return grounds

@@ -17,7 +17,7 @@ _OTHERS = ("report", "check")
 def attack(case: Case) -> None:
     """A storm of kills on one run. Counts each."""
     name, run = case.random.choice(STOPPED), case.folder / "run"
-    usual_s = case.random.choice((1.0, 2.5, 5.0))
+    usual_s = case.random.choice((0.3, 0.6, 0.9)) * case.grounds.seconds[name]
     before: Stored = {}
     for _ in range(case.random.randint(3, _MOST)):
         begun = time.monotonic()

@@ -19,7 +19,7 @@ _CODES = (0, 130, -signal.SIGTERM, -signal.SIGINT)
 def attack(case: Case) -> None:
     """Three stops of one run. Counts each."""
     name, run = case.random.choice(STOPPED), case.folder / "run"
-    usual_s = case.random.choice((1.0, 2.5, 5.0))
+    usual_s = case.random.choice((0.3, 0.6, 0.9)) * case.grounds.seconds[name]
     before: Stored = {}
     for _ in range(3):
         fresh = case.random.random() < 0.3
