@@ -20,6 +20,7 @@ from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import replaced
 from schedcmp.engine.result import failed, finished, made_by
+from schedcmp.foreign import contained
 from schedcmp.records import Cell, CellResult
 
 
@@ -48,9 +49,10 @@ class Lane(greenlet):
     def _work(self, _: object) -> None:
         first, *more = self.cells
         try:
-            pipeline, arguments = self._bench.job(*self.cells)
-            remembered(hosted(pipeline.scheduler, self._bench.device), self._bench.coefficients)
-            output = pipeline(**arguments)
+            with contained():
+                pipeline, arguments = self._bench.job(*self.cells)
+                remembered(hosted(pipeline.scheduler, self._bench.device), self._bench.coefficients)
+                output = pipeline(**arguments)
             config = self._bench.recipes[first.scheduler].config
             made = made_by(pipeline, output, self._latents, self.asked, len(self.cells))
             results = [finished(cell, one, config) for cell, one in zip(self.cells, made, strict=True)]

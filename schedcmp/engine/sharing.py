@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 
 from schedcmp.engine.job import seeded
+from schedcmp.foreign import contained
 from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
@@ -40,8 +41,9 @@ def exact(recipe: Recipe) -> bool:
     It does not where a step depends on all of them (adaptive steps), or noise is not drawn by the latents' generators.
     """
     try:
-        alone = torch.cat([_solve(recipe, 0), _solve(recipe, 1)])
-        return torch.equal(_solve(recipe, 0, 1), alone)
+        with contained(recipe.patience()):
+            alone = torch.cat([_solve(recipe, 0), _solve(recipe, 1)])
+            return torch.equal(_solve(recipe, 0, 1), alone)
     except Exception:  # third-party code raises what it likes; alone it may still run
         return False
 

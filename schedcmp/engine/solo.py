@@ -9,6 +9,7 @@ from schedcmp.engine.clock import Clock, PeakMemory
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
 from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
+from schedcmp.foreign import contained
 from schedcmp.records import Cell, CellResult, Timing
 
 
@@ -50,6 +51,7 @@ class SoloEngine:
         more = [self._call(cell)[1] for _ in range(self._measuring.repeats - 1)]
         return finished(cell, first, config, (timing, *more), peak)
 
+    @contained()
     def _call(self, cell: Cell) -> tuple[Made, Timing]:
         pipeline, arguments = self._bench.job(cell)
         with harmless_warnings_ignored(), watch(pipeline, self._clock) as seen:

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from schedcmp.errors import RegistryError
+from schedcmp.foreign import IMPORT_S, TRIAL_S, contained
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.flow import PIPELINE, flow_options, is_flow
 from schedcmp.registry.postpone import STATISTICS, postponed
@@ -34,6 +35,7 @@ MOST_TIMESTEPS = 10_000  # a table of noise levels for each step, and checkpoint
 MOST_ENTRIES = 100_000
 _SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 _FEW_STEPS = 4
+_STEPS_PER_S = 50
 _INSTALL = {"torchsde": 'pip install "schedcmp[sde]"', "scipy": "pip install scipy"}
 
 
@@ -63,6 +65,15 @@ class Recipe:
         """The resolved config, restricted to what the class really takes."""
         return {name: option.value for name, option in self.options.items()}
 
+    @property
+    def foreign(self) -> bool:
+        """Whether its class or sampler function is neither diffusers' nor ours."""
+        return self.cls.__module__.partition(".")[0] not in ("diffusers", "schedcmp")
+
+    def patience(self, steps: int = 0) -> float | None:
+        """CPU seconds for a trial of so many steps on tiny latents; None: any, where the class is not foreign."""
+        return TRIAL_S + steps / _STEPS_PER_S if self.foreign else None
+
     def build(self, seed: int = 0) -> Any:
         """A fresh scheduler; `seed` reaches the classes that draw their own noise.
 
@@ -81,7 +92,8 @@ class Recipe:
     def _construct(self, more: Mapping[str, Any]) -> Any:
         refuse_huge(self.entry.name, self.config)
         try:
-            scheduler = _hasty(self.cls)(**{**self.config, **more})
+            with contained(self.patience()):
+                scheduler = _hasty(self.cls)(**{**self.config, **more})
             scheduler.__class__ = self.cls
             if self.entry.sigmas.levels:
                 from schedcmp.registry.levels import listed
@@ -165,10 +177,10 @@ def load_class(path: str, origin: str = "schedcmp", *, flow: bool = False) -> ty
     """
     module_name, _, name = path.rpartition(".")
     try:
-        with postponed(*STATISTICS):
+        with contained(IMPORT_S if module_name else None), postponed(*STATISTICS):
             module = importlib.import_module(module_name or "diffusers")
             cls = getattr(module, name)
-    except (Exception, SystemExit) as error:  # importing runs somebody's code
+    except Exception as error:  # importing runs somebody's code
         where = module_name or f"diffusers {importlib.import_module('diffusers').__version__}"
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise RegistryError(f"{origin}: there is no scheduler class {name!r} in {where} ({reason})") from error
