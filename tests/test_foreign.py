@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 import time
@@ -10,7 +11,9 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from greenlet import GreenletExit
 
 from schedcmp.checkpoint.load import load
@@ -18,12 +21,14 @@ from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.cli import app
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
+from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.sharing import exact
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import OvertimeError, contained
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry import build, table
+from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe, mended, resolve
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
@@ -64,6 +69,65 @@ def sample_exits(model, x, sigmas):
 def sample_exits_when_tried(model, x, sigmas):
     raise BaseException("no")
 
+class Shape(Euler):
+    def step(self, *args, **named):
+        return (super().step(*args, **named)[0][..., :8],)
+
+class Whole(Euler):
+    def step(self, *args, **named):
+        return (super().step(*args, **named)[0].to(torch.int64),)
+
+class Array(Euler):
+    def step(self, *args, **named):
+        return (super().step(*args, **named)[0].numpy(),)
+
+class Hangs(Euler):
+    """On real latents only."""
+    def step(self, output, t, sample, **named):
+        while sample.shape[-1] > 8:
+            time.sleep(0.01)
+        return super().step(output, t, sample, **named)
+
+class HangsWhenTried(Euler):
+    def set_timesteps(self, *args, **named):
+        while True:
+            pass
+
+class Moved(Euler):
+    """By numbers of a global generator, which it draws from after its third step."""
+    def step(self, *args, **named):
+        moved, = super().step(*args, **{**named, "return_dict": False})[:1]
+        return (moved + (self.draw(moved) if self.step_index > 2 else 0),)
+
+class Torch(Moved):
+    def draw(self, x):
+        return torch.randn_like(x)
+
+class Python(Moved):
+    def draw(self, x):
+        return random.gauss(0, 1)
+
+class Numpy(Moved):
+    def draw(self, x):
+        return np.random.standard_normal()
+
+class Made(Moved):
+    def __init__(self, beta_start=0.0001, beta_end=0.02):
+        super().__init__(beta_start=beta_start, beta_end=beta_end)
+        self.shift = random.random()
+
+    def draw(self, x):
+        return self.shift
+
+class Unseeded(Moved):
+    def draw(self, x):
+        return random.SystemRandom().random()
+
+def sample_python(model, x, sigmas):
+    for sigma in sigmas[:-1]:
+        x = model(x, sigma) + random.random()
+    return x
+
 class Interrupted(Euler):
     def step(self, output, t, sample, **named):
         if sample.shape[-1] > 8:
@@ -99,12 +163,19 @@ def cell_of(name: str, seed: int = 0) -> Cell:
     return Cell(f"{name}/{seed}", 0, name, "", "default", 4, seed, "p", "a b", "", 3.0, 32, 32)
 
 
-def ran(engine: str, pipeline: Any, recipes: dict[str, Recipe], seeds: tuple[int, ...] = (0, 1), **bench: Any) -> Any:
+def ran(
+    engine: str,
+    pipeline: Any,
+    recipes: dict[str, Recipe],
+    seeds: tuple[int, ...] = (0, 1),
+    most: int | None = None,
+    **bench: Any,
+) -> Any:
     """Results by scheduler and seed."""
     on = Workbench(pipeline, recipes, **bench)
     cells = [cell_of(name, seed) for name in recipes for seed in seeds]
     chosen = (
-        PackedEngine(on, lambda c: c.steps)
+        PackedEngine(on, lambda c: c.steps, most)
         if engine == "packed"
         else SoloEngine(on, Measuring(timed=engine == "timed"))
     )
@@ -216,3 +287,86 @@ def test_code_that_sleeps_is_interrupted_and_the_timer_before_goes_on() -> None:
         assert 50 < signal.getitimer(signal.ITIMER_REAL)[0] < 100
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Shape", r"a step of Shape returned latents of shape (1, 4, 16, 8) for some of shape (1, 4, 16, 16)"),
+        ("Whole", "a step of Whole returned latents of torch.int64 for some of torch.float32"),
+        ("Array", "a step of Array returned ndarray for latents"),
+    ],
+)
+@pytest.mark.usefixtures("plugin")
+def test_a_step_that_returns_something_else_than_latents_fails_its_cell(
+    engine: str, name: str, reason: str, pipeline: Any, config: dict[str, Any]
+) -> None:
+    results = ran(engine, pipeline, {n: recipe_of(n, config) for n in (name, "Fine")}, seeds=(0,))
+    assert results["Fine", 0].error is None
+    assert results[name, 0].error == f"TypeError: {reason}"
+
+
+@ENGINES
+@pytest.mark.usefixtures("plugin")
+def test_a_step_that_hangs_fails_its_cell_after_the_steps_limit(
+    engine: str, pipeline: Any, config: dict[str, Any]
+) -> None:
+    recipes = {n: recipe_of(n, config) for n in ("Hangs", "Fine")}
+    results = ran(engine, pipeline, recipes, seeds=(0,), step_limit=0.3)
+    assert results["Fine", 0].error is None
+    assert "it had not ended after 0.3 s, when it was at Hangs.step (" in str(results["Hangs", 0].error)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugin_that_hangs_when_it_is_tried_is_waited_for_once(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "TRIAL_S", 0.2)
+    recipe, appraisal = recipe_of("HangsWhenTried", config), Appraisal(config)
+    with pytest.raises(RegistryError, match=r"had not ended after 0.28 s, when it was at HangsWhenTried.set_timesteps"):
+        appraisal.trajectory(recipe.entry, 4)
+    monkeypatch.setattr(build, "TRIAL_S", 1000)
+    with pytest.raises(RegistryError, match=r"had not ended after 0.28 s"):
+        appraisal.trajectory(recipe.entry, 5)
+
+
+@pytest.mark.parametrize("name", ["Torch", "Python", "Numpy", "Made", "sample_python"])
+@pytest.mark.usefixtures("plugin")
+def test_global_random_numbers_of_a_plugin_are_the_cells_own(name: str, pipeline: Any, config: dict[str, Any]) -> None:
+    def made(engine: str, *also: str, seeds: tuple[int, ...] = (0, 1, 2)) -> list[str]:
+        results = ran(engine, pipeline, {n: recipe_of(n, config) for n in (name, *also)}, seeds, most=1)
+        assert not [r.error for r in results.values() if r.status == "failed"]
+        return [results[name, seed].image_sha256 for seed in seeds]
+
+    alone = made("solo")
+    assert len(set(alone)) == 3
+    assert made("packed") == made("packed", "Fine") == made("timed") == alone
+    assert made("solo", seeds=(2,)) == alone[2:]
+
+
+@pytest.mark.usefixtures("plugin")
+def test_only_schedulers_that_draw_are_given_generators(config: dict[str, Any]) -> None:
+    drawn = {n: drawn_from(recipe_of(n, config), 5) for n in ("Fine", "Torch", "Python", "Numpy", "Unseeded")}
+    assert drawn == {
+        "Fine": set(), "Torch": {"torch"}, "Python": {"random"}, "Numpy": {"numpy"}, "Unseeded": set(),
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("plugin")
+def test_global_generators_are_left_as_they_were(pipeline: Any, config: dict[str, Any]) -> None:
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    ran("packed", pipeline, {n: recipe_of(n, config) for n in ("Torch", "Python", "Numpy")})
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugin_whose_images_cannot_be_made_again_is_told(
+    write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["misbehaving.Unseeded", "misbehaving.Torch", "misbehaving.Fine"]
+    assert exit_code("check", write_sweep(schedulers=names, steps=[5])) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "Unseeded: draws random numbers that no seed governs" in told
+    assert told.count("no seed governs") == 1

@@ -18,7 +18,7 @@ class Engines:
     def __init__(self, prepared: Prepared, pipeline: Any, evaluated: Callable[[int], None]) -> None:
         """`evaluated` is told of the denoiser's evaluations of packed cells as they are answered."""
         sweep, timing = prepared.sweep, prepared.sweep.timing
-        bench = _workbench(sweep.jax.solve)(pipeline, prepared.all_recipes, sweep.generator)
+        bench = _workbench(sweep.jax.solve)(pipeline, prepared.all_recipes, sweep.generator, sweep.step_limit)
         self.timed = SoloEngine(bench, Measuring(timing.mode == "solo", timing.repeats, timing.warmup))
         self.other: SoloEngine | PackedEngine = SoloEngine(bench, Measuring(timed=False))
         if sweep.engine == "packed":

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
@@ -89,10 +90,20 @@ class Recipe:
         """Never used, only copied: some constructors take milliseconds."""
         return self._construct({})
 
+    def alike(self) -> AbstractContextManager[None]:
+        """While open, code from elsewhere draws the same global random numbers every time, and leaves them alone."""
+        if not self.foreign:
+            return nullcontext()
+        import torch
+
+        from schedcmp.samplers.global_random import Own, sources
+
+        return Own(sources(torch.device("cpu")), 0).in_charge()
+
     def _construct(self, more: Mapping[str, Any]) -> Any:
         refuse_huge(self.entry.name, self.config)
         try:
-            with contained(self.patience()):
+            with contained(self.patience()), self.alike():
                 scheduler = _hasty(self.cls)(**{**self.config, **more})
             scheduler.__class__ = self.cls
             if self.entry.sigmas.levels:

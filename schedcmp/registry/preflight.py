@@ -46,7 +46,7 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
             not finite or rise, or a first timestep that is there twice; or its code ends the process, or does not end.
     """
     try:
-        with contained(recipe.patience(steps)):
+        with contained(recipe.patience(steps)), recipe.alike():
             return _preflight(recipe, steps)
     except RunawayError as error:
         raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} at {steps} steps: {error}") from error
