@@ -31,6 +31,7 @@ bench: install  ## the loops against the packed engine, how cost grows, torch ag
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/throughput.py --whole
 	$(BIN)/python benchmarks/throughput.py --curve 1 2 4 8 16 --repeats 1
+	$(BIN)/python benchmarks/host.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/backends.py
 	$(BIN)/python benchmarks/cluster.py

@@ -31,7 +31,8 @@ from schedcmp.image import encode_png
 from schedcmp.prepare import Prepared
 from schedcmp.records import CellResult
 from schedcmp.run import Execution
-from schedcmp.store import Store, image_path
+from schedcmp.store.images import image_path
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import checked
 from schedcmp.sweep.source import parse
 

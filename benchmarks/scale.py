@@ -25,16 +25,17 @@ from typing import Any
 import torch
 from PIL import Image
 
-from schedcmp.database import insert
-from schedcmp.folder import DATABASE
 from schedcmp.image import encode_png, fingerprint
 from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult, Timing
 from schedcmp.report.write import write_reports
-from schedcmp.rows import to_row
 from schedcmp.run import Execution
-from schedcmp.store import Store, image_path
+from schedcmp.store.folder import DATABASE
+from schedcmp.store.images import image_path
+from schedcmp.store.rows import to_row
+from schedcmp.store.schema import insert
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse
 

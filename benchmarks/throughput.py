@@ -35,7 +35,7 @@ from schedcmp.prepare import Prepared, find_checkpoint
 from schedcmp.registry.build import Option, mended, resolve
 from schedcmp.registry.table import builtin_registry
 from schedcmp.run import Execution
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep, dump
 from schedcmp.sweep.source import parse
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from schedcmp.image import a1111_parameters, encode_png, fingerprint
+from schedcmp.image import encode_png, fingerprint
+from schedcmp.infotext import a1111_parameters
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
-from schedcmp.registry.table import builtin_registry
 
 
 def encoded(prepared: Prepared, result: CellResult) -> CellResult:
@@ -28,10 +28,13 @@ def _png(prepared: Prepared, result: CellResult) -> bytes:
     assert result.image is not None
     cell, environment = result.cell, prepared.environment
     entry = prepared.all_recipes[cell.scheduler].entry
-    known = builtin_registry().entries.get(entry.base, entry)
-    sampler = next(iter(known.also.get("a1111", ())), entry.name)
     parameters = a1111_parameters(
-        cell, sampler, result.image.size, environment["checkpoint"], environment["fingerprint"]
+        cell,
+        entry,
+        result.scheduler_config,
+        result.image.size,
+        model=environment["checkpoint"],
+        generator=environment["device"] if prepared.sweep.generator == "device" else "cpu",
     )
     settings = {
         "cell": asdict(cell),

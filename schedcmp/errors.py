@@ -48,6 +48,11 @@ class RunError(SchedcmpError):
     """A run stopped before its end for a reason outside the sweep (such as a full disk)."""
 
 
+def one_line(error: BaseException | None) -> str:
+    """What another library's error says, without its lines; the name of its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def shown(value: object, most: int = 80) -> str:
     """A value as a message shows it: in quotes if it is a text, and its beginning alone if it is long."""
     text = value if isinstance(value, str) else repr(value)

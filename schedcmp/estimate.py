@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import median
 
 from schedcmp.errors import SchedcmpError
-from schedcmp.folder import DATABASE
 from schedcmp.pending import divided
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, StoredCell
-from schedcmp.store import Store
+from schedcmp.store.folder import DATABASE
+from schedcmp.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,14 @@ def to_json(value: Any) -> str:
     return json.dumps(_plain(value), ensure_ascii=False, default=str)
 
 
+def from_json(text: str | bytes) -> Any:
+    """What a JSON text from anywhere holds. Raises ValueError for what is none, or is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except (RecursionError, TypeError) as error:  # the latter for what is not even text
+        raise ValueError(str(error)) from error
+
+
 def is_whole_png(file: BinaryIO) -> bool:
     """Whether a file ends as a PNG does; a torn or emptied one does not. Raises OSError."""
     file.seek(max(file.seek(0, os.SEEK_END) - len(_PNG_END), 0))

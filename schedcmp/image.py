@@ -3,67 +3,27 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
-from schedcmp import __version__
 from schedcmp.files import to_json
-from schedcmp.folder import open_file
-from schedcmp.records import Cell
 
 FINGERPRINT_BYTES = 16 * 16 * 3
 FLAT_STD = 2.0  # of 255; natural images have 30 to 80
 
 
 def encode_png(image: Image.Image, settings: Mapping[str, Any], parameters: str) -> bytes:
-    """PNG bytes with `settings` as JSON under "schedcmp" and A1111's one-line form under "parameters"."""
+    """PNG bytes with `settings` as JSON under "schedcmp" and A1111's form under "parameters"."""
     info = PngInfo()
     info.add_itxt("schedcmp", to_json(settings))
     info.add_itxt("parameters", parameters)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
-
-
-def a1111_parameters(cell: Cell, sampler: str, size: tuple[int, int], model: str, model_hash: str) -> str:
-    """The text that A1111 and what reads its images understand ("infotext")."""
-    lines = [cell.prompt, *([f"Negative prompt: {cell.negative_prompt}"] if cell.negative_prompt else [])]
-    schedule = {} if cell.sigma_schedule == "default" else {"Schedule type": cell.sigma_schedule.title()}
-    fields = {
-        "Steps": cell.steps,
-        "Sampler": sampler,
-        **schedule,
-        "CFG scale": f"{cell.guidance_scale:g}",
-        "Seed": cell.seed,
-        "Size": f"{size[0]}x{size[1]}",
-        "Model hash": model_hash[:10],
-        "Model": model,
-        "Version": f"schedcmp {__version__}",
-    }
-    return "\n".join([*lines, ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())])
-
-
-def _quoted(value: object) -> str:
-    """As A1111 does: a value with a separator in it is a JSON string."""
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
-
-
-@contextmanager
-def opened(folder: Path, name: object) -> Iterator[Image.Image]:
-    """An image of a run's folder, by its name. Raises OSError for what is none, there or while it is read."""
-    try:
-        with open_file(folder, name) as file, Image.open(file, formats=["PNG"]) as picture:
-            yield picture
-    except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # of Pillow's readers
-        raise OSError(f"{name}: is no image: {error}") from error
 
 
 def pixels_sha256(image: Image.Image) -> str:

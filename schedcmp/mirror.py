@@ -24,11 +24,11 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from schedcmp.claim import WRITER, Claim
-from schedcmp.database import snapshot
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import cache_folder, slug, write_atomically
-from schedcmp.folder import DATABASE, is_of_a_run, place, refuse_strangers, remove_file
 from schedcmp.remote import PART, Remote, failing_as
+from schedcmp.store.folder import DATABASE, is_of_a_run, place, refuse_strangers, remove_file
+from schedcmp.store.schema import snapshot
 
 LIST = ".run.files.json"
 _TRIES = 5  # to fetch all of what is being written

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from schedcmp.records import Cell
-from schedcmp.store import Held, image_path
+from schedcmp.store.held import Held
+from schedcmp.store.images import image_path
 from schedcmp.sweep.document import Sweep
 from schedcmp.truth.reference import LABEL as REFERENCE
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell
-from schedcmp.store import Provenance, Store
+from schedcmp.store.store import Provenance, Store
 from schedcmp.truth.metrics import unmeasured
 
 

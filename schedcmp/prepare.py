@@ -39,7 +39,7 @@ class Prepared:
         """Raises RequestError for whatever is wrong with the request; loads no weights and writes nothing."""
         self.sweep = sweep
         self._source = source
-        self.checkpoint = find_checkpoint(sweep.model, source, progress=progress)
+        self.checkpoint = find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress)
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
@@ -187,6 +187,15 @@ class Prepared:
 
         return str(resolve_dtype(self.sweep.dtype, self.device)).removeprefix("torch.")
 
+    @cached_property
+    def _vae(self) -> dict[str, str]:
+        """The VAE's dtype, where it has one of its own."""
+        from schedcmp.checkpoint.load import resolve_dtype
+
+        own, dtype = self.sweep.vae_dtype, self.dtype
+        name = dtype if own == "auto" else str(resolve_dtype(own, self.device)).removeprefix("torch.")
+        return {} if name == dtype else {"vae_dtype": name}
+
     @property
     def is_compiled(self) -> bool:
         """Whether the denoiser is compiled anew for each size of its batch."""
@@ -212,6 +221,8 @@ class Prepared:
             "fingerprint": self.checkpoint.fingerprint,
             "pipeline": self.checkpoint.pipeline_class,
             "dtype": self.dtype,
+            **self._vae,
+            **({} if self.sweep.safety_checker else {"safety_checker": False}),
             "optimize": self.sweep.optimize.enabled,
             **self._backend,
             **machine_and_versions(self.device),
@@ -224,6 +235,7 @@ class Prepared:
             "fingerprint": self.checkpoint.fingerprint,
             "pipeline": self.checkpoint.pipeline_class,
             "dtype": self.dtype,
+            **self._vae,
             "device": self.device.partition(":")[0],
             "torch": version("torch"),
             "diffusers": version("diffusers"),
@@ -266,7 +278,13 @@ class Prepared:
         from schedcmp.checkpoint.load import load as load_pipeline
 
         try:
-            pipeline = load_pipeline(self.checkpoint, self.device, self.sweep.dtype, self.sweep.optimize.enabled)
+            pipeline = load_pipeline(
+                self.checkpoint,
+                self.device,
+                self.sweep.dtype,
+                self.sweep.optimize.enabled,
+                self.sweep.vae_dtype if self._vae else None,
+            )
         except CheckpointError:
             raise
         except RequestError as error:
@@ -294,9 +312,18 @@ def prepare(path: Path, overrides: tuple[str, ...] = (), *, progress: bool = Fal
     return Prepared(*load(path, overrides), progress=progress)
 
 
-def find_checkpoint(model: Model, source: Source | None = None, *, progress: bool = False) -> Checkpoint:
+def find_checkpoint(
+    model: Model, source: Source | None = None, *, safety_checker: bool = True, progress: bool = False
+) -> Checkpoint:
     """Raises CheckpointError; its message says where in the sweep the model was named."""
-    spec = ModelSpec(model.id, revision=model.revision, variant=model.variant, config=model.config, vae=model.vae)
+    spec = ModelSpec(
+        model.id,
+        revision=model.revision,
+        variant=model.variant,
+        config=model.config,
+        vae=model.vae,
+        safety_checker=safety_checker,
+    )
     try:
         return inspect(spec, progress=progress)
     except CheckpointError as error:

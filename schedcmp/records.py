@@ -50,6 +50,8 @@ class Timing:
     scheduler_s: float
     vae_s: float
     step_s: tuple[float, ...]  # from one denoiser call to the next, the last one to the VAE
+    turn: float | None = None  # when the turn began in which all cells of the task were timed once, s since 1970
+    waited_s: float | None = None  # for a processor that others had; None where the system does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class CellResult:
     timings: tuple[Timing, ...] = ()  # one per timed repeat; empty if not timed
     peak_memory_bytes: int | None = None
     packed: bool = False  # made in batches with others: equal to a solo image but for rounding
-    scheduler_config: dict[str, Any] = field(default_factory=dict)  # resolved, the class's own keys only
+    scheduler_config: dict[str, Any] = field(default_factory=dict)  # as it ran, see `registry.build.Recipe.as_run`
     timesteps: tuple[float, ...] = ()
     latents: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # what the VAE was given
     png: bytes | None = field(default=None, compare=False, repr=False)  # its file, where it is made already
@@ -98,3 +100,8 @@ class StoredCell:
     @property
     def cell(self) -> Cell:
         return self.result.cell
+
+    @property
+    def counts(self) -> bool:
+        """Whether its image, latency and metrics may count in an answer, a rank, a plot or a comparison."""
+        return self.result.status == "ok"

@@ -11,8 +11,8 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schedcmp.errors import SchedcmpError
-from schedcmp.folder import refuse_links_to
+from schedcmp.errors import SchedcmpError, one_line
+from schedcmp.store.folder import refuse_links_to
 
 _AT_ONCE = 16  # transfers, of file systems that wait for a network
 PART = ".run.part"
@@ -26,8 +26,7 @@ def failing_as(error: type[SchedcmpError], what: str) -> Iterator[None]:
     except SchedcmpError:
         raise
     except Exception as found:
-        reason = " ".join(str(found).split())[:300] or type(found).__name__
-        raise error(f"{what}: {reason}") from found
+        raise error(f"{what}: {one_line(found)[:300]}") from found
 
 
 class Remote:

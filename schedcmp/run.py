@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.background import in_background
+from schedcmp.files import to_json
 from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
-from schedcmp.store import Store
+from schedcmp.store.held import held
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
 from schedcmp.truth.clip import Clip
 from schedcmp.truth.metrics import measure_references
@@ -67,7 +70,7 @@ class Execution:
         store.begin(prepared.plan.cells, _described(prepared) | {"sweep": text} | stale)
         store.refuse(_unsupported(prepared))
         store.write_text("sweep.yaml", text)
-        paths = ImagePaths(prepared.sweep, [*pending, *references], store.held(), prepared.mark)
+        paths = ImagePaths(prepared.sweep, [*pending, *references], held(store.database), prepared.mark)
         return cls(prepared, store, pending, references, paths, pipeline, clip, crew)
 
     def run(
@@ -75,6 +78,7 @@ class Execution:
         evaluated: Callable[[int], None] = lambda evaluations: None,
         told: Callable[[str], None] = lambda text: None,
         doing: Callable[[str, int], None] = lambda phase, rows: None,
+        timed: Callable[[int], None] = lambda evaluations: None,
     ) -> Iterator[CellResult]:
         """Make the pending cells; each is in the store before it is yielded, so that nothing is lost later. References
         are made beside them and not yielded.
@@ -85,10 +89,11 @@ class Execution:
             evaluated: told of the denoiser's evaluations of cells that are not timed, as they are answered.
             told: told of what the user should know at once, such as a worker that died.
             doing: told of each call of a model in this process, as `engine.phases.phases`.
+            timed: told of the evaluations of cells that run alone, repeats included; but not of workers'.
         """
         if not self.pending and not self.references:
             return
-        for result in in_background(self._results(evaluated, told, doing), self._keep):
+        for result in in_background(self._results(evaluated, told, doing, timed), self._keep):
             if not result.cell.scheduler.startswith(REFERENCE):
                 yield result
             elif not result.packed:
@@ -109,7 +114,11 @@ class Execution:
             measure_distribution(self.store, self.clip, prepared.real_images)
 
     def _results(
-        self, evaluated: Callable[[int], None], told: Callable[[str], None], doing: Callable[[str, int], None]
+        self,
+        evaluated: Callable[[int], None],
+        told: Callable[[str], None],
+        doing: Callable[[str, int], None],
+        timed: Callable[[int], None],
     ) -> Iterator[CellResult]:
         solo, packed = divided(self.prepared, self.pending)
         others = [*packed, *self.references]
@@ -121,7 +130,7 @@ class Execution:
         from schedcmp.engine.pair import Engines
         from schedcmp.engine.phases import phases
 
-        engines = Engines(self.prepared, self.pipeline, evaluated)
+        engines = Engines(self.prepared, self.pipeline, evaluated, timed)
         with phases(self.pipeline, doing):
             yield from engines.timed.run(solo)
             if others:
@@ -143,7 +152,7 @@ class Execution:
 def _described(prepared: Prepared) -> dict[str, Any]:
     """What the store keeps of a run beside its cells."""
     trajectories = [
-        {"scheduler": label, "steps": steps, **asdict(trajectory), "nfe": trajectory.nfe}
+        {"scheduler": label, "steps": steps, **json.loads(to_json(asdict(trajectory))), "nfe": trajectory.nfe}
         for (label, steps), trajectory in prepared.trajectories.items()
     ]
     return {"environment": prepared.environment, "warnings": prepared.warnings, "trajectories": trajectories}

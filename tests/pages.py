@@ -22,7 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from schedcmp.image import pixels_sha256
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 SWEEP: dict[str, Any] = {
     "name": "made up", "schedulers": ["ddim", "euler"], "steps": [4, 8], "zip": [], "exclude": [],

@@ -14,9 +14,14 @@ from test_run import run
 from schedcmp.errors import RequestError
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
 from schedcmp.report.answer import Answer, Budget, answer
+from schedcmp.report.answer_json import as_json
+from schedcmp.report.latex import timings_latex
+from schedcmp.report.plots.convergence import convergence_data
 from schedcmp.report.quality import METRICS, choose_metric, cost, front, goodness, points
-from schedcmp.report.sentences import as_json, markdown, sentences
-from schedcmp.store import Store, image_path
+from schedcmp.report.sentences import markdown, sentences
+from schedcmp.report.tables import timing_rows, timings_markdown
+from schedcmp.store.images import image_path
+from schedcmp.store.store import Store
 
 PNG = b"\x89PNG and so on IEND\xaeB`\x82"
 SLOW = {"heun": 2}  # evaluations per step
@@ -36,7 +41,9 @@ def stored(
     name = f"{scheduler}-{steps}-{seed}-{guidance}"
     cell = Cell(name, 0, scheduler, scheduler, "default", steps, seed, "p", "a cat", "", guidance, None, None)
     nfe = steps * SLOW.get(scheduler, 1)
-    timings = tuple(Timing(nfe * (0.01 + i * 1e-4), 0, nfe * 0.009, nfe * 0.001, 0, ()) for i in range(latencies))
+    timings = tuple(
+        Timing(nfe * (0.01 + i * 1e-4), 0, nfe * 0.009, nfe * 0.001, 0, (), seed + i / 100) for i in range(latencies)
+    )
     result = CellResult(cell, status, nfe=nfe, width=64, height=64, timings=timings, image_sha256="s")  # type: ignore[arg-type]
     return StoredCell(result, f"images/{name}.png", metrics)
 
@@ -61,8 +68,12 @@ def the_answer(cells: list[StoredCell], **question: object) -> Answer:
 def test_the_fastest_within_the_limit_is_named() -> None:
     found = the_answer(run_of(8))
     assert found.fastest is not None
-    assert (found.fastest.scheduler, found.fastest.steps) == ("dpmpp-2m", 8)
-    assert "(RMSE to the converged image at most 0.1): dpmpp-2m at 8 steps, 8 NFE, 80 ms, RMSE" in sentences(found)[0]
+    assert (found.fastest.scheduler, found.fastest.steps) == ("deis", 8)
+    first = sentences(found)[0]
+    assert (
+        "fastest that has converged (RMSE to the converged image at most 0.1): deis at 8 steps, 8 NFE, 80 ms" in first
+    )
+    assert first.endswith("; as fast for all that is known: dpmpp-2m at 8 steps.")
     assert the_answer(run_of(8), limit=1e-9).fastest is None
     assert "Nothing has surely converged" in sentences(the_answer(run_of(8), limit=1e-9))[0]
 
@@ -81,7 +92,7 @@ def test_what_is_near_only_by_its_estimate_is_hopeful() -> None:
 def test_a_budget_that_brings_nothing_better_says_so_briefly() -> None:
     errors = {("good", 4): 0.01, ("poor", 4): 0.5, ("poor", 8): 0.3}
     cells = [stored(*at, s, metrics={"reference_rmse": e + s / 1000}) for at, e in errors.items() for s in range(2)]
-    assert "Best up to 8 NFE: still good at 4 steps." in sentences(the_answer(cells))
+    assert "Up to 8 NFE: still good at 4 steps." in sentences(the_answer(cells))
 
 
 def test_each_budget_has_its_best_and_what_is_not_told_apart_from_it() -> None:
@@ -108,15 +119,25 @@ def test_one_seed_has_no_intervals_and_says_so() -> None:
     assert all(p.quality and p.quality.low is None for p in found.measured)
     assert all(choice.alike == choice.others for choice in found.choices)
     assert any("there are no intervals, and the order may be luck" in s for s in sentences(found))
+    assert not any("Best" in s for s in sentences(found))
+    assert any(s.startswith("On one image each, up to 4 NFE: dpmpp-2m at 4 steps") for s in sentences(found))
 
 
-def test_without_metrics_only_speed_is_spoken_of() -> None:
-    found = the_answer([stored("heun", 4, 0, metrics={}), stored("ddim", 4, 0, metrics={})])
-    assert (found.choices, found.front, found.fastest) == ((), (), None)
+def test_without_metrics_only_cost_is_spoken_of() -> None:
+    found = the_answer([stored(s, 4, seed, metrics={}) for s in ("heun", "ddim") for seed in range(6)])
+    assert (found.choices, found.front, found.as_fast) == ((), (), ())
     assert sentences(found) == [
-        "The fastest is ddim at 4 steps (4 NFE, 40 ms).",
-        "No quality was measured, so this is about speed only: give the sweep metrics.",
+        "The fastest is ddim at 4 steps, 4 NFE, 40 ms.",
+        "No quality was measured, so this is about cost only: give the sweep metrics.",
     ]
+
+
+@pytest.mark.parametrize("turns", [1, 5])
+def test_fewer_than_six_turns_make_no_scheduler_the_fastest(turns: int) -> None:
+    found = the_answer([stored(s, 4, seed, metrics={}) for s in ("deis", "ddim") for seed in range(turns)])
+    assert sentences(found)[0] == "The fewest evaluations: deis at 4 steps, ddim at 4 steps, 4 NFE."
+    assert "fewer than six tell no latencies apart" in sentences(found)[-1]
+    assert not found.by_latency
 
 
 def test_why_there_is_no_converged_image_is_said() -> None:
@@ -155,7 +176,7 @@ def test_nothing_is_better_by_less_than_the_converged_image_is_known_to() -> Non
 def test_latencies_that_are_not_steady_are_no_cost() -> None:
     def timed(scheduler: str, steps: int, seed: int, times: tuple[float, ...]) -> StoredCell:
         of = stored(scheduler, steps, seed, metrics={"reference_rmse": 0.05 / steps})
-        timings = tuple(Timing(t, 0, t, 0, 0, ()) for t in times)
+        timings = tuple(Timing(t, 0, t, 0, 0, (), seed + i / 100) for i, t in enumerate(times))
         return replace(of, result=replace(of.result, timings=timings))
 
     steady, busy = (1.0, 1.01, 1.02, 1.0, 1.01, 1.02), (1.0, 2.0, 1.1, 1.5, 1.0, 1.9)
@@ -164,18 +185,64 @@ def test_latencies_that_are_not_steady_are_no_cost() -> None:
     assert not found.by_latency
     assert found.fastest is not None
     assert found.fastest.scheduler == "b"
-    assert any("Latencies are not steady" in s and "counted in NFE" in s for s in sentences(found))
+    assert any("repeats lie apart (interquartile range" in s and "counted in NFE" in s for s in sentences(found))
     assert sentences(found)[0].startswith("The cheapest that has converged")
 
 
-def test_a_scheduler_is_not_as_fast_as_itself_with_fewer_steps() -> None:
-    def timed(scheduler: str, steps: int, seed: int) -> StoredCell:
-        of = stored(scheduler, steps, seed, metrics={"reference_rmse": 0.05})
-        timings = tuple(Timing(1 + i / 100, 0, 1, 0, 0, ()) for i in range(6))
-        return replace(of, result=replace(of.result, timings=timings))
+def timed(scheduler: str, latencies: Iterable[float], *, seed: int = 0, **more: float) -> StoredCell:
+    """A cell with a timing in each of several turns."""
+    of = stored(scheduler, 4, seed, metrics={})
+    timings = tuple(Timing(t, 0, 0.9 * t, 0, 0, (), seed + i / 100, **more) for i, t in enumerate(latencies))
+    return replace(of, result=replace(of.result, timings=timings))
 
-    found = the_answer([timed(name, n, s) for name, n in (("a", 4), ("a", 5), ("b", 6)) for s in range(3)])
-    assert [p.scheduler for p in found.as_fast] == ["b"]
+
+def test_latencies_are_compared_in_pairs_of_one_turn() -> None:
+    machine = (1.0, 1.04, 0.98, 1.03, 1.01, 0.97, 1.02, 1.0)  # what it did is in the latencies of all
+    found = the_answer([timed("slow", [1.1 * t for t in machine]), timed("fast", machine)])
+    assert sentences(found)[0].startswith("The fastest is fast at 4 steps")
+    found = the_answer([timed("slow", [1.02 * t for t in machine]), timed("fast", machine)])  # grounds, but for nothing
+    assert sentences(found)[0].startswith("None is surely the fastest: fast at 4 steps")
+    assert "as fast for all that is known: slow at 4 steps" in sentences(found)[0]
+    apart = [timed("slow", [1.3 * t for t in machine], seed=1), timed("fast", machine)]
+    assert not the_answer(apart).by_latency
+
+
+@pytest.mark.parametrize(
+    ("latencies", "waited_s", "doubt"),
+    [
+        ([1.0] * 6, 0.2, "they waited 20% of the time for a processor (other work, or more threads than processors)"),
+        ([1.0, 2.0, 1.0, 2.0, 1.0, 1.0], 0.0, "repeats lie apart"),
+        ([1.0, 1.04, 1.08, 1.1, 1.12, 1.2], 0.0, "the last turn took 1.20 times the first"),
+    ],
+)
+def test_latencies_of_a_busy_machine_are_marked_everywhere(latencies: list[float], waited_s: float, doubt: str) -> None:
+    cells = [timed(name, latencies, waited_s=waited_s) for name in ("a", "b")]
+    found = the_answer(cells)
+    assert not found.by_latency
+    assert any(f"must not be compared, so cost is counted in NFE: {doubt}" in s for s in sentences(found))
+    rows = timing_rows(cells)
+    assert all(doubt in row.doubt for row in rows)
+    assert doubt in timings_markdown(rows)
+    assert doubt.replace("%", r"\%") in timings_latex(rows)
+    assert not timing_rows([timed("a", [1.0] * 6), timed("b", [1.0] * 6)])[0].doubt
+
+
+def test_one_scheduler_under_several_names_is_never_ranked() -> None:
+    def named(name: str, latency: float, error: float, **config: object) -> list[StoredCell]:
+        cells = [stored(name, 4, s, metrics={"reference_rmse": error}) for s in range(8)]
+        made = {"scheduler_config": {"_class_name": "Euler", **config}, "timesteps": (3.0, 2.0)}
+        timing = Timing(latency, 0, latency, 0, 0, ())
+        return [
+            replace(c, result=replace(c.result, timings=(replace(timing, turn=float(c.cell.seed)),), **made))
+            for c in cells
+        ]
+
+    cells = [*named("one", 1.0, 0.05), *named("two", 2.0, 0.05), *named("other", 3.0, 0.06, spacing="trailing")]
+    found = the_answer(cells)
+    assert [p.names for p in found.measured] == [("one", "two"), ("other",)]
+    assert "one = two: one scheduler, whatever it is called; nothing tells them apart." in sentences(found)
+    assert not any(("two" in s) != ("one" in s.replace("one scheduler", "")) for s in sentences(found))
+    assert [line.label for line in convergence_data(found)] == []
 
 
 def test_failed_cells_are_no_points() -> None:
@@ -222,7 +289,7 @@ def test_a_distance_of_nothing_is_a_distance() -> None:
 def test_nothing_beats_a_point_of_the_front_and_something_beats_the_others(drawn: list[tuple[int, float]]) -> None:
     cells = [stored(f"s{i}", n, 0, metrics={"reference_rmse": e}) for i, (n, e) in enumerate(drawn)]
     metric = METRICS["reference_rmse"]
-    ((_, found),) = points(cells, metric).items()
+    ((_, (found, _)),) = points(cells, metric).items()
     best = front(found, metric, by_latency=False)
 
     def beaten(p: object) -> bool:

@@ -19,9 +19,9 @@ from test_sweep import plan_of, refusal
 from schedcmp.errors import SweepError
 from schedcmp.image import fingerprint
 from schedcmp.prepare import prepare
-from schedcmp.report.inert import inert
+from schedcmp.report.inert import repeats
 from schedcmp.report.write import write_reports
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.sweep.values import numbers, sizes
 
 
@@ -170,8 +170,53 @@ def test_a_setting_that_changes_nothing_is_said_to_be_inert(write_sweep: Write, 
         trajectories = {(t["scheduler"], t["steps"]): t for t in store.meta("trajectories")}
         cells, prints = list(store.cells()), store.fingerprints()
         assert prints.keys() == {c.cell.id for c in cells}
-        assert inert(cells, out, prints) == inert(cells, out, {})  # as of a run that has none yet
+        assert repeats(cells, out, prints) == repeats(cells, out, {})  # as of a run that has none yet
     assert trajectories["dpmpp-2m", 8]["sigmas"][-1] == 0
+
+
+def test_settings_without_effect_are_said_across_tasks(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    again = {"name": "again", "base": "euler"}
+    sweep = write_sweep(
+        prompt=["a b", "a b a b a b a b a b a", "a b a b a b a b a b b"],  # the encoder reads eight tokens
+        negative_prompt=["", "b"],
+        guidance_scale=[0, 1, 3],
+        schedulers=["euler", again],
+        steps=[2],
+        seeds="0..1",
+        timing="off",
+    )
+    assert run("run", sweep, "-o", out) == 0
+    told = [
+        line.removeprefix("- ") for line in (out / "answer.md").read_text().splitlines() if "changed nothing" in line
+    ]
+    assert told == [
+        "The scheduler changed nothing: euler, again made the same images.",
+        "The prompt changed nothing: prompt p1, prompt p2 made the same images.",
+        "Guidance changed nothing: guidance 0, guidance 1 made the same images.",
+    ]
+    shown = capsys.readouterr().err
+    assert all(sentence.rstrip(".") in shown for sentence in told)
+    found = {
+        (r["scheduler"], r["prompt_name"], r["negative_prompt"], r["guidance_scale"]): r["inert"]
+        for r in rows(out / "results.csv")
+        if r["seed"] == "0"
+    }
+    assert found["euler", "p0", "", "0.0"] == ""
+    assert found["euler", "p0", "", "1.0"] == "same image as guidance 0"
+    assert found["again", "p0", "", "0.0"] == "same image as euler at 2 steps"
+    assert found["euler", "p2", "", "3.0"] == "same image as prompt p1"
+    assert found["euler", "p0", "b", "1.0"].startswith("same image as negative prompt: none")
+    assert found["euler", "p1", "b", "3.0"] == ""
+
+
+def test_a_negative_prompt_that_is_never_read_is_said(write_sweep: Write, tmp_path: Path) -> None:
+    sweep = write_sweep(negative_prompt=["", "b"], guidance_scale=1, schedulers=["ddim"], steps=[2], timing="off")
+    assert run("run", sweep, "-o", tmp_path / "out") == 0
+    said = "The negative prompt changed nothing: negative prompt: none, negative prompt: b made the same images."
+    assert said in (tmp_path / "out/answer.md").read_text()
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(16, 16), (64, 64), (40, 72)]))

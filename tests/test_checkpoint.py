@@ -341,6 +341,20 @@ def test_single_file_makes_the_images_of_its_folder(sd1: Path, single: Path, cap
     assert np.allclose(image(pipeline), image(load(inspect(of(sd1)), "cpu")), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_vae_of_another_dtype_is_what_the_files_hold_and_takes_the_others_latents(
+    kind: str, sd1: Path, single: Path
+) -> None:
+    spec = of(sd1) if kind == "folder" else of(single, config=str(sd1))
+    pipeline = load(inspect(spec), "cpu", "bf16", vae_dtype="fp32")
+    assert (pipeline.unet.dtype, pipeline.vae.dtype) == (torch.bfloat16, torch.float32)
+    whole = load(inspect(spec), "cpu", "fp32").vae.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in pipeline.vae.state_dict().items())
+    latents = torch.zeros(1, 4, 8, 8, dtype=torch.bfloat16)
+    assert pipeline.vae.decode(z=latents, return_dict=False)[0].dtype == torch.float32
+    assert image(pipeline).shape == image(load(inspect(spec), "cpu")).shape
+
+
 def test_single_file_keeps_its_fingerprint_when_renamed(sd1: Path, single: Path, tmp_path: Path) -> None:
     copy = shutil.copy(single, tmp_path / "other.safetensors")
     assert inspect(of(copy, config=str(sd1))).fingerprint == inspect(of(single, config=str(sd1))).fingerprint

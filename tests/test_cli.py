@@ -13,7 +13,7 @@ import yaml
 from test_run import Write, run
 
 from schedcmp import __version__
-from schedcmp.cli import starting
+from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep.document import load
@@ -58,7 +58,8 @@ def test_the_process_ends_with_all_that_was_promised(argument: str, status: int)
 
 
 @pytest.mark.parametrize(
-    "module", ["sweep.document", "sweep.plan", "store", "report.write", "registry.table", "estimate"]
+    "module",
+    ["sweep.document", "sweep.plan", "store.store", "store.integrity", "report.write", "registry.table", "estimate"],
 )
 def test_planning_and_reporting_import_no_torch(module: str) -> None:
     code = f"import sys, schedcmp.{module}; assert not {{'torch', 'diffusers', 'transformers'}} & set(sys.modules)"
@@ -141,6 +142,7 @@ def test_the_schema_is_json_that_names_every_key(capsys: pytest.CaptureFixture[s
         (["show", "nothing-like-it"], "unknown scheduler"),
         (["show", "ddim", "builtin:huge"], "builtin:huge"),
         (["init", "/proc/sweep.yaml"], "cannot be written"),
+        (["show", "euler", "--plot", "/proc/euler.svg"], "/proc/euler.svg: cannot be written"),
         (["run"], "Missing argument"),
         (["rnu"], "No such command"),
     ],

@@ -22,7 +22,8 @@ from schedcmp.records import CellResult, StoredCell, Timing
 from schedcmp.report.compare import Comparison, compare
 from schedcmp.report.latex import escaped, timings_latex
 from schedcmp.report.tables import HEAD, timing_rows
-from schedcmp.store import Store, image_path
+from schedcmp.store.images import image_path
+from schedcmp.store.store import Store
 
 ROOT = Path(__file__).parent.parent
 Make = Callable[..., Path]

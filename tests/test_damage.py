@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from test_run import run
 
-from schedcmp import database
 from schedcmp.errors import RunError
-from schedcmp.store import Store
+from schedcmp.store import schema
+from schedcmp.store.store import Store
 
 Capture = pytest.CaptureFixture[str]
 CELLS = 8
@@ -169,6 +172,18 @@ def test_a_row_that_cannot_be_read_is_a_cell_to_make(out: Path, capsys: Capture)
     assert run("check", out) == 0
 
 
+def test_what_is_nested_deeper_than_a_run_writes_is_damage(out: Path, capsys: Capture) -> None:
+    deep, info = "[" * 10**5, PngInfo()
+    sql(out, "INSERT INTO meta VALUES ('more', ?)", deep)
+    info.add_itxt("schedcmp", deep)
+    with Image.open(images(out)[0]) as image:
+        image.save(images(out)[0], pnginfo=info)
+    assert run("check", out) == 1
+    shown = "".join(capsys.readouterr())
+    assert "has settings that cannot be read" in shown
+    assert "1 rows of the table meta cannot be read" in shown
+
+
 BESIDE = ("environment", "warnings", "trajectories", "references", "throughput", "distribution", "machines")
 
 
@@ -181,7 +196,7 @@ def test_what_no_run_has_kept_beside_cells_is_not_read(out: Path, value: Any) ->
         assert store.unreadable.keys() == {*BESIDE[1:-1]}
 
 
-@pytest.mark.parametrize("value", ["{", b"\xff\xfe", "[1]"])
+@pytest.mark.parametrize("value", ["{", b"\xff\xfe", "[1]", json.dumps("[" * 10**5)])
 def test_what_is_kept_beside_cells_is_written_again(out: Path, value: Any, capsys: Capture) -> None:
     for name in BESIDE:
         sql(out, "INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
@@ -290,7 +305,7 @@ def test_a_disk_that_is_full_at_the_start_leaves_nothing(tmp_path: Path, monkeyp
         connection.execute("CREATE TABLE one (a)")
         connection.execute("CREATE TABLE two (a)")
 
-    monkeypatch.setattr(database, "_make_tables", full)
+    monkeypatch.setattr(schema, "_make_tables", full)
     with pytest.raises(RunError, match=r"full.*Make room"):
         Store.create(tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +17,16 @@ from PIL import Image
 
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.engine.clock import Waiting
 from schedcmp.engine.job import Workbench
+from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.image import pixels_sha256
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe, mended, resolve
 from schedcmp.registry.compat import judge
+from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep.document import load as load_sweep
 
@@ -193,6 +200,71 @@ def test_cells_run_seed_by_seed_so_that_drift_hits_all_schedulers_alike(
     bench = Workbench(pipeline, prepared.recipes)
     order = [r.cell.seed for r in SoloEngine(bench, Measuring(timed=False)).run(prepared.plan.cells)]
     assert order == [0] * 6 + [1] * 6
+
+
+def test_repeats_are_made_in_turns_that_begin_with_another_scheduler_each(
+    pipeline: Any, write_sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, order = Prepared(*load_sweep(write_sweep(seeds=0, steps=[2]))), []
+    call = SoloEngine._call
+
+    def noted(self: SoloEngine, cell: Cell) -> Any:
+        order.append(cell.scheduler)
+        return call(self, cell)
+
+    monkeypatch.setattr(SoloEngine, "_call", noted)
+    measuring = Measuring(repeats=3, warmup=0)
+    results = list(SoloEngine(Workbench(pipeline, prepared.recipes), measuring).run(prepared.plan.cells))
+    assert order == ["ddim", "euler-a", "heun", "euler-a", "heun", "ddim", "heun", "ddim", "euler-a"]
+    assert [r.cell.scheduler for r in results] == ["heun", "ddim", "euler-a"]
+    turns = {tuple(t.turn for t in r.timings) for r in results}
+    assert len(turns) == 1
+    assert len({*turns.pop()}) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not tell")
+def test_waiting_for_a_processor_is_seen() -> None:
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    before = os.sched_getaffinity(0)
+    processor = min(before)
+    try:
+        for process in (0, other.pid):
+            os.sched_setaffinity(process, {processor})
+        waiting, end = Waiting(), time.perf_counter() + 1
+        while time.perf_counter() < end:
+            pass
+        waited = waiting.seconds()
+    finally:
+        os.sched_setaffinity(0, before)
+        other.kill()
+        other.wait()
+    assert waited is not None
+    assert 0.05 < waited < 1.1
+
+
+def test_what_diffusers_changes_is_said_before_the_run_and_written_down_as_it_ran(
+    pipeline: Any, config: dict[str, Any]
+) -> None:
+    asked = {
+        "name": "asked",
+        "base": "dpmpp-2s",
+        "options": {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
+    }
+    entry = REGISTRY.with_rows([asked], "sweep").entry("asked")
+    recipe = resolve(entry, config)
+    said = "DPMSolverSinglestepScheduler turns lower_order_final from False into True by itself"
+    assert said in preflight(recipe, 5).remarks
+    assert said not in preflight(recipe, 4).remarks
+    rho = {"name": "rho", "base": "dpmpp-2m", "options": {"solver_type": "logrho"}}  # which its constructor changes
+    remarks = preflight(resolve(REGISTRY.with_rows([rho], "sweep").entry("rho"), config), 5).remarks
+    assert "DPMSolverMultistepScheduler turns solver_type from 'logrho' into 'midpoint' by itself" in remarks
+    assert preflight(resolve(REGISTRY.entry("dpmpp-2s"), config), 5).remarks == ()
+    bench = Workbench(pipeline, {"asked": recipe})
+    cells = [replace(cell("asked"), id=str(n), steps=n) for n in (4, 5)]
+    for results in (SoloEngine(bench).run(cells), PackedEngine(bench, lambda c: c.steps).run(cells)):
+        ran = {r.cell.steps: r.scheduler_config for r in results}
+        assert {n: made["lower_order_final"] for n, made in ran.items()} == {4: False, 5: True}
+        assert ran[4]["_class_name"] == "DPMSolverSinglestepScheduler"
 
 
 def test_hashes_are_of_the_pixels() -> None:

@@ -20,10 +20,10 @@ from test_run import Write
 from test_run import run as exit_code
 
 from schedcmp.errors import RunFolderError
-from schedcmp.folder import LIST, is_an_image, open_file, place, remove_file, write_file
-from schedcmp.image import opened
-from schedcmp.store import Store
-from schedcmp.written import Written
+from schedcmp.store.folder import LIST, is_an_image, open_file, place, remove_file, write_file
+from schedcmp.store.images import opened
+from schedcmp.store.store import Store
+from schedcmp.store.written import Written
 
 FOLDERS = ("images", "references", "latents", "grids", "plots", "thumbs")
 RED = Image.new("RGB", (640, 640), "#ff0000")

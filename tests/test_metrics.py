@@ -17,7 +17,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 from schedcmp.cli import app
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.prepare import prepare
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import load
 from schedcmp.truth.adherence import adherence, asked_for, shown_in
 from schedcmp.truth.clip import Clip, clip_score, cmmd, find_clip

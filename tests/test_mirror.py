@@ -23,10 +23,10 @@ from test_run import Write, fingerprints, killed_run, run
 from schedcmp import following
 from schedcmp.claim import STALE_S, WRITER
 from schedcmp.errors import RunError
-from schedcmp.folder import DATABASE, is_of_a_run
 from schedcmp.mirror import LIST, Mirror
 from schedcmp.remote import Remote
-from schedcmp.store import Store
+from schedcmp.store.folder import DATABASE, is_of_a_run
+from schedcmp.store.store import Store
 
 Host = Callable[[str], Path]
 

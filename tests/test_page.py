@@ -24,7 +24,7 @@ from schedcmp.report.page import live, write_page
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import SIDE
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 SMALL = [
     result(cell(name, steps, seed), (0.5 if name == "euler" else 1) * steps * (1 + seed))
@@ -431,8 +431,8 @@ def test_large_images_are_shown_by_thumbnails_made_once(browser: Browser, tmp_pa
     made = {p: p.stat().st_mtime_ns for p in thumbs.iterdir() if not p.name.startswith(".")}
     assert len(made) == 2
     stale, mine = (thumbs / f"{name}{next(iter(made)).suffix}" for name in ("stale", "mine"))
-    for path in (stale, mine):
-        path.touch()
+    for empty in (stale, mine):
+        empty.touch()
     listed = json.loads((thumbs / ".written.json").read_text())
     digest = blake2s(b"", digest_size=16).hexdigest()
     (thumbs / ".written.json").write_text(json.dumps(listed | {stale.name: [digest, ""]}))

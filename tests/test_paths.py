@@ -14,7 +14,8 @@ from test_store import PNG, result, same_key
 
 from schedcmp.paths import ImagePaths
 from schedcmp.prepare import Prepared
-from schedcmp.store import Held, Store
+from schedcmp.store.held import Held, held
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse
 
@@ -28,15 +29,16 @@ def prepared(**changes: Any) -> Prepared:
 def made(folder: Path, sweep: Prepared) -> dict[str, str]:
     """Store what is missing of a sweep, as a run does; returns the places by id."""
     with Store.create(folder) as store:
-        store._database.execute("PRAGMA synchronous = OFF")
+        with store.database.reading() as database:
+            database.execute("PRAGMA synchronous = OFF")
         pending = store.pending(sweep.supported, same_key)
-        paths = ImagePaths(sweep.sweep, pending, store.held(), sweep.mark)
+        paths = ImagePaths(sweep.sweep, pending, held(store.database), sweep.mark)
         store.begin(sweep.plan.cells, {})
         for c in pending:
             store.add(replace(result(0), cell=c), "key", "machine", paths(c), PNG + c.id.encode() + PNG)
         assert not store.pending(sweep.supported, same_key)
         assert len(list(store.cells())) == len(sweep.supported)
-        return dict(store.held().paths)
+        return dict(held(store.database).paths)
 
 
 def mine(**options: Any) -> dict[str, Any]:
@@ -110,9 +112,9 @@ def test_a_place_that_two_rows_claim_is_nobodys_own(tmp_path: Path) -> None:
     first = made(folder, prepared(prompt=["a", "b"]))
     with Store.create(folder) as store:
         one, other = first
-        store._database.execute("UPDATE cells SET image_path = ? WHERE id = ?", (first[one], other))
-        store._database.execute("UPDATE cells SET key = 'old'")
-        store._database.commit()
+        with store.database.writing() as database:
+            database.execute("UPDATE cells SET image_path = ? WHERE id = ?", (first[one], other))
+            database.execute("UPDATE cells SET key = 'old'")
     again = made(folder, prepared(prompt=["a", "b"]))
     assert again.keys() == first.keys()
     assert again[one] != again[other]

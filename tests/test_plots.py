@@ -27,7 +27,8 @@ from schedcmp.report.plots.sigmas import sigma_data
 from schedcmp.report.plots.style import MOST, Line, line_figure, panels, rendered, spread
 from schedcmp.report.quality import METRICS
 from schedcmp.report.tables import timing_rows
-from schedcmp.store import Store, image_path
+from schedcmp.store.images import image_path
+from schedcmp.store.store import Store
 
 RMSE = METRICS["reference_rmse"]
 

@@ -16,7 +16,7 @@ from schedcmp.cli.pace import Pace, Work
 from schedcmp.cli.progress import progress, stage
 from schedcmp.prepare import Prepared
 from schedcmp.run import Execution
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse
 

@@ -13,7 +13,7 @@ import yaml
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Reference, StoredCell
 from schedcmp.run import Execution
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.truth import reference
 
 Write = Callable[..., Path]

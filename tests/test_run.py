@@ -21,7 +21,7 @@ from PIL import Image, ImageChops
 from schedcmp.cli import app
 from schedcmp.image import pixels_sha256
 from schedcmp.records import Timing
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 Write = Callable[..., Path]
 

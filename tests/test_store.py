@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedcmp import database, files
+from schedcmp import files
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import slug, write_atomically
-from schedcmp.folder import is_of_a_run
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
-from schedcmp.store import Provenance, Store, image_path
+from schedcmp.store import schema
+from schedcmp.store.folder import is_of_a_run
+from schedcmp.store.images import image_path
+from schedcmp.store.store import Provenance, Store
 
 PNG = b"\x89PNG and so on IEND\xaeB`\x82"
 
@@ -106,7 +108,7 @@ def test_fresh_discards_results_and_nothing_else(folder: Path) -> None:
 def test_a_second_run_in_the_folder_is_refused_but_reading_is_not(folder: Path) -> None:
     with Store.create(folder) as first:
         first.begin(CELLS, {})
-        code = "import sys; from schedcmp.store import Store; from pathlib import Path; Store.create(Path(sys.argv[1]))"
+        code = "import sys, pathlib; from schedcmp.store.store import Store; Store.create(pathlib.Path(sys.argv[1]))"
         second = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
         assert "another run is writing here" in second.stderr
         with Store.open(folder) as reader:
@@ -134,7 +136,7 @@ def test_a_folder_that_cannot_be_written_is_refused() -> None:
 
 def test_a_newer_database_is_not_touched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(folder)
-    monkeypatch.setattr(database, "SCHEMA_VERSION", 0)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 0)
     with pytest.raises(RunFolderError, match="newer schedcmp"):
         Store.open(folder)
 
@@ -169,7 +171,8 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_there(folder: Path, monkeyp
 def test_a_full_database_stops_the_run(folder: Path) -> None:
     filled(folder, result(0))
     with Store.create(folder) as s:
-        s._database.execute("PRAGMA max_page_count = 1")
+        with s.database.reading() as database:
+            database.execute("PRAGMA max_page_count = 1")
         with pytest.raises(RunError, match="database or disk is full"):
             s.add(replace(result(1), error="x" * 10**6), "key", "machine", image_path(cell(1)), PNG)
     with Store.open(folder) as s:

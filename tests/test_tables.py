@@ -79,9 +79,9 @@ def test_json_holds_the_rows_and_the_environment() -> None:
 
 
 def test_markdown_is_a_table_of_equal_rows() -> None:
-    lines = timings_markdown(timing_rows(CELLS)).splitlines()
+    lines = timings_markdown(timing_rows(CELLS)).partition("\n\n")[0].splitlines()
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| heun | 4 | 8 | 2 s | 1 s | 150 ms | 4.00× | 3 |")
+    assert lines[2].startswith("| heun | 4 | 8 | 2 s | 1 s | 150 ms | – | 3 |")
 
 
 def test_rows_of_several_guidances_are_told_apart_and_compared_with_their_like() -> None:

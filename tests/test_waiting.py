@@ -74,3 +74,16 @@ def test_no_step_makes_the_host_wait(kind: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["ddim", "ddpm", "pndm"])
 def test_the_watcher_sees_what_schedulers_do_with_timesteps_on_the_device(name: str) -> None:
     assert waits(recipes(BETAS)[name], on_host=False)
+
+
+@pytest.mark.parametrize(("name", "sigmas"), [("euler", "cpu"), ("flow-euler", DEVICE.type)])
+def test_timesteps_live_on_the_host_and_noise_levels_where_the_class_keeps_them(name: str, sigmas: str) -> None:
+    recipe = recipes(FLOW if name.startswith("flow") else BETAS)[name]
+    scheduler, plain = hosted(recipe.build(), DEVICE), recipe.build()
+    with Watcher():
+        scheduler.set_timesteps(5, device=DEVICE)
+        plain.set_timesteps(5, device=DEVICE)
+        assert (scheduler.timesteps.device.type, scheduler.sigmas.device.type) == ("cpu", sigmas)
+        assert plain.sigmas.device.type == sigmas
+        assert torch.equal(scheduler.timesteps, plain.timesteps.cpu())
+        assert torch.equal(scheduler.sigmas.cpu(), plain.sigmas.cpu())

@@ -8,18 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schedcmp.checkpoint import layout
-from schedcmp.errors import CheckpointError
+from schedcmp.checkpoint.layout import SAFETY_CHECKER
+from schedcmp.errors import CheckpointError, one_line
 
 _LOG_IN = "run `hf auth login` or set HF_TOKEN"
 
 
-def fetch(repository: str, revision: str | None, variant: str | None, *, progress: bool = False) -> Path:
+def fetch(
+    repository: str, revision: str | None, variant: str | None, *, safety_checker: bool = True, progress: bool = False
+) -> Path:
     """Download a diffusers pipeline, or find it in the cache; only configs and safetensors weights.
 
     Args:
         repository: hub id, "owner/name".
         revision: branch, tag or commit; None for the default branch.
         variant: as in file names ("fp16"); None for the plain files.
+        safety_checker: with the one that it may have.
         progress: show the bars of the download.
 
     Raises:
@@ -28,7 +32,7 @@ def fetch(repository: str, revision: str | None, variant: str | None, *, progres
     with _explained(repository, revision, progress):
         index_path, names = _find(repository, revision)
         index = layout.read_json(index_path)
-        parts = layout.components(index, repository)
+        parts = layout.components(index, repository, safety_checker=safety_checker)
         if names is not None:
             layout.refuse_code(index, names, repository)
             layout.refuse_incomplete(parts, names, repository)
@@ -42,6 +46,7 @@ def fetch(repository: str, revision: str | None, variant: str | None, *, progres
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=names is None,
+            **({} if safety_checker else {SAFETY_CHECKER: None}),
         )
     return Path(folder)
 
@@ -143,8 +148,7 @@ def _explain(error: BaseException | None, repository: str, revision: str | None)
             )
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
         return f"{repository}: the disk is full; free some room, or set HF_HOME to a folder on another disk."
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{repository} cannot be fetched: {reason}"
+    return f"{repository} cannot be fetched: {one_line(error)}"
 
 
 def _explain_absent(cause: BaseException | None, repository: str, revision: str | None) -> str:

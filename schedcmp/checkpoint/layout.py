@@ -18,6 +18,7 @@ SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 # Components whose evaluations are NFE
 DENOISERS = ("unet", "transformer", "transformer_2")
 LIBRARIES = ("diffusers", "transformers")
+SAFETY_CHECKER = "safety_checker"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 TEXTS = (".json", ".txt", ".model", ".jinja")  # configs, vocabularies, templates of chats
 UNSAFE = "is pickled, and unpickling can run code, so it is never loaded. If you trust it, convert it:"
@@ -92,12 +93,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def components(index: Mapping[str, Any], where: str) -> list[Component]:
+def components(index: Mapping[str, Any], where: str, *, safety_checker: bool = True) -> list[Component]:
     """The components that a model_index.json names, the absent ones left out.
 
     Args:
         index: the parsed file.
         where: the checkpoint's name, for messages.
+        safety_checker: with the one that it may have.
 
     Raises:
         CheckpointError: a custom class, or nothing whose schedulers could be compared.
@@ -111,6 +113,7 @@ def components(index: Mapping[str, Any], where: str) -> list[Component]:
         Component(name, *value)
         for name, value in index.items()
         if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+        if safety_checker or name != SAFETY_CHECKER
     ]
     for component in found:
         if not _is_known_library(component.library):
@@ -131,6 +134,11 @@ def _is_known_library(library: str) -> bool:
     if spec is None or spec.origin is None or not library.isidentifier():
         return False
     return (Path(spec.origin).parent / "pipelines" / library).is_dir()
+
+
+def denoisers(pipeline: Any) -> list[Any]:
+    """A pipeline's models whose evaluations are NFE."""
+    return [model for name in DENOISERS if (model := getattr(pipeline, name, None)) is not None]
 
 
 def file_names(folder: Path) -> list[str]:
@@ -225,10 +233,9 @@ def _no_weights(component: str, names: Collection[str], variants: list[str], whe
         return f"{where}: {component}/ has weights only as variant {', '.join(variants)}; set `variant`."
     pickled = [name for name in names if name.startswith(f"{component}/") and name.endswith(PICKLED)]
     if pickled:
-        return (
-            f"{where}: {pickled[0]} {UNSAFE}"
-            " DiffusionPipeline.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(NEW_FOLDER)"
-        )
+        without = " Or leave it out: `safety_checker: false`." if component == SAFETY_CHECKER else ""
+        convert = "DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+        return f"{where}: {pickled[0]} {UNSAFE} {convert}{without}"
     return f"{where}: {component}/ holds no .safetensors weights; fetch the missing file."
 
 

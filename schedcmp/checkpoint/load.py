@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.view import only
-from schedcmp.errors import CheckpointError, RequestError
+from schedcmp.errors import CheckpointError, RequestError, one_line
 from schedcmp.registry.postpone import STATISTICS, postponed
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     optimizations: Mapping[str, Any] = MappingProxyType({}),
+    vae_dtype: str | None = None,
 ) -> DiffusionPipeline:
     """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off.
 
@@ -74,6 +76,7 @@ def load(
         device: as `resolve_device` takes it.
         dtype: as `resolve_dtype` takes it.
         optimizations: as `optimize` takes them.
+        vae_dtype: the VAE's own, as `resolve_dtype` takes it; None: as the other models.
 
     Raises:
         CheckpointError: the weights do not fit the configs or the device, or diffusers cannot load them.
@@ -83,7 +86,7 @@ def load(
     torch_dtype = resolve_dtype(dtype, target)
     try:
         with quiet() as messages, _recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
-            pipeline = _build(checkpoint, torch_dtype)
+            pipeline = _build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
             _refuse_gaps(checkpoint, messages, gaps)
             if not optimizations.get("offload"):
                 pipeline.to(target)
@@ -94,36 +97,47 @@ def load(
             f"{checkpoint.name} does not fit into the memory of {target}; use dtype fp16 or another device."
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
             reason = "it lacks weights that its configs name; fetch it again."
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.eval().requires_grad_(False)
+    if vae_dtype and getattr(pipeline, "vae", None) is not None:
+        _take_other_dtypes(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
     optimize(pipeline, optimizations, target)
     return cast("DiffusionPipeline", pipeline)
 
 
-def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+def _build(checkpoint: Checkpoint, dtype: torch.dtype, vae_dtype: torch.dtype | None) -> Any:
     pipeline_class = _pipeline_class(checkpoint)
     files = [file for file in (*checkpoint.content, *checkpoint.beside) if file.name]  # a single file's has none
     with only(files) as folder:
         try:
-            return _load_from(folder, checkpoint, pipeline_class, dtype)
+            return _load_from(folder, checkpoint, pipeline_class, dtype, vae_dtype)
         except Exception as error:
             error.args = tuple(str(arg).replace(str(folder), str(checkpoint.config_folder)) for arg in error.args)
             raise
 
 
-def _load_from(folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype: torch.dtype) -> Any:
+def _load_from(
+    folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype: torch.dtype, vae_dtype: torch.dtype | None
+) -> Any:
     options: dict[str, Any] = {"torch_dtype": dtype}  # renamed to dtype after diffusers 0.38, which ignores that name
     # SDXL writes a watermark into its images where the optional package is there; it spoils pixel metrics.
-    if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
-        options["add_watermarker"] = False
-    options |= {part.name: _load_elsewhere(folder, checkpoint, part, dtype) for part in checkpoint.elsewhere}
+    unwanted: dict[str, Any] = {"add_watermarker": False}
+    if not checkpoint.spec.safety_checker:
+        unwanted |= {layout.SAFETY_CHECKER: None, "requires_safety_checker": False}
+    takes = inspect.signature(pipeline_class.__init__).parameters
+    options |= {name: value for name, value in unwanted.items() if name in takes}
+    for part in checkpoint.elsewhere:
+        own = vae_dtype if part.name == "vae" and vae_dtype else dtype
+        options[part.name] = _load_elsewhere(folder, checkpoint, part, own)
     if checkpoint.kind == "folder":
+        if vae_dtype:  # not cast later: what fp16 has rounded stays so
+            options["torch_dtype"] = {"vae": vae_dtype, "default": dtype}
         return pipeline_class.from_pretrained(
             folder,
             variant=checkpoint.variant,
@@ -136,7 +150,17 @@ def _load_from(folder: Path, checkpoint: Checkpoint, pipeline_class: Any, dtype:
         raise CheckpointError(
             f"{checkpoint.path}: diffusers loads no {checkpoint.pipeline_class} from one file; give a folder."
         )
+    if vae_dtype and "vae" in takes and "vae" not in options:
+        options["vae"] = _vae_of_file(checkpoint, folder, vae_dtype)
     return pipeline_class.from_single_file(str(checkpoint.path), config=str(folder), local_files_only=True, **options)
+
+
+def _vae_of_file(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Any:
+    library, name = layout.read_json(folder / layout.MODEL_INDEX)["vae"]
+    cls = getattr(import_module(library), name)
+    return cls.from_single_file(
+        str(checkpoint.path), config=str(folder), subfolder="vae", torch_dtype=dtype, local_files_only=True
+    )
 
 
 def _load_elsewhere(folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
@@ -149,6 +173,22 @@ def _load_elsewhere(folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype
     if part.path.is_dir():
         return cls.from_pretrained(folder / part.name, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
     return cls.from_single_file(str(part.path), config=str(folder), subfolder=part.name, torch_dtype=dtype)
+
+
+def _take_other_dtypes(vae: Any) -> None:
+    """Let a VAE take images and latents of another dtype than its own; not all pipelines cast them."""
+
+    def cast_to_its(value: Any) -> Any:
+        return value.to(vae.dtype) if isinstance(value, torch.Tensor) else value
+
+    for name in ("encode", "decode"):
+        method = getattr(vae, name)
+
+        @functools.wraps(method)
+        def casting(*args: Any, method: Any = method, **kwargs: Any) -> Any:
+            return method(*map(cast_to_its, args), **{key: cast_to_its(value) for key, value in kwargs.items()})
+
+        setattr(vae, name, casting)
 
 
 def _pipeline_class(checkpoint: Checkpoint) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from schedcmp.checkpoint.layout import DENOISERS
+from schedcmp.checkpoint.layout import denoisers
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.errors import RequestError
 
@@ -33,9 +33,9 @@ def optimize(pipeline: Any, options: Mapping[str, Any], device: str) -> None:
     for part in ("slicing", "tiling"):
         if options.get(f"vae_{part}"):
             _vae_saves_memory(pipeline.vae, part)
-    for model in _denoisers(pipeline):
+    for model in denoisers(pipeline):
         if options.get("channels_last"):
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model.to(memory_format=torch.channels_last)
         if options.get("attention"):
             _set_attention(model, options["attention"])
         if options.get("compile"):
@@ -44,11 +44,6 @@ def optimize(pipeline: Any, options: Mapping[str, Any], device: str) -> None:
         pipeline.vae.to(memory_format=torch.channels_last)
     if options.get("offload"):
         _offload(pipeline, device)
-
-
-def _denoisers(pipeline: Any) -> list[torch.nn.Module]:
-    found = (getattr(pipeline, name, None) for name in DENOISERS)
-    return [model for model in found if isinstance(model, torch.nn.Module)]
 
 
 def _vae_saves_memory(vae: Any, part: str) -> None:

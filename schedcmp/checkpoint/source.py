@@ -38,6 +38,7 @@ class ModelSpec:
     variant: str | None = None  # as in file names: "fp16"
     config: str | None = None  # single files: a diffusers folder or hub id that has their configs
     vae: str | None = None  # another VAE: a folder or a .safetensors file
+    safety_checker: bool = True  # load the one that it may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     if not (folder / layout.MODEL_INDEX).is_file():
         raise CheckpointError(_no_checkpoint(folder))
     index = layout.read_json(folder / layout.MODEL_INDEX)
-    parts = layout.components(index, str(folder))
+    parts = layout.components(index, str(folder), safety_checker=spec.safety_checker)
     names = layout.file_names(folder)
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
@@ -167,8 +168,7 @@ def _no_checkpoint(folder: Path) -> str:
 def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     folder = single_file.config_folder(path, spec.config, progress=progress)
     index = layout.read_json(folder / layout.MODEL_INDEX)
-    # from_single_file never loads a safety checker.
-    parts = [part for part in layout.components(index, str(folder)) if part.name != "safety_checker"]
+    parts = layout.components(index, str(folder), safety_checker=False)  # from_single_file never loads one
     names = layout.file_names(folder)
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
@@ -196,7 +196,7 @@ def _from_hub(spec: ModelSpec, progress: bool) -> Checkpoint:
         )
     from schedcmp.checkpoint import hub
 
-    folder = hub.fetch(spec.model, spec.revision, spec.variant, progress=progress)
+    folder = hub.fetch(spec.model, spec.revision, spec.variant, safety_checker=spec.safety_checker, progress=progress)
     return _from_folder(spec, spec.model, folder)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say, warn
 from schedcmp.cli.places import place, reading
-from schedcmp.database import damage, rescue
+from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RunFolderError
 from schedcmp.files import is_address
-from schedcmp.folder import DATABASE
-from schedcmp.integrity import Damage, damages, repaired
-from schedcmp.store import Store
+from schedcmp.store.folder import DATABASE
+from schedcmp.store.integrity import Damage, damages, repaired
+from schedcmp.store.rescue import damage, rescue
+from schedcmp.store.store import Store
 
 _SHOWN = 20
 

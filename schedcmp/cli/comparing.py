@@ -8,12 +8,12 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say, table, warn
 from schedcmp.cli.places import reading, tell_unreadable
+from schedcmp.cli.process import UNFINISHED
 from schedcmp.report.compare import Comparison, compare
 from schedcmp.report.sentences import number
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 _SHOWN = 20
 
@@ -54,6 +54,8 @@ def _show(found: Comparison, problems: list[str]) -> None:
         most = sorted(found.slowdowns, key=lambda s: abs(math.log(s.ratio.value)), reverse=True)[:_SHOWN]
         rows = [(f"{s.scheduler}{s.setting}", str(s.steps), number(s.ratio), str(s.ratio.n)) for s in most]
         table(["scheduler", "steps", "new / old", "n"], rows, left=("scheduler",))
+    for doubt in found.doubts if found.overall else ():
+        warn(f"latencies must not be compared: {doubt}")
     for problem in problems[:_SHOWN]:
         warn(problem)
     if len(problems) > _SHOWN:
@@ -82,5 +84,6 @@ def _as_json(found: Comparison, problems: list[str]) -> dict[str, Any]:
         "cells": cells,
         "latency": [asdict(s) for s in found.slowdowns],
         "latency_overall": found.overall and asdict(found.overall),
+        "doubts": list(found.doubts),
         "environment": {name: {"old": a, "new": b} for name, (a, b) in found.environment.items()},
     }

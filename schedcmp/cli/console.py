@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from schedcmp.errors import RunFolderError
+from schedcmp.files import write_atomically
 from schedcmp.texts import visible
 
 
@@ -33,6 +36,14 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """A line for the user that is no part of the output."""
     err.print(text, markup=False, soft_wrap=True)
+
+
+def write(path: Path, data: bytes) -> None:
+    """A file that was asked for. Raises RunFolderError."""
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def warn(text: str) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import unknown_checkpoint
-from schedcmp.cli import starting
-from schedcmp.cli.console import say, table
+from schedcmp.cli.console import say, table, write
+from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
-from schedcmp.files import write_atomically
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.prepare import find_checkpoint
 from schedcmp.registry.build import Recipe, mended, resolve, told_left_out
@@ -164,9 +163,7 @@ def show_scheduler(name: str, model: str, steps: int, plot: Path | None = None) 
         say(f"remark: {remark}")
     if plot:
         curves = sigma_curves(entry, registry.sigma_schedules, config, steps)
-        write_atomically(
-            plot, sigma_plot(curves, f"{entry.name}, {steps} steps, {model}", plot.suffix.removeprefix("."))
-        )
+        write(plot, sigma_plot(curves, f"{entry.name}, {steps} steps, {model}", plot.suffix.removeprefix(".")))
         say(f"plot       {plot}")
 
 
@@ -185,10 +182,7 @@ def write_starter(path: Path) -> None:
     """Raises RunFolderError when the file is there already or cannot be written."""
     if path.exists():
         raise RunFolderError(f"{path}: is there already; choose another name, as in `schedcmp init my-sweep.yaml`")
-    try:
-        write_atomically(path, files("schedcmp.sweep").joinpath("starter.yaml").read_bytes())
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
+    write(path, files("schedcmp.sweep").joinpath("starter.yaml").read_bytes())
     say(f"{path} is written; next: schedcmp check {path}, then schedcmp run {path}")
 
 

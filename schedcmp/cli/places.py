@@ -14,13 +14,13 @@ from rich.markup import escape
 from schedcmp.cli.console import err, note, say, warn
 from schedcmp.errors import RequestError, RunError
 from schedcmp.files import is_address
-from schedcmp.folder import DATABASE
+from schedcmp.store.folder import DATABASE
 from schedcmp.texts import visible
 
 if TYPE_CHECKING:
     from schedcmp.following import Following
     from schedcmp.mirror import Mirror
-    from schedcmp.store import Store
+    from schedcmp.store.store import Store
 
 _SHOWN = 5
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
-from schedcmp.cli import UNFINISHED
 from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
+from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RequestError
 from schedcmp.report.answer import Answer, Budget, answer
-from schedcmp.report.sentences import as_json, sentences, setting_text
-from schedcmp.store import Store
+from schedcmp.report.answer_json import as_json
+from schedcmp.report.sentences import sentences, setting_text
+from schedcmp.store.store import Store
 
 
 def recommend_scheduler(

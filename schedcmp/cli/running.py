@@ -8,21 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schedcmp.cli import INTERRUPTED, UNFINISHED, console, starting
+from schedcmp.cli import console
 from schedcmp.cli.console import say, table
 from schedcmp.cli.pace import Work
 from schedcmp.cli.places import Place, look, place, tell_unreadable
+from schedcmp.cli.process import INTERRUPTED, UNFINISHED, starting
 from schedcmp.cli.progress import progress, stage
 from schedcmp.cli.recommending import show
-from schedcmp.database import set_aside
 from schedcmp.estimate import estimate
-from schedcmp.folder import DATABASE
 from schedcmp.pending import divided, pending_cells
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Task
-from schedcmp.report.tables import HEAD, readable, timing_rows
+from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
 from schedcmp.run import Execution
-from schedcmp.store import Store
+from schedcmp.store.folder import DATABASE
+from schedcmp.store.rescue import set_aside
+from schedcmp.store.store import Store
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew
@@ -162,10 +163,14 @@ def _make(execution: Execution, where: Place) -> None:
         return seen[0].occupancy if seen and seen[0].forwards else None
 
     where.between_cells(timed=bool(alone))
+
+    def timed(evaluations: int) -> None:
+        advance.solo(evaluations, 1)
+
     with progress(len(pending), solo, packed, occupancy) as advance:
-        for result in execution.run(advance.packed, console.warn, advance.doing):
+        for result in execution.run(advance.packed, console.warn, advance.doing, timed):
             cell = result.cell
-            if cell.id in alone:
+            if cell.id in alone and execution.crew:
                 advance.solo(runs * cost[cell.id], runs)
             advance.finish(f"{cell.scheduler} {cell.steps} steps seed {cell.seed}")
             if not result.timings:  # beside a timed cell nothing else may run
@@ -181,6 +186,8 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
     if rows:
         shown = 7  # the rest is in timings.md: a terminal may have 80 columns
         table(HEAD[:shown], [cells[:shown] for cells in readable(rows)], left=("scheduler",))
+        if rows[0].doubt:
+            console.warn(unusable(rows[0].doubt))
     throughput = store.meta("throughput")
     if packed and throughput:
         say(_throughput_line(throughput, references=bool(store.references())))
@@ -198,6 +205,8 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
     with stage("writing reports"):
         reports = write_reports(store)
+    for sentence in reports.seen[:_SHOWN_WARNINGS]:
+        console.warn(sentence.rstrip("."))
     show(reports.answers, most=_SHOWN_SENTENCES)
     _tell_files(where, reports.files)
     failed = sum(stored.result.status == "failed" for stored in cells)

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from schedcmp.cli.console import note, say, table
+from schedcmp.cli.console import note, say, table, write
 from schedcmp.cli.looking import scheduler_config
 from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
-from schedcmp.errors import RunFolderError
-from schedcmp.files import write_atomically
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
 from schedcmp.texts import csv_text
@@ -175,8 +173,5 @@ def _as_csv(verdicts: Iterable[Verdict]) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
-        write_atomically(path, data)
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
+    write(path, data)
     note(f"{path} is written")

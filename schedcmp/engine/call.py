@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -229,6 +229,7 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim > 0
 
 
+@cache  # there are few names, and every call of a model asks for all of its own
 def _is_shared(name: str) -> bool:
     return any(word in str(name) for word in _SHARED)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 T = TypeVar("T")
+_EAGER = 0.25  # of the wall time; a thread that wants to run for less has nothing to do with the images
 
 
 class Clock:
@@ -54,6 +57,47 @@ class Clock:
             torch.cuda.synchronize(self._device)
         elif self._device.type == "mps":
             torch.mps.synchronize()
+
+
+class Waiting:
+    """How long this process has waited for a processor that others had, since it was made.
+
+    On Linux, the wait of the thread that waited longest, of those that wanted to run (the second number of its
+    schedstat, see the kernel's sched-stats.rst), and what a hypervisor took (`steal` in man 5 proc_stat).
+    """
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._before, self._stolen = _threads(), _stolen_s()
+
+    def seconds(self) -> float | None:
+        """None where the system does not tell."""
+        if not self._before:
+            return None
+        wall = time.perf_counter() - self._began
+        spans = [
+            (ran - self._before[thread][0], waited - self._before[thread][1])
+            for thread, (ran, waited) in _threads().items()
+            if thread in self._before
+        ]
+        eager = [waited for ran, waited in spans if ran + waited > _EAGER * wall]
+        return max(eager, default=0.0) + _stolen_s() - self._stolen
+
+
+def _threads() -> dict[str, tuple[float, float]]:
+    """By this process's threads: seconds that each has run, and that it has waited for a processor."""
+    found = {}
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError):  # it has ended
+            ran, waited, _ = map(int, path.read_text().split())
+            found[path.parent.name] = (ran / 1e9, waited / 1e9)
+    return found
+
+
+def _stolen_s() -> float:
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 class PeakMemory:

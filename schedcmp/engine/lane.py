@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ class Lane(greenlet):
         self._bench = bench
         self.asked = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
+        self._pixels: torch.Tensor | None = None  # what it made of them
 
     def resume(self, answer: Any = None) -> Call | None:
         """Go on with a model's answer; with an exception as the answer, it is raised where the model was called."""
@@ -53,9 +55,9 @@ class Lane(greenlet):
                 pipeline, arguments = self._bench.job(*self.cells)
                 remembered(hosted(pipeline.scheduler, self._bench.device), self._bench.coefficients)
                 output = pipeline(**arguments)
-            config = self._bench.recipes[first.scheduler].config
-            made = made_by(pipeline, output, self._latents, self.asked, len(self.cells))
-            results = [finished(cell, one, config) for cell, one in zip(self.cells, made, strict=True)]
+            recipe = self._bench.recipes[first.scheduler]
+            made = made_by(pipeline, output, self._latents, self._pixels, self.asked, len(self.cells))
+            results = [finished(cell, one, recipe) for cell, one in zip(self.cells, made, strict=True)]
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
             results = [] if more else [failed(first, error)]
         self.results = [replace(result, packed=True) for result in results]
@@ -71,6 +73,11 @@ class Lane(greenlet):
             self.asked += 1
         elif call.target == "vae.decode":
             self._latents = next(iter(call.arguments.values()))
+
+    def note_answer(self, call: Call, answer: Any) -> None:
+        """Called inside the lane, like `note`."""
+        if call.target == "vae.decode":
+            self._pixels = answer[0]
 
 
 Models = dict[str, Callable[..., Any]]
@@ -118,9 +125,14 @@ def _park(
             return real(*args, **kwargs)
         call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells))
         lane.note(call)
-        return real(**join([call])) if changed() else lane.park(call)
+        answer = real(**join([call])) if changed() else lane.park(call)
+        lane.note_answer(call, answer)
+        return answer
 
     stack.enter_context(replaced(owner, method, parked))
+
+
+_processor = attrgetter("processor")
 
 
 def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
@@ -132,10 +144,11 @@ def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
     """
     models = [part for part in parts if isinstance(part, torch.nn.Module)]
     weights = [(*first, _dtype(*first)) for model in models for first in _first_weight(model)]
-    processors = [(m, m.processor) for model in models for m in model.modules() if hasattr(m, "processor")]
+    attentions = [m for model in models for m in model.modules() if hasattr(m, "processor")]
+    processors = list(map(_processor, attentions))
     return lambda: (
         any(_dtype(owner, name) is not before for owner, name, before in weights)
-        or any(m.processor is not before for m, before in processors)
+        or list(map(_processor, attentions)) != processors
     )
 
 

@@ -15,11 +15,18 @@ from schedcmp.prepare import Prepared
 class Engines:
     """`timed` runs what `pending.divided` says runs solo, `other` all else."""
 
-    def __init__(self, prepared: Prepared, pipeline: Any, evaluated: Callable[[int], None]) -> None:
-        """`evaluated` is told of the denoiser's evaluations of packed cells as they are answered."""
+    def __init__(
+        self,
+        prepared: Prepared,
+        pipeline: Any,
+        evaluated: Callable[[int], None],
+        timed: Callable[[int], None] = lambda evaluations: None,
+    ) -> None:
+        """`evaluated` is told of the denoiser's evaluations of packed cells as they are answered, `timed` of others."""
         sweep, timing = prepared.sweep, prepared.sweep.timing
         bench = _workbench(sweep.jax.solve)(pipeline, prepared.all_recipes, sweep.generator, sweep.step_limit)
-        self.timed = SoloEngine(bench, Measuring(timing.mode == "solo", timing.repeats, timing.warmup))
+        measuring = Measuring(timing.mode == "solo", timing.repeats, timing.warmup)
+        self.timed = SoloEngine(bench, measuring, lambda cell: timed(prepared.cost(cell)))
         self.other: SoloEngine | PackedEngine = SoloEngine(bench, Measuring(timed=False))
         if sweep.engine == "packed":
             self.other = PackedEngine(

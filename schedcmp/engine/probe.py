@@ -28,6 +28,7 @@ class Observation:
         default_factory=lambda: {"text": [], "denoiser": [], "scheduler": [], "vae": []}
     )
     latents: torch.Tensor | None = None  # what the VAE was given
+    pixels: torch.Tensor | None = None  # what it made of them
     start: Any = None
     end: Any = None
 
@@ -107,7 +108,9 @@ def _keep_latents(vae: Any, seen: Observation, stack: ExitStack) -> None:
     @functools.wraps(decode)
     def keeping(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         seen.latents = latents
-        return decode(latents, *args, **kwargs)
+        decoded = decode(latents, *args, **kwargs)
+        seen.pixels = decoded[0]
+        return decoded
 
     stack.enter_context(replaced(vae, "decode", keeping))
 

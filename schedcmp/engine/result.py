@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
+from schedcmp.checkpoint.layout import denoisers
 from schedcmp.image import flatness, pixels_sha256
 from schedcmp.records import Cell, CellResult, Timing
+from schedcmp.registry.build import Recipe
 
 _HARMLESS_WARNINGS = (
     "`upcast_vae` is deprecated",  # said by diffusers' own SDXL pipeline to itself
@@ -30,12 +32,18 @@ class Made:
     latents: torch.Tensor | None  # (1, ...) in float32 on the host, what the VAE was given
     nfe: int
     timesteps: tuple[float, ...]
+    config: Mapping[str, Any]  # the scheduler's, after its run
+    dtype: str  # the denoiser's: "float16"
+    overflown: str = ""  # the dtype in which the VAE made pixels that are not finite, of latents that are
 
 
-def made_by(pipeline: Any, output: Any, latents: torch.Tensor | None, nfe: int, cells: int = 1) -> list[Made]:
+def made_by(
+    pipeline: Any, output: Any, latents: torch.Tensor | None, pixels: torch.Tensor | None, nfe: int, cells: int = 1
+) -> list[Made]:
     """What each of the cells of a pipeline's call got.
 
     Args:
+        latents: what the VAE was given, and `pixels` what it made of them, before they became images.
         nfe: how often the denoiser was called; a call that was a whole solve stands for more.
 
     Raises:
@@ -46,18 +54,39 @@ def made_by(pipeline: Any, output: Any, latents: torch.Tensor | None, nfe: int, 
     visited = getattr(pipeline.scheduler, "visited", None)
     timesteps = tuple(_numbers(visited or pipeline.scheduler.timesteps))
     blanked = getattr(output, "nsfw_content_detected", None) or [False] * cells
+    config = getattr(pipeline.scheduler, "config", {})
+    dtype = next((_name(model.dtype) for model in denoisers(pipeline)), "its dtype")
     read = None if latents is None else latents.float().cpu()
-    parts = [None] * cells if read is None else [read] if cells == 1 else torch.split(read, 1)
     return [
-        Made(image, bool(black), part, len(visited) if visited else nfe, timesteps)
-        for image, black, part in zip(output.images, blanked, parts, strict=True)
+        Made(
+            image, bool(black), part, len(visited) if visited else nfe, timesteps, config, dtype, _overflow(part, drawn)
+        )
+        for image, black, part, drawn in zip(
+            output.images, blanked, _each(read, cells), _each(pixels, cells), strict=True
+        )
     ]
+
+
+def _each(batch: torch.Tensor | None, cells: int) -> Sequence[torch.Tensor | None]:
+    return [batch] if cells == 1 else [None] * cells if batch is None else torch.split(batch, len(batch) // cells)
+
+
+def _overflow(latents: torch.Tensor | None, pixels: torch.Tensor | None) -> str:
+    return "" if pixels is None or _is_finite(pixels) or not _is_finite(latents) else _name(pixels.dtype)
+
+
+def _is_finite(values: torch.Tensor | None) -> bool:
+    return values is None or bool(torch.isfinite(values).all())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def finished(
     cell: Cell,
     made: Made,
-    scheduler_config: Mapping[str, Any],
+    recipe: Recipe,
     timings: tuple[Timing, ...] = (),
     peak_memory_bytes: int | None = None,
 ) -> CellResult:
@@ -75,7 +104,7 @@ def finished(
         image_sha256=pixels_sha256(image),
         timings=timings,
         peak_memory_bytes=peak_memory_bytes,
-        scheduler_config=dict(scheduler_config),
+        scheduler_config=recipe.as_run(made.config),
         timesteps=made.timesteps,
         latents=None if made.latents is None else made.latents.numpy(),
     )
@@ -103,8 +132,19 @@ def harmless_warnings_ignored() -> Iterator[None]:
 
 def _suspicion(made: Made) -> str | None:
     """Why an image that was made should not be trusted, or None."""
-    if made.latents is not None and not bool(torch.isfinite(made.latents).all()):
-        return "the latents are not finite (NaN or infinite): the solver diverged or the dtype overflowed"
+    if not _is_finite(made.latents):
+        fault = f"the latents are not finite (NaN or infinite) in {made.dtype}"
+        if made.dtype == "float16":
+            return (
+                f"{fault}: numbers overflowed or the solver diverged; `dtype: bf16` or `dtype: fp32` mends the former"
+            )
+        return f"{fault}: the solver diverged; take another scheduler, more steps or less guidance"
+    if made.overflown:
+        fault = f"the VAE made pixels that are not finite in {made.overflown}, of latents that are"
+        if made.overflown == "float16":
+            return f"{fault}: it overflowed; `vae_dtype: fp32` mends it"
+        return f"{fault}: its weights are broken; fetch the checkpoint again"
     if made.blanked:
-        return "the checkpoint's safety checker blanked the image"
-    return flatness(made.image)
+        return "the checkpoint's safety checker blanked the image; `safety_checker: false` leaves it out"
+    flat = flatness(made.image)
+    return flat and f"{flat}; if the prompt asks for more, take another scheduler, more steps or less guidance"

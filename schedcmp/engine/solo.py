@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
-from schedcmp.engine.clock import Clock, PeakMemory
+from schedcmp.engine.clock import Clock, PeakMemory, Waiting
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
 from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
@@ -25,8 +27,15 @@ class Measuring:
 class SoloEngine:
     """Runs cells alone. A cell that raises becomes a failed result, and the next one runs."""
 
-    def __init__(self, bench: Workbench, measuring: Measuring = Measuring()) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        measuring: Measuring = Measuring(),
+        called: Callable[[Cell], None] = lambda cell: None,
+    ) -> None:
+        """`called` is told of each call of a cell, since results come in the last turn only."""
         self._bench = bench
+        self._called = called
         self._measuring = measuring
         self._clock = Clock(bench.device)
         self._memory = PeakMemory(bench.device)
@@ -34,29 +43,49 @@ class SoloEngine:
 
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
         """Results as they are finished, `in_turn`."""
-        for cell in in_turn(cells):
-            try:
-                yield self._result(cell)
-            except Exception as error:  # anything a pipeline raises belongs to this cell alone
-                yield failed(cell, error)
+        for _, task in groupby(in_turn(cells), key=lambda cell: cell.task):
+            yield from self._repeated(list(task))
 
-    def _result(self, cell: Cell) -> CellResult:
-        config = self._bench.recipes[cell.scheduler].config
+    def _repeated(self, cells: Sequence[Cell]) -> Iterator[CellResult]:
+        """Cells of one task. Each turn runs all of them once, beginning with another one, so that whatever else the
+        machine does meanwhile is in the timings of all."""
+        repeats = self._measuring.repeats if self._measuring.timed else 1
+        results: dict[str, CellResult] = {}
+        for turn in range(repeats):
+            began, start = time.time(), turn % len(cells)
+            for cell in (*cells[start:], *cells[:start]):
+                before = results.get(cell.id)
+                if before is None or before.status != "failed":
+                    result = results[cell.id] = self._once(cell, began, before)
+                    self._called(cell)
+                    if turn == repeats - 1 or result.status == "failed":
+                        yield result
+
+    def _once(self, cell: Cell, turn: float, before: CellResult | None) -> CellResult:
+        try:
+            return self._result(cell, turn, before)
+        except Exception as error:  # anything a pipeline raises belongs to this cell alone
+            return failed(cell, error)
+
+    def _result(self, cell: Cell, turn: float, before: CellResult | None) -> CellResult:
+        recipe = self._bench.recipes[cell.scheduler]
         if not self._measuring.timed:
-            return finished(cell, self._call(cell)[0], config)
+            return finished(cell, self._call(cell)[0], recipe)
+        if before:
+            return replace(before, timings=(*before.timings, replace(self._call(cell)[1], turn=turn)))
         self._warm_up(cell)
         self._memory.reset()
-        first, timing = self._call(cell)
-        peak = self._memory.read()
-        more = [self._call(cell)[1] for _ in range(self._measuring.repeats - 1)]
-        return finished(cell, first, config, (timing, *more), peak)
+        made, timing = self._call(cell)
+        return finished(cell, made, recipe, (replace(timing, turn=turn),), self._memory.read())
 
     @contained()
     def _call(self, cell: Cell) -> tuple[Made, Timing]:
         pipeline, arguments = self._bench.job(cell)
+        waiting = Waiting()
         with harmless_warnings_ignored(), watch(pipeline, self._clock) as seen:
             output = pipeline(**arguments)
-        return made_by(pipeline, output, seen.latents, seen.nfe)[0], seen.timing(self._clock)
+        timing = replace(seen.timing(self._clock), waited_s=waiting.seconds())
+        return made_by(pipeline, output, seen.latents, seen.pixels, seen.nfe)[0], timing
 
     def _warm_up(self, cell: Cell) -> None:
         """Run the cell's scheduler once at its size: first calls load libraries and choose kernels."""

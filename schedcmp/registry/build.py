@@ -75,6 +75,19 @@ class Recipe:
         """CPU seconds for a trial of so many steps on tiny latents; None: any, where the class is not foreign."""
         return TRIAL_S + steps / _STEPS_PER_S if self.foreign else None
 
+    def as_run(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What ran, by the config of a scheduler of this recipe after its run: diffusers changes options by itself.
+
+        With the class, and the list of noise levels, where that is why it has Karras' option.
+        """
+        own = self.cls.__module__.startswith("diffusers.")
+        levels = self.entry.sigmas.levels
+        return {
+            "_class_name": self.cls.__name__ if own else self.entry.cls,
+            **({"_levels": levels} if levels else {}),
+            **{name: config.get(name, value) for name, value in self.config.items()},
+        }
+
     def build(self, seed: int = 0) -> Any:
         """A fresh scheduler; `seed` reaches the classes that draw their own noise.
 

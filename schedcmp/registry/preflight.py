@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ from schedcmp.pipelines.scheduling import misused, timestep_arguments
 from schedcmp.registry.build import Recipe
 
 _MOST_NOISE = 0.1  # of data of unit variance; Stable Diffusion's smallest noise level is 0.029
+_NOT_ASKED = ("class default", "registry", "checkpoint")  # of this class at this number of steps
 _MANY_STEPS, _STARTS_LATE = 10, 0.8  # with fewer steps leading spacing starts late by its nature
 _STEPS_BY_RATIO = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
 
@@ -26,6 +27,7 @@ class Trajectory:
     timesteps: tuple[float, ...]  # one per denoiser evaluation, in order
     sigmas: tuple[float, ...]  # as the scheduler has them, the final one included; empty if it has none
     remarks: tuple[str, ...] = ()  # what makes images doubtful
+    config: Mapping[str, Any] = field(default_factory=dict)  # as it will run, see `registry.build.Recipe.as_run`
 
     @property
     def nfe(self) -> int:
@@ -79,12 +81,15 @@ def _preflight(recipe: Recipe, steps: int) -> Trajectory:
     wrong = next(_certainly_wrong(scheduler, timesteps, sigmas, steps), None)
     if wrong:
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
+    config = recipe.as_run(getattr(scheduler, "config", {}))
+    config.pop(recipe.entry.seed or "", None)  # each cell has its own
     if not hasattr(scheduler, "schedule") and not _steps_from(scheduler):  # a sampler function looks nothing up
         raise RegistryError(
             f"{name}: at {steps} steps its first timestep is {timesteps[0]:g}, and the noise schedule ends at"
             f" {trained - 1}; take fewer steps, or another spacing, as in {recipe.entry.base}-trailing"
         )
-    return Trajectory(timesteps, sigmas, tuple(_remarks(recipe, timesteps, sigmas, steps)))
+    remarks = (*_remarks(recipe, timesteps, sigmas, steps), *_changed(recipe, config))
+    return Trajectory(timesteps, sigmas, remarks, config)
 
 
 def _steps_from(scheduler: Any) -> bool:
@@ -118,6 +123,14 @@ def _certainly_wrong(
         yield f"its first timestep, {timesteps[0]:g}, is there twice, so that a noise level would be skipped"
     if len(timesteps) == steps and any(later == earlier for earlier, later in pairwise(sigmas[:-1])):
         yield "two of its noise levels are equal, a step of no length"
+
+
+def _changed(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[str]:
+    """What was asked for and will not run: some classes change options without a word, others log it."""
+    for name, option in recipe.options.items():
+        ran = config.get(name, option.value)
+        if repr(ran) != repr(option.value) and option.source not in _NOT_ASKED:
+            yield f"{recipe.cls.__name__} turns {name} from {option.value!r} into {ran!r} by itself"
 
 
 def _remarks(recipe: Recipe, timesteps: tuple[float, ...], sigmas: tuple[float, ...], steps: int) -> Iterator[str]:

@@ -9,24 +9,27 @@ from typing import Literal
 
 from schedcmp.records import Reference, StoredCell
 from schedcmp.report.quality import (
+    AS_FAST,
     Metric,
     Pair,
     Point,
     Setting,
+    Unsound,
     choose_metric,
+    common_turns,
     complete,
     cost,
     front,
     goodness,
     points,
     resolutions,
-    scatter,
-    timed,
 )
-from schedcmp.truth.statistics import LEVEL, Difference, Estimate, against_best
+from schedcmp.report.steadiness import doubts
+from schedcmp.truth.statistics import FEWEST_OF_A_MEDIAN, LEVEL, Difference, Estimate, against_best
 
 CONVERGED = 0.1  # standard deviations of the latents
 _MOST_BUDGETS = 6
+_WORTH_A_TEST = 1.2  # times the least latency; what is slower is not as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,17 @@ class Answer:
     limit: float | None  # how far from converged is near enough; None where the metric is no distance
     measured: tuple[Point, ...]  # that can be compared: each has all the pairs
     cheapest: tuple[Point, ...]  # all points by cost
-    fastest: Point | None  # of those that are within the limit with their whole interval
+    fastest: Point | None  # of those that are within the limit with their whole interval; without a metric, of all
     hopeful: Point | None  # the fastest whose estimate is within the limit, where that is another one
-    as_fast: tuple[Point, ...]  # within the limit like the fastest, and as fast for all that is known
+    as_fast: tuple[Point, ...]  # like the fastest, and as fast for all that is known, or as cheap
     choices: tuple[Choice, ...]
     front: tuple[Point, ...]
     by_latency: bool  # else costs are NFE
-    scatter: float | None  # of latencies, see `quality.scatter`
+    turns: int  # in which all were timed
+    doubts: tuple[str, ...]  # why latencies are no basis for a choice, see `steadiness`
     unmeasured: tuple[str, ...]  # schedulers whose images have no value of the metric
     incomplete: tuple[Point, ...]  # left out: values are missing
+    unsound: tuple[Unsound, ...]  # left out: images are flagged or failed
     withheld: Mapping[str, int]  # why tasks have no converged image, and how many
 
     @property
@@ -100,10 +105,12 @@ def answer(
     Raises:
         RequestError: the run has no such metric.
     """
-    chosen, references = choose_metric(cells, metric), list(references)
+    chosen, references, doubted = choose_metric(cells, metric), list(references), doubts(cells)
     notes = [(r.task[2], r.note) for r in references if r.note]
     return [
-        _answer(s, found, chosen, budget, limit, Counter(note for guidance, note in notes if guidance == s[0]))
+        _answer(
+            s, *found, doubted, chosen, budget, limit, Counter(note for guidance, note in notes if guidance == s[0])
+        )
         for s, found in points(cells, chosen, resolutions(references)).items()
     ]
 
@@ -111,6 +118,8 @@ def answer(
 def _answer(
     setting: Setting,
     found: list[Point],
+    unsound: list[Unsound],
+    doubted: tuple[str, ...],
     metric: Metric | None,
     budget: Budget | None,
     limit: float,
@@ -118,13 +127,15 @@ def _answer(
 ) -> Answer:
     measured = complete(found)
     allowed = [p for p in measured if budget is None or budget.allows(p)]
-    by_latency = timed(found)
+    turns = common_turns(found)
+    by_latency = not doubted and len(turns) >= FEWEST_OF_A_MEDIAN
     distance = metric is not None and not metric.higher
     near = [p for p in allowed if distance and _within(p.quality, limit)]
-    fastest = min(near, key=lambda p: cost(p, by_latency=by_latency), default=None)
+    candidates = near if metric else [p for p in found if budget is None or budget.allows(p)]
+    fastest, as_fast = _leaders(candidates, metric if near else None, turns if by_latency else [])
     hoped = [p for p in allowed if distance and p.quality and p.quality.value <= limit]
     hopeful = min(hoped, key=lambda p: cost(p, by_latency=by_latency), default=None)
-    names = {p.scheduler for p in measured}
+    names = {name for p in measured for name in p.names}
     return Answer(
         setting,
         metric,
@@ -132,14 +143,16 @@ def _answer(
         tuple(measured),
         tuple(sorted(found, key=lambda p: cost(p, by_latency=by_latency))),
         fastest,
-        None if hopeful is fastest else hopeful,
-        tuple(p for p in near if fastest and by_latency and _as_fast(p, fastest)),
+        None if any(p is hopeful for p in near) else hopeful,
+        as_fast,
         _choices(allowed, metric, [budget] if budget else _budgets(measured)) if metric else (),
         tuple(front(allowed, metric, by_latency=by_latency)) if metric else (),
         by_latency,
-        scatter(found),
-        tuple(dict.fromkeys(p.scheduler for p in found if metric and not p.values and p.scheduler not in names)),
+        len(turns),
+        doubted,
+        tuple(dict.fromkeys(n for p in found if metric and not p.values for n in p.names if n not in names)),
         tuple(p for p in found if p.values and p not in measured),
+        tuple(unsound),
         withheld,
     )
 
@@ -149,20 +162,23 @@ def _within(quality: Estimate | None, limit: float) -> bool:
     return quality is not None and (quality.value if quality.high is None else quality.high) <= limit
 
 
-def _as_fast(point: Point, fastest: Point) -> bool:
-    """Another scheduler's point whose latency is not known to be longer."""
-    a, b = point.latency, fastest.latency
-    if (
-        point.scheduler == fastest.scheduler
-        or a is None
-        or b is None
-        or a.low is None
-        or a.high is None
-        or b.low is None
-        or b.high is None
-    ):
-        return False
-    return a.low <= b.high and b.low <= a.high
+def _leaders(
+    candidates: Sequence[Point], metric: Metric | None, turns: Sequence[float]
+) -> tuple[Point | None, tuple[Point, ...]]:
+    """The cheapest, and those that are as cheap for all that is known.
+
+    Args:
+        turns: in which all were timed; empty where cost is counted in NFE.
+    """
+    ordered = sorted(candidates, key=lambda p: (cost(p, by_latency=bool(turns)), -goodness(p, metric) if metric else 0))
+    if not ordered:
+        return None, ()
+    if not turns:
+        return ordered[0], tuple(p for p in ordered[1:] if p.nfe == ordered[0].nfe)
+    near = [p for p in ordered if cost(p, by_latency=True) <= _WORTH_A_TEST * cost(ordered[0], by_latency=True)]
+    best, differences = against_best([[p.turns[t] for t in turns] for p in near], ratio=True, higher=False)
+    alike = (near[i] for i, d in differences.items() if d.p is None or d.p > 1 - LEVEL or d.estimate.value <= AS_FAST)
+    return near[best], tuple(alike)
 
 
 def _budgets(points: Sequence[Point]) -> list[Budget]:
@@ -181,10 +197,8 @@ def _choice(allowed: Sequence[Point], metric: Metric, budget: Budget) -> Choice 
     """Each scheduler with the most evaluations that the budget allows: chosen by cost, so that no luck is in it."""
     if not allowed:
         return None
-    most: dict[str, Point] = {}
-    for point in sorted(allowed, key=lambda p: p.nfe):
-        most[point.scheduler] = point
-    entries = list(most.values())
+    most = {name: point for point in sorted(allowed, key=lambda p: p.nfe) for name in point.names}
+    entries = list({id(point): point for point in most.values()}.values())
     rows = [[p.values[pair] for pair in entries[0].values] for p in entries]
     best, differences = against_best(rows, ratio=metric.ratio, higher=metric.higher)
     others = sorted(((entries[i], d) for i, d in differences.items()), key=lambda o: -goodness(o[0], metric))

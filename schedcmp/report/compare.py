@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from schedcmp.errors import RunFolderError
 from schedcmp.records import Cell, StoredCell
-from schedcmp.store import Store
+from schedcmp.report.steadiness import doubts
+from schedcmp.store.store import Store
 from schedcmp.truth.statistics import Estimate, estimate, ratio_of_medians
 
 State = Literal["identical", "near", "changed", "failed", "mended", "vanished", "appeared", "missing"]
-_HAS_IMAGE = ("ok", "flagged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Change:
 
     `identical`: equal pixels; `near`: within the limit; `changed`: beyond it, of another size, or an image is gone;
     `failed` or `vanished` (no longer asked for, or not made yet): it had an image; `mended` or `appeared`: it had none;
-    `missing`: it has none in either.
+    `missing`: it has none in either. An image that is flagged counts as none.
     """
 
     cell: Cell
@@ -57,6 +57,7 @@ class Comparison:
     changes: tuple[Change, ...]
     slowdowns: tuple[Slowdown, ...]
     environment: Mapping[str, tuple[Any, Any]]  # what differs: name → (old, new)
+    doubts: tuple[str, ...] = ()  # why latencies of either run must not be compared
 
     @property
     def overall(self) -> Estimate | None:
@@ -95,13 +96,18 @@ def compare(old: Store, new: Store, *, max_rmse: float = 1.0) -> Comparison:
             for name in dict.fromkeys([*environments[0], *environments[1]])
             if environments[0].get(name) != environments[1].get(name)
         },
+        tuple(
+            f"{store.folder}: {doubt}"
+            for store, side in ((old, before), (new, after))
+            for doubt in doubts(side.values())
+        ),
     )
 
 
 def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Store, Store], max_rmse: float) -> Change:
     present = new or old
     assert present
-    had, has = (stored is not None and stored.result.status in _HAS_IMAGE for stored in (old, new))
+    had, has = (stored is not None and stored.counts for stored in (old, new))
     if had != has or not had:
         states: tuple[State, State] = ("mended", "failed") if old and new else ("appeared", "vanished")
         return Change(present.cell, states[had] if had != has else "missing", detail=present.result.error or "")
@@ -121,7 +127,7 @@ def _is_intact(store: Store, stored: StoredCell) -> bool:
 def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rmse: float) -> Change:
     import numpy as np
 
-    from schedcmp.image import opened
+    from schedcmp.store.images import opened
 
     pixels = []
     for stored, folder in zip((old, new), folders, strict=True):
@@ -152,7 +158,7 @@ def _latencies(cells: Iterable[StoredCell]) -> dict[tuple[str, int, float, int |
     for stored in cells:
         cell, result = stored.cell, stored.result
         key = (cell.scheduler, cell.steps, cell.guidance_scale, result.width, result.height)
-        if result.timings:
+        if result.timings and stored.counts:
             found[key] += [t.latency_s for t in result.timings]
     return dict(found)
 

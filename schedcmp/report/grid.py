@@ -16,13 +16,13 @@ from PIL import Image, PngImagePlugin
 
 from schedcmp import __version__
 from schedcmp.files import slug
-from schedcmp.folder import has_whole_png, place
-from schedcmp.image import opened
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import GridAxes, Page, Value, plan_pages
 from schedcmp.report.layout import Layout, lay_out, split
 from schedcmp.report.sheet import Sheet, draw_sheet
-from schedcmp.written import Written
+from schedcmp.store.folder import has_whole_png, place
+from schedcmp.store.images import opened
+from schedcmp.store.written import Written
 
 __all__ = ["GridAxes", "write_grids"]
 

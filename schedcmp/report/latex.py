@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from schedcmp.report.tables import HEAD, TimingRow, readable
+from schedcmp.report.tables import HEAD, TimingRow, readable, unusable
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -37,6 +37,7 @@ def timings_latex(rows: Sequence[TimingRow]) -> str:
         "\\midrule",
         *_apart(rows, map(_line, body)),
         "\\bottomrule",
+        *[f"\\multicolumn{{{len(HEAD)}}}{{l}}{{{escaped(unusable(row.doubt))}}} \\\\" for row in rows[:1] if row.doubt],
         "\\end{tabular}",
     ]
     return "\n".join(lines) + "\n"

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schedcmp.errors import RequestError
+from schedcmp.files import to_json
 from schedcmp.records import Reference, StoredCell, Task
-from schedcmp.report.tables import interquartile_range
 from schedcmp.truth.metrics import RESOLVED
 from schedcmp.truth.statistics import Estimate, estimate
 
-_AS_FAST = 1.05
-_STEADY = 0.1  # interquartile range over median; a machine that has nothing else to do stays below it
+AS_FAST = 1.05
 _SMALLEST = 1e-6  # a distance below single precision's rounding of latents is none
 
 
@@ -67,17 +66,33 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One scheduler at one number of steps."""
+    """One scheduler at one number of steps, under all names that it has in the run."""
 
-    scheduler: str
+    names: tuple[str, ...]
     base: str
     steps: int
     nfe: int
     latency: Estimate | None  # s, median of solo images
     quality: Estimate | None  # mean over the pairs, or geometric mean where the metric is compared by ratios
     values: Mapping[Pair, float]  # the metric of each pair that has it, none below what is known of the pair
-    scatter: float | None = None  # of the latencies: interquartile range over median
+    turns: Mapping[float, float]  # latencies by the turns in which they were measured
     converged: bool = False  # all values are as small as can be told
+
+    @property
+    def scheduler(self) -> str:
+        return self.names[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsound:
+    """One scheduler at one number of steps of which images are flagged or failed, so that it cannot be an answer."""
+
+    names: tuple[str, ...]
+    steps: int
+    bad: int
+    images: int
+    status: str  # of the first of them
+    reason: str
 
 
 def choose_metric(cells: Sequence[StoredCell], name: str | None = None) -> Metric | None:
@@ -86,7 +101,7 @@ def choose_metric(cells: Sequence[StoredCell], name: str | None = None) -> Metri
     Raises:
         RequestError: the run has no such metric.
     """
-    there = {n for stored in cells for n in stored.metrics}
+    there = {n for stored in cells if stored.counts for n in stored.metrics}
     if name is None:
         return next((m for m in METRICS.values() if m.name in there), None)
     if name not in METRICS or name not in there:
@@ -101,20 +116,47 @@ def resolutions(references: Iterable[Reference]) -> dict[Task, float]:
 
 
 def points(
-    cells: Iterable[StoredCell], metric: Metric | None, resolved: Mapping[Task, float] = MappingProxyType({})
-) -> dict[Setting, list[Point]]:
-    """A point per scheduler and steps, in the sweep's order, of the cells that have an image.
+    cells: Sequence[StoredCell], metric: Metric | None, resolved: Mapping[Task, float] = MappingProxyType({})
+) -> dict[Setting, tuple[list[Point], list[Unsound]]]:
+    """A point per scheduler and steps, in the sweep's order, of those of which every image counts; and the others.
 
     Args:
         resolved: see `resolutions`; a smaller distance counts as this, so that nothing is better by what is not known.
     """
     groups: dict[Setting, dict[tuple[str, int], list[StoredCell]]] = defaultdict(lambda: defaultdict(list))
+    made = {_asked(c): Setting(c.cell.guidance_scale, c.result.width, c.result.height) for c in cells if c.image_path}
     for stored in cells:
-        if stored.result.status in ("ok", "flagged"):
-            cell, result = stored.cell, stored.result
-            setting = Setting(cell.guidance_scale, result.width, result.height)
-            groups[setting][cell.scheduler, cell.steps].append(stored)
-    return {setting: [_point(g, metric, resolved) for g in found.values()] for setting, found in groups.items()}
+        if stored.result.status != "unsupported":
+            groups[made.get(_asked(stored), _asked(stored))][stored.cell.scheduler, stored.cell.steps].append(stored)
+    return {
+        setting: (
+            [_point(names, found[names[0], steps], metric, resolved) for names, steps in _distinct(found)],
+            [_unsound(g) for g in found.values() if not all(c.counts for c in g)],
+        )
+        for setting, found in groups.items()
+    }
+
+
+def _distinct(groups: Mapping[tuple[str, int], list[StoredCell]]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Names of what ran with the same class, options and timesteps, of those of which every image counts."""
+    same: dict[Any, list[str]] = defaultdict(list)
+    for (name, steps), members in groups.items():
+        if all(c.counts for c in members):
+            ran = members[0].result
+            known = "_class_name" in ran.scheduler_config
+            what = to_json([ran.scheduler_config, ran.timesteps]) if known else name
+            same[what, steps].append(name)
+    yield from ((tuple(names), steps) for (_, steps), names in same.items())
+
+
+def _asked(stored: StoredCell) -> Setting:
+    return Setting(stored.cell.guidance_scale, stored.cell.width, stored.cell.height)
+
+
+def _unsound(members: Sequence[StoredCell]) -> Unsound:
+    bad = [c for c in members if not c.counts]
+    reason = (bad[0].result.error or "no reason given").partition("\n")[0]
+    return Unsound((bad[0].cell.scheduler,), bad[0].cell.steps, len(bad), len(members), bad[0].result.status, reason)
 
 
 def complete(points: Iterable[Point]) -> list[Point]:
@@ -129,7 +171,7 @@ def front(points: Iterable[Point], metric: Metric, *, by_latency: bool) -> list[
 
     A latency that is no more than 5 % longer costs as little: few machines can tell.
     """
-    slack = _AS_FAST if by_latency else 1.0
+    slack = AS_FAST if by_latency else 1.0
     ordered = sorted(points, key=lambda p: cost(p, by_latency=by_latency))
     rated = [(p, cost(p, by_latency=by_latency), goodness(p, metric)) for p in ordered]
     return [
@@ -148,32 +190,29 @@ def goodness(point: Point, metric: Metric) -> float:
     return point.quality.value if metric.higher else -point.quality.value
 
 
-def timed(points: Sequence[Point]) -> bool:
-    """Whether seconds can be the points' cost: all have a latency, and something like the same each time."""
-    return all(p.latency for p in points) and (scatter(points) or 0.0) <= _STEADY
+def common_turns(points: Iterable[Point]) -> list[float]:
+    """Those in which all points were timed; their latencies are pairs."""
+    found = [set(p.turns) for p in points]
+    return sorted(set.intersection(*found)) if found else []
 
 
-def scatter(points: Iterable[Point]) -> float | None:
-    """The median of the points' scatter; None if no point was timed twice."""
-    found = [p.scatter for p in points if p.scatter is not None]
-    return median(found) if found else None
-
-
-def _point(members: Sequence[StoredCell], metric: Metric | None, resolved: Mapping[Task, float]) -> Point:
+def _point(
+    names: tuple[str, ...], members: Sequence[StoredCell], metric: Metric | None, resolved: Mapping[Task, float]
+) -> Point:
     cell = members[0].cell
-    latencies = [t.latency_s for m in members for t in m.result.timings]
+    timings = [t for m in members for t in m.result.timings]
+    latencies = [t.latency_s for t in timings]
     floors = resolved if metric and metric.name == "reference_rmse" else {}
     values = {} if metric is None else dict(_values(members, metric, floors))
-    spread = interquartile_range(latencies)
     return Point(
-        cell.scheduler,
+        names,
         cell.base,
         cell.steps,
         round(median(m.result.nfe or 0 for m in members)),
         estimate(latencies, "median") if latencies else None,
         estimate([*values.values()], "geometric mean" if metric and metric.ratio else "mean") if values else None,
         values,
-        None if spread is None else spread / median(latencies),
+        {t.turn: t.latency_s for t in timings if t.turn is not None},
         bool(floors and values)
         and all(m.metrics.get("reference_rmse", 0) <= floors.get(m.cell.task, 0) for m in members),
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from itertools import groupby
 
 from schedcmp.report.answer import Answer, Choice
-from schedcmp.report.quality import Metric, Point
+from schedcmp.report.quality import Metric, Point, Unsound, goodness
 from schedcmp.report.tables import seconds
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
@@ -16,11 +15,17 @@ _NAMED = 4
 
 def sentences(found: Answer) -> list[str]:
     """The answer, most useful first; plain text."""
+    if not found.cheapest:
+        return ["There is no answer: no image counts.", *_unsound(found)]
     return [*_speed(found), *_budgets(found), *_missing(found)]
 
 
-def markdown(answers: Sequence[Answer]) -> str:
-    """`answer.md`: the sentences and the Pareto front, a section for each guidance and size."""
+def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
+    """`answer.md`: the sentences and the Pareto front, a section for each guidance and size.
+
+    Args:
+        seen: sentences on what else was seen.
+    """
     parts = ["# Which scheduler?"]
     for found in answers:
         if len(answers) > 1:
@@ -30,26 +35,9 @@ def markdown(answers: Sequence[Answer]) -> str:
             parts.append(_front(found, found.metric))
     if not answers:
         parts.append("- The run has no images yet.")
+    if seen:
+        parts += ["## What else was seen", "\n".join(f"- {sentence}" for sentence in seen)]
     return "\n\n".join(parts) + "\n"
-
-
-def as_json(found: Answer) -> dict[str, Any]:
-    """The answer for scripts: unrounded, seconds and counts."""
-    return {
-        "setting": found.setting._asdict(),
-        "metric": found.metric and asdict(found.metric),
-        "limit": found.limit,
-        "pairs": len(found.pairs),
-        "fastest": found.fastest and _point_json(found.fastest),
-        "hopeful": found.hopeful and _point_json(found.hopeful),
-        "as_fast": [_point_json(p) for p in found.as_fast],
-        "budgets": [_choice_json(c) for c in found.choices],
-        "front": [_point_json(p) for p in found.front],
-        "cheapest": _point_json(found.cheapest[0]),
-        "unmeasured": list(found.unmeasured),
-        "incomplete": [{"scheduler": p.scheduler, "steps": p.steps} for p in found.incomplete],
-        "sentences": sentences(found),
-    }
 
 
 def setting_text(found: Answer) -> str:
@@ -57,9 +45,9 @@ def setting_text(found: Answer) -> str:
     return f"guidance {guidance:g}, {width}×{height}"
 
 
-def short(point: Point) -> str:
-    """ "euler at 10 steps"."""
-    return f"{point.scheduler} at {point.steps} step{'s' if point.steps != 1 else ''}"
+def short(point: Point | Unsound) -> str:
+    """ "euler at 10 steps"; "mine = euler at 10 steps" where one scheduler has two names."""
+    return f"{' = '.join(point.names)} at {point.steps} step{'s' if point.steps != 1 else ''}"
 
 
 def number(estimate: Estimate | None) -> str:
@@ -84,14 +72,19 @@ def _cost(point: Point) -> str:
 
 
 def _speed(found: Answer) -> Iterator[str]:
-    if found.metric is None:
-        yield f"The fastest is {short(found.cheapest[0])} ({_cost(found.cheapest[0])})."
-    elif found.limit is not None and found.measured:
+    what, like = ("fastest", "as fast for all that is known") if found.by_latency else ("cheapest", "as cheap")
+    as_fast = f"; {like}: {_names(found.as_fast)}" if found.as_fast else ""
+    if found.metric is None and found.fastest:
+        if not found.by_latency:
+            yield f"The fewest evaluations: {_names([found.fastest, *found.as_fast])}, {found.fastest.nfe} NFE."
+        elif as_fast:
+            yield f"None is surely the fastest: {short(found.fastest)}, {_cost(found.fastest)}{as_fast}."
+        else:
+            yield f"The fastest is {short(found.fastest)}, {_cost(found.fastest)}."
+    elif found.metric and found.limit is not None and found.measured:
         within = f"{found.metric.label} at most {found.limit:g}"
         if found.fastest:
-            like = f" As fast for all that is known: {_names(found.as_fast)}." if found.as_fast else ""
-            what = "fastest" if found.by_latency else "cheapest"
-            yield f"The {what} that has converged ({within}): {_told(found.fastest, found.metric)}.{like}"
+            yield f"The {what} that has converged ({within}): {_told(found.fastest, found.metric)}{as_fast}."
         else:
             yield f"Nothing has surely converged ({within})."
         if found.hopeful:
@@ -105,7 +98,7 @@ def _told(point: Point, metric: Metric) -> str:
 def _budgets(found: Answer) -> Iterator[str]:
     for choice, before in zip(found.choices, (None, *found.choices), strict=False):
         if before and before.best is choice.best:
-            yield f"Best up to {_limit(choice)}: still {short(choice.best)}."
+            yield f"Up to {_limit(choice)}: still {short(choice.best)}."
         else:
             yield _budget(found, choice)
 
@@ -117,17 +110,24 @@ def _limit(choice: Choice) -> str:
 
 def _budget(found: Answer, choice: Choice) -> str:
     assert found.metric
-    best = f"Best up to {_limit(choice)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
+    best = f"p to {_limit(choice)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
     if not choice.others:
-        return f"{best}; nothing else to compare with."
+        return f"U{best}; nothing else to compare with."
     if not choice.alike:
-        return f"{best}; better than all {len(choice.others)} others: {_lead(found.metric, choice)}."
+        return f"Best u{best}; better than all {len(choice.others)} others: {_lead(found.metric, choice)}."
     if len(found.pairs) < 2:
-        return f"{best}; next {_names([p for p, _ in choice.others])}."
+        return f"On one image each, u{best}; next {_ranked(found.metric, choice)}."
     alike = {id(p) for p, _ in choice.alike}
     told = [p for p, _ in choice.others if id(p) not in alike]
     rest = f"; better than {_names(told)}" if told else ""
-    return f"{best}; not told apart from {_names([p for p, _ in choice.alike])}{_needed(found, choice)}{rest}."
+    return f"U{best}; not told apart from {_names([p for p, _ in choice.alike])}{_needed(found, choice)}{rest}."
+
+
+def _ranked(metric: Metric, choice: Choice) -> str:
+    """The others, those first that are equal to the best."""
+    others = [point for point, _ in choice.others]
+    equal = [point for point in others if goodness(point, metric) == goodness(choice.best, metric)]
+    return f"{_names(equal)}, equal; then {_names(others[len(equal) :])}" if equal else _names(others)
 
 
 def _lead(metric: Metric, choice: Choice) -> str:
@@ -149,8 +149,12 @@ def _needed(found: Answer, choice: Choice) -> str:
 def _missing(found: Answer) -> Iterator[str]:
     for note, count in found.withheld.items():
         yield f"{count} task{'s have' if count != 1 else ' has'} no converged image: {note}."
+    yield from _unsound(found)
+    for names in dict.fromkeys(p.names for p in found.cheapest if len(p.names) > 1):
+        yield f"{' = '.join(names)}: one scheduler, whatever it is called; nothing tells them apart."
     if found.metric is None:
-        yield "No quality was measured, so this is about speed only: give the sweep metrics."
+        yield "No quality was measured, so this is about cost only: give the sweep metrics."
+        yield from _timing(found)
         return
     if len(found.pairs) == 1:
         yield "One prompt and one seed: there are no intervals, and the order may be luck."
@@ -172,13 +176,28 @@ def _timing(found: Answer) -> Iterator[str]:
     """What to think of the latencies."""
     if not all(p.latency for p in found.cheapest):
         yield "Not every scheduler was timed, so cost is counted in NFE."
-    elif not found.by_latency and found.scatter is not None:
+    elif found.doubts:
         yield (
-            f"Latencies are not steady (interquartile range {found.scatter:.0%} of the median, as of a machine with "
-            "other work), so cost is counted in NFE."
+            f"The latencies must not be compared, so cost is counted in NFE: {'; '.join(found.doubts)}. "
+            "Time again on a machine without other work: add `--fresh`."
         )
-    elif any(p.latency and p.latency.low is None for p in found.cheapest):
-        yield "Latencies of fewer than six runs have no intervals: give the sweep `timing: {repeats: 6}`."
+    elif not found.by_latency:
+        yield (
+            f"All were timed together {found.turns} time{'s' if found.turns != 1 else ''}, and fewer than six tell no "
+            "latencies apart, so cost is counted in NFE: give the sweep `timing: {repeats: 6}`."
+        )
+
+
+def _unsound(found: Answer) -> Iterator[str]:
+    """What is left out as its images cannot be trusted, by reason."""
+    for (status, reason), members in groupby(
+        sorted(found.unsound, key=lambda u: (u.status, u.reason)), lambda u: (u.status, u.reason)
+    ):
+        yield f"Left out, {status}: {few([_told_unsound(u) for u in members])}: {reason.rstrip('.')}."
+
+
+def _told_unsound(point: Unsound) -> str:
+    return f"{short(point)} ({point.bad} of {point.images} images)"
 
 
 def _names(points: Sequence[Point]) -> str:
@@ -194,26 +213,16 @@ def few(names: Sequence[str]) -> str:
 def _front(found: Answer, metric: Metric) -> str:
     head = ["scheduler", "steps", "NFE", "latency", metric.label]
     rows = [
-        [p.scheduler, str(p.steps), str(p.nfe), seconds(p.latency.value if p.latency else None), number(p.quality)]
+        [
+            " = ".join(p.names),
+            str(p.steps),
+            str(p.nfe),
+            seconds(p.latency.value if p.latency else None),
+            number(p.quality),
+        ]
         for p in found.front
     ]
     lines = [head, ["---", *["---:"] * 4], *rows]
     what = "nothing as fast, to 5 %," if found.by_latency else "nothing of as few NFE"
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"The Pareto front: {what} is better.\n\n{table}"
-
-
-def _choice_json(choice: Choice) -> dict[str, Any]:
-    alike = {id(p) for p, _ in choice.alike}
-    others = [_point_json(p) | {"against_best": asdict(d), "told_apart": id(p) not in alike} for p, d in choice.others]
-    return {"budget": asdict(choice.budget), "best": _point_json(choice.best), "others": others}
-
-
-def _point_json(point: Point) -> dict[str, Any]:
-    return {
-        "scheduler": point.scheduler,
-        "steps": point.steps,
-        "nfe": point.nfe,
-        "latency_s": point.latency and asdict(point.latency),
-        "quality": point.quality and asdict(point.quality),
-    }

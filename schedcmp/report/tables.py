@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from statistics import median, quantiles
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
 from schedcmp.records import StoredCell, Timing
+from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
 from schedcmp.texts import csv_text
 
 
@@ -36,22 +36,23 @@ class TimingRow:
     vae_s: float
     peak_memory_bytes: int | None
     relative: float = 1.0  # to the fastest row with the same guidance and size
+    doubt: str = ""  # why no latency of the run may be compared, see `steadiness`
 
 
-def timing_rows(cells: Iterable[StoredCell]) -> list[TimingRow]:
+def timing_rows(cells: Sequence[StoredCell]) -> list[TimingRow]:
     """One row per scheduler × steps (and guidance and size, where there are several), in the sweep's order."""
-    rows = [_timing_row(members) for members in _timed_groups(cells).values()]
+    rows, doubt = [_timing_row(members) for members in timed_groups(cells).values()], "; ".join(doubts(cells))
     fastest: dict[tuple[Any, ...], float] = {}
     for row in rows:
         fastest[_task(row)] = min(row.latency_s, fastest.get(_task(row), row.latency_s))
-    return [replace(row, relative=row.latency_s / fastest[_task(row)]) for row in rows]
+    return [replace(row, relative=row.latency_s / fastest[_task(row)], doubt=doubt) for row in rows]
 
 
 def with_group_timings(cells: Sequence[StoredCell]) -> list[StoredCell]:
     """The cells, each with all timings of its row in `timing_rows`: a packed cell is as fast alone as its like."""
-    groups = _timed_groups(cells)
+    groups = timed_groups(cells)
     timings = {key: tuple(t for m in members for t in m.result.timings) for key, members in groups.items()}
-    return [replace(c, result=replace(c.result, timings=timings.get(_group(c), ()))) for c in cells]
+    return [replace(c, result=replace(c.result, timings=timings.get(timed_group(c), ()))) for c in cells]
 
 
 def results_csv(
@@ -87,7 +88,12 @@ HEAD = ("scheduler", "steps", "NFE", "latency", "IQR", "per NFE", "relative", "n
 def timings_markdown(rows: Sequence[TimingRow]) -> str:
     """The rows as a table for people: rounded, with units."""
     lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *readable(rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    notes = [f"\n{unusable(rows[0].doubt)}."] if rows and rows[0].doubt else []
+    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), *notes]) + "\n"
+
+
+def unusable(doubt: str) -> str:
+    return f"These latencies must not be compared: {doubt}"
 
 
 def readable(rows: Sequence[TimingRow]) -> list[tuple[str, ...]]:
@@ -106,7 +112,7 @@ def _readable(row: TimingRow, *, guidance: bool, size: bool) -> tuple[str, ...]:
         seconds(row.latency_s),
         seconds(row.latency_iqr_s),
         seconds(row.s_per_nfe),
-        f"{row.relative:.2f}×",
+        "–" if row.doubt else f"{row.relative:.2f}×",
         str(row.n),
         seconds(row.scheduler_overhead_s),
         megabytes(row.peak_memory_bytes),
@@ -127,21 +133,8 @@ def megabytes(value: int | None) -> str:
     return "–" if value is None else f"{value / 2**20:,.0f} MiB"
 
 
-def _group(stored: StoredCell) -> tuple[Any, ...]:
-    cell, result = stored.cell, stored.result
-    return (cell.scheduler, cell.steps, cell.guidance_scale, result.width, result.height)
-
-
 def _task(row: TimingRow) -> tuple[Any, ...]:
     return (row.guidance_scale, row.width, row.height)
-
-
-def _timed_groups(cells: Iterable[StoredCell]) -> dict[tuple[Any, ...], list[StoredCell]]:
-    groups: dict[tuple[Any, ...], list[StoredCell]] = defaultdict(list)
-    for stored in cells:
-        if stored.result.timings:
-            groups[_group(stored)].append(stored)
-    return groups
 
 
 def _timing_row(members: Sequence[StoredCell]) -> TimingRow:
@@ -173,14 +166,6 @@ def _timing_row(members: Sequence[StoredCell]) -> TimingRow:
 
 def _median_of(timings: Sequence[Timing], name: str) -> float:
     return float(median(getattr(t, name) for t in timings))
-
-
-def interquartile_range(values: Sequence[float]) -> float | None:
-    """Between the first and third quartile (linear interpolation); None below two values."""
-    if len(values) < 2:
-        return None
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return high - low
 
 
 def _result_row(

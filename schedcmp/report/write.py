@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from schedcmp.errors import RunError
+from schedcmp.report.altered import altered
 from schedcmp.report.answer import Answer, answer
 from schedcmp.report.grid import GridAxes, write_grids
-from schedcmp.report.inert import inert
+from schedcmp.report.inert import repeats
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
@@ -23,15 +24,17 @@ from schedcmp.report.tables import (
     timings_markdown,
     with_group_timings,
 )
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 from schedcmp.texts import visible
 
 
 class Reports(NamedTuple):
-    """What was written, tables first, and the answers among it."""
+    """What was written, tables first, with the answers among it and what else was seen: settings without effect,
+    options that changed."""
 
     files: list[Path]
     answers: list[Answer]
+    seen: tuple[str, ...]
 
 
 def write_reports(store: Store) -> Reports:
@@ -45,14 +48,16 @@ def write_reports(store: Store) -> Reports:
     cells = list(store.cells())
     rows = timing_rows(cells)
     answers = answer(cells, store.references().values())
-    repeated = inert(cells, store.folder, store.fingerprints())
+    repeated = repeats(cells, store.folder, store.fingerprints())
+    trajectories = _trajectories(store)
+    seen = (*repeated.sentences, *altered(cells, trajectories))
     texts = {
-        "results.csv": results_csv(cells, _trajectories(store), repeated),
+        "results.csv": results_csv(cells, trajectories, repeated.cells),
         "timings.csv": timings_csv(rows),
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers)),
+        "answer.md": visible(markdown(answers, seen)),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
@@ -66,7 +71,8 @@ def write_reports(store: Store) -> Reports:
             f"{store.folder}: grids and plots cannot be written: {error.strerror or error}. Make room or mend the "
             f"disk, then `schedcmp report {store.folder}`"
         ) from error
-    return Reports([*files, write_page(store, inert=repeated, answers=answers), *grids], answers)
+    page = write_page(store, inert=repeated.cells, answers=answers)
+    return Reports([*files, page, *grids], answers, seen)
 
 
 def _trajectories(store: Store) -> dict[tuple[str, int], Mapping[str, Any]]:

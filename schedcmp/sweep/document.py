@@ -72,6 +72,10 @@ class Sweep(Part):
     generator: Literal["cpu", "device"] = Field("cpu", description="where initial noise is drawn")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps, cpu")
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = Field("auto", description="auto: fp16 on CUDA, else fp32")
+    vae_dtype: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        "auto", description="the VAE's own; auto: as dtype; fp32 mends a VAE that overflows in fp16"
+    )
+    safety_checker: bool = Field(True, description="false leaves out the one that the checkpoint may have")
     engine: Literal["packed", "solo"] = Field("packed", description="packed: many cells share each denoiser call")
     max_batch: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
         None, description="rows per denoiser call; found by trying by default"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from schedcmp.files import user_path
+from schedcmp.files import from_json, user_path
 from schedcmp.sweep.text import read_text
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json")
@@ -95,6 +94,6 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return from_json(text)
+    except ValueError as error:
         raise ValueError(f"{where}: is not JSON ({error}); correct it, or write one prompt a line in a .txt") from error

@@ -12,8 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from schedcmp.records import Cell, Reference, StoredCell, Task
-from schedcmp.stamps import latents_name
-from schedcmp.store import Store
+from schedcmp.store.stamps import latents_name
+from schedcmp.store.store import Store
 from schedcmp.truth.reference import LABEL, References
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def measure_references(
     tasks, new_ids = {c.task for c in new}, {c.id for c in new}
     stored: dict[Task, list[StoredCell]] = defaultdict(list)
     for cell in store.cells():
-        if cell.cell.scheduler in references.comparable and cell.result.image_sha256:
+        if cell.cell.scheduler in references.comparable and cell.counts:
             stored[cell.cell.task].append(cell)
     found = [
         _compared(store, pair, stored[pair[0].task], new_ids, _origin(pair, keys))
@@ -82,7 +82,7 @@ def _compared(store: Store, pair: Pair, cells: list[StoredCell], new: set[str], 
         return Reference(task, None, apart if math.isfinite(apart) else None, note, origin)
     path = made[pair[0].id].image_path
     assert path is not None
-    image = read_image(store.folder, path) if made[pair[0].id].result.status == "ok" else None
+    image = read_image(store.folder, path)
     found = {c.cell.id: _values(store, c, distances[c.cell.id], image) for c in cells if c.cell.id in new}
     store.measure(found, instead_of=REFERENCE_METRICS)
     return Reference(task, path, apart, origin=origin)
@@ -105,6 +105,9 @@ def _doubt(
         return f"{latents_name(lost[0].id)} cannot be read; repeat the command to make it again"
     if not math.isfinite(apart):
         return f"{' or '.join(names)} ended in latents that are not finite"
+    for cell, name in zip(pair, names, strict=True):
+        if not made[cell.id].counts:
+            return f"{name} was flagged: {made[cell.id].result.error}"
     both = f"{names[0]} at {pair[0].steps} steps and {names[1]} at {pair[1].steps}"
     if apart > ANOTHER_IMAGE:
         return f"{both} end {apart:.2g} standard deviations apart: they have not converged"
@@ -113,10 +116,10 @@ def _doubt(
     return ""
 
 
-def _values(store: Store, stored: StoredCell, rmse: float, reference: torch.Tensor | None) -> dict[str, float]:
-    """A cell's metrics by name, those that are finite; pixels only if both images are what their latents say."""
+def _values(store: Store, stored: StoredCell, rmse: float, reference: torch.Tensor) -> dict[str, float]:
+    """A cell's metrics by name, those that are finite."""
     values = {"reference_rmse": rmse}
-    if reference is not None and stored.result.status == "ok" and stored.image_path:
+    if stored.image_path:
         with suppress(OSError):  # a damaged image has none
             image = read_image(store.folder, stored.image_path)
             values |= {"reference_psnr_db": psnr_db(image, reference), "reference_ssim": ssim(image, reference)}
@@ -164,7 +167,7 @@ def read_image(folder: Path, name: str) -> torch.Tensor:
     import numpy as np
     import torch
 
-    from schedcmp.image import opened
+    from schedcmp.store.images import opened
 
     with opened(folder, name) as image:
         pixels = np.asarray(image.convert("RGB"), np.float32) / 255

@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from schedcmp.image import opened
 from schedcmp.records import StoredCell
-from schedcmp.store import Store
+from schedcmp.store.images import opened
+from schedcmp.store.store import Store
 from schedcmp.truth.adherence import adherence
 from schedcmp.truth.clip import Clip, clip_score, cmmd, read_images
 
@@ -59,7 +59,7 @@ def measure_distribution(store: Store, clip: Clip, real: Sequence[Path]) -> None
 
 
 def _with_image(store: Store) -> list[StoredCell]:
-    return [c for c in store.cells() if c.image_path and c.result.image_sha256]
+    return [c for c in store.cells() if c.counts and c.image_path]
 
 
 def _without(store: Store, metric: str) -> Iterator[tuple[StoredCell, Image.Image]]:

@@ -28,7 +28,7 @@ LEVEL = 0.95
 POWER = 0.8
 RESAMPLES = 10_000
 FEWEST_OF_A_MEAN = 3  # of two, the interval is 13 times as wide as their standard error says
-_FEWEST = 6  # 2^(1-n) <= 1 - LEVEL
+FEWEST_OF_A_MEDIAN = 6  # 2^(1-n) <= 1 - LEVEL
 _EXACT = 15  # pairs of which all sign patterns are tried
 _FLIPS = 2 ** (_EXACT - 1)
 _SEED = 0
@@ -80,7 +80,7 @@ def ratio_of_medians(new: Sequence[float], old: Sequence[float]) -> Estimate:
     No interval if either has fewer than six values.
     """
     value, n = float(np.median(new) / np.median(old)), min(len(new), len(old))
-    if n < _FEWEST:
+    if n < FEWEST_OF_A_MEDIAN:
         return Estimate(value, None, None, n)
     drawn = [_resampled(np.asarray(side, float), np.median, seed) for seed, side in enumerate((new, old))]
     low, high = np.quantile(drawn[0] / drawn[1], _tails(n))
@@ -177,9 +177,9 @@ def _differences(a: Sequence[float], b: Sequence[float], *, ratio: bool) -> Floa
 
 
 def _ends(x: Floats, *, median: bool) -> tuple[float, float] | None:
-    if len(x) < FEWEST_OF_A_MEAN or (median and len(x) < _FEWEST):
+    if len(x) < FEWEST_OF_A_MEAN or (median and len(x) < FEWEST_OF_A_MEDIAN):
         return None
-    if len(x) < _FEWEST:
+    if len(x) < FEWEST_OF_A_MEDIAN:
         from scipy.special import stdtrit
 
         half = float(stdtrit(len(x) - 1, (1 + LEVEL) / 2) * x.std(ddof=1) / math.sqrt(len(x)))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from schedcmp.errors import RunError
 from schedcmp.report.answer import Answer, answer
-from schedcmp.report.inert import inert as repeated
+from schedcmp.report.inert import repeats
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import thumbnails
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 __all__ = ["write_page"]
 
@@ -35,7 +35,7 @@ def write_page(
     """
     cells = list(store.cells())
     if inert is None:
-        inert = {} if running else repeated(cells, store.folder, store.fingerprints())
+        inert = {} if running else repeats(cells, store.folder, store.fingerprints()).cells
     if answers is None:
         answers = answer(cells, store.references().values())
     try:

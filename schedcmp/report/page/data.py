@@ -12,7 +12,6 @@ from typing import Any
 
 from schedcmp import __version__
 from schedcmp.files import to_json
-from schedcmp.folder import is_of_a_run, open_file
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer
 from schedcmp.report.axes import AXIS_NAMES, Value, point, scheduler_values
@@ -20,8 +19,9 @@ from schedcmp.report.labels import value_label
 from schedcmp.report.plots import FOLDER as PLOTS
 from schedcmp.report.quality import METRICS, Point
 from schedcmp.report.tables import timing_rows
-from schedcmp.store import Store
-from schedcmp.written import Written
+from schedcmp.store.folder import is_of_a_run, open_file
+from schedcmp.store.store import Store
+from schedcmp.store.written import Written
 
 AXES = ("scheduler", "base", *AXIS_NAMES[1:])  # `base` stands for `scheduler` where `sigma_schedule` is an axis too
 _MOST_VARIANTS = 1_000  # that a sweep may have
@@ -71,7 +71,7 @@ def page_data(
         "remake": _remake(sweep, cells),
         "answer": _answer(store.folder),
         "decides": _decides(answers),
-        "points": [_point(p, found) for found in answers for p in found.measured],
+        "points": [_point(name, p, found) for found in answers for p in found.measured for name in p.names],
         "plots": [name for name in Written(store.folder, PLOTS).names if name.endswith(".svg")],
         "environment": store.meta("environment") or {},
         "warnings": store.meta("warnings") or [],
@@ -115,7 +115,7 @@ def _cell(
         "peak_memory_bytes": result.peak_memory_bytes,
         "packed": result.packed,
         "recipe": recipe,
-        "metrics": dict(stored.metrics),
+        "metrics": dict(stored.metrics) if stored.counts else {},
     }
 
 
@@ -144,7 +144,7 @@ class _Recipes:
 
 def _metrics(cells: Iterable[StoredCell]) -> list[dict[str, Any]]:
     """What was measured, the known ones first; a metric that nothing is known of has no better end."""
-    names = {name for stored in cells for name in stored.metrics}
+    names = {name for stored in cells if stored.counts for name in stored.metrics}
     known = [{"name": m.name, "label": m.title, "higher": m.higher} for m in METRICS.values() if m.name in names]
     others = sorted(names - METRICS.keys())
     return known + [{"name": name, "label": name.replace("_", " "), "higher": None} for name in others]
@@ -196,10 +196,10 @@ def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:
     return {"metric": metric.name, "cost": "latency" if all(a.by_latency for a in answers) else "nfe"}
 
 
-def _point(point: Point, found: Answer) -> dict[str, Any]:
+def _point(name: str, point: Point, found: Answer) -> dict[str, Any]:
     """A scheduler's quality at a number of steps, as the answer has it."""
     return {
-        "of": [point.scheduler, point.steps, *found.setting],
+        "of": [name, point.steps, *found.setting],
         "quality": point.quality and asdict(point.quality),
         "front": point in found.front,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from schedcmp.report.page import write_page
-from schedcmp.store import Store
+from schedcmp.store.store import Store
 
 EVERY_S = 10.0
 _SHARE = 0.02  # of the run's time, at most: writing the page takes the longer, the more cells there are

@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image, features
 
 from schedcmp.files import slug
-from schedcmp.folder import open_file
 from schedcmp.records import StoredCell
 from schedcmp.report.tiles import open_picture
-from schedcmp.written import Written
+from schedcmp.store.folder import open_file
+from schedcmp.store.written import Written
 
 FOLDER = "thumbs"
 SIDE = 320  # px, the longer one: the page's largest tile; images up to this size need no copy

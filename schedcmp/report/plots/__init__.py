@@ -17,8 +17,8 @@ from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
 from schedcmp.report.plots.style import FORMATS, rendered
 from schedcmp.report.sentences import setting_text
 from schedcmp.report.tables import TimingRow
-from schedcmp.store import Store
-from schedcmp.written import Written
+from schedcmp.store.store import Store
+from schedcmp.store.written import Written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,5 +68,6 @@ def _of_setting(found: Answer, rows: Sequence[TimingRow], name: str) -> Iterator
             )
     own = [row for row in rows if (row.guidance_scale, row.width, row.height) == found.setting]
     if own:
-        title = f"{name}: where one image's time goes, {usual_steps(own)} steps"
+        doubt = " (latencies must not be compared)" if own[0].doubt else ""
+        title = f"{name}: where one image's time goes, {usual_steps(own)} steps{doubt}"
         yield "breakdown", partial(draw_breakdown, breakdown_data(own), title)

@@ -20,8 +20,13 @@ def convergence_data(found: Answer) -> list[Line]:
     """A line per scheduler that was run at two or more costs: the metric against NFE, with its interval."""
     lines: dict[str, list[Point]] = {}
     for point in sorted(found.measured, key=lambda p: p.nfe):
-        lines.setdefault(point.scheduler, []).append(point)
-    return [_line(name, at) for name, at in lines.items() if len({p.nfe for p in at}) > 1]
+        for name in point.names:
+            lines.setdefault(name, []).append(point)
+    names: dict[tuple[int, ...], list[str]] = {}
+    for name, at in lines.items():
+        names.setdefault(tuple(map(id, at)), []).append(name)
+    distinct = [(" = ".join(same), lines[same[0]]) for same in names.values()]
+    return [_line(name, at) for name, at in distinct if len({p.nfe for p in at}) > 1]
 
 
 def draw_convergence(lines: Sequence[Line], metric: Metric, title: str) -> Figure:

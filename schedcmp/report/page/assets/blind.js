@@ -4,7 +4,7 @@ const cost = run.budgets ? "nfe" : "steps";
 const contestant = (cell) => `${cell.at[axes.scheduler.place]},${cell.at[axes[cost].place]}`;
 const contestantName = (cell) =>
   state.by ? label(cell, "scheduler") : `${label(cell, "scheduler")}, ${label(cell, cost)}`;
-const competes = (cell) => isMade(cell) && (!state.by || String(at(cell, cost).value) === state.by);
+const competes = (cell) => isCounted(cell) && (!state.by || String(at(cell, cost).value) === state.by);
 
 // Votes between contestants of this run at the chosen steps
 function counted() {

@@ -26,6 +26,7 @@ const at = (cell, axis) => values(axis)[cell.at[axes[axis].place]];
 const label = (cell, axis) => at(cell, axis).label;
 const describe = (cell) => `${label(cell, "scheduler")}, ${label(cell, "steps")}, ${label(cell, "seed")}`;
 const isMade = (cell) => cell.image !== null && !cell.lost;
+const isCounted = (cell) => isMade(cell) && cell.status === "ok"; // in ranks and plots; flagged images never do
 const address = (path) => path.split("/").map(encodeURIComponent).join("/");
 const smallImage = (cell) => address(cell.thumb ?? cell.image);
 

@@ -80,7 +80,7 @@ function frontLine(points, x, y) {
 
 function series() {
   const [x, y] = [measures.get(state.x), measures.get(state.y)];
-  const made = cells.filter((cell) => isMade(cell) && ["guidance_scale", "size"].every((axis) => isChosen(cell, axis)));
+  const made = cells.filter((cell) => isCounted(cell) && ["guidance_scale", "size"].every((axis) => isChosen(cell, axis)));
   const same = (cell) => ["scheduler", "guidance_scale", "size"].map((axis) => cell.at[axes[axis].place]).join();
   const line = (members) => ({ name: seriesName(members[0]), points: pointsOf(members, x, y) });
   return [...group(made, same).values()].map(line).filter(({ points }) => points.length);

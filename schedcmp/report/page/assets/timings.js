@@ -7,7 +7,7 @@ const COLUMNS = [
   ["latency_s", "latency", (row) => seconds(row.latency_s)],
   ["latency_iqr_s", "IQR", (row) => seconds(row.latency_iqr_s)],
   ["s_per_nfe", "per NFE", (row) => seconds(row.s_per_nfe)],
-  ["relative", "relative", (row) => `${row.relative.toFixed(2)}×`],
+  ["relative", "relative", (row) => (row.doubt ? NONE : `${row.relative.toFixed(2)}×`)],
   ["n", "n", (row) => String(row.n)],
   ["denoiser_s", "denoiser", (row) => seconds(row.denoiser_s)],
   ["scheduler_overhead_s", "scheduler's", (row) => seconds(row.scheduler_overhead_s)],
@@ -26,6 +26,8 @@ function timingName(row) {
 
 function drawTimings() {
   const parts = run.timings.length ? [timingTable()] : [h("p", { class: "empty" }, "Nothing was timed in this run.")];
+  const doubt = run.timings[0]?.doubt;
+  if (doubt) parts.unshift(h("p", { class: "finding", role: "note" }, `These latencies must not be compared: ${doubt}.`));
   const about =
     "Latency is the wall time of one image made alone, after a warm-up: the median of n, with the interquartile " +
     "range. NFE counts denoiser evaluations. Relative is against the fastest row of the same guidance and size.";

@@ -9,13 +9,15 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from schedcmp.files import to_json
-from schedcmp.folder import DATABASE, is_there
-from schedcmp.image import fingerprint, opened, pixels_sha256
+from schedcmp.files import from_json, to_json
+from schedcmp.image import fingerprint, pixels_sha256
 from schedcmp.records import StoredCell
-from schedcmp.rows import PER_PLAN
-from schedcmp.stamps import latents_name
-from schedcmp.store import Store
+from schedcmp.store.folder import DATABASE, is_there
+from schedcmp.store.images import opened
+from schedcmp.store.rows import PER_PLAN
+from schedcmp.store.schema import UNREADABLE
+from schedcmp.store.stamps import latents_name
+from schedcmp.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +32,38 @@ class Damage:
 def damages(store: Store) -> Iterator[Damage]:
     """All that is not what was written, of all plans that the folder has seen."""
     prints = store.fingerprints()
-    for id_, stored, why in store.every_cell():
+    for id_, stored, why in _every_cell(store):
         if stored is None:
             yield Damage(DATABASE, f"the cell {id_}: {why}", id_)
         elif stored.result.status in ("ok", "flagged"):
             yield from _of_cell(store, stored, prints.get(id_))
-    for table, count in store.unreadable_rows().items():
+    for table, count in _unreadable_rows(store).items():
         yield Damage(DATABASE, f"{count} rows of the table {table} cannot be read")
     if not (store.folder / "sweep.yaml").is_file():
         yield Damage("sweep.yaml", "is missing")
+
+
+def _every_cell(store: Store) -> Iterator[tuple[str, StoredCell | None, str]]:
+    """Id, cell and why it cannot be read, of all plans."""
+    with store.database.reading() as database:
+        for row in database.execute("SELECT * FROM cells"):
+            stored = store.database.cell(row)
+            yield row["id"], stored, "" if stored else store.database.unreadable[f"the cell {row['id']}"]
+
+
+def _unreadable_rows(store: Store) -> dict[str, int]:
+    """How many rows of which tables beside `cells` no run has written."""
+    with store.database.reading() as database:
+        names = [row[0] for row in database.execute("SELECT name FROM meta")]
+        counts = {
+            table: int(database.execute(f"SELECT count(*) FROM {table} WHERE {wrong}").fetchone()[0])
+            for table, wrong in UNREADABLE.items()
+            if store.database.has(table)
+        }
+    for name in names:
+        store.meta(name)
+    counts["meta"] = len([name for name in names if name in store.database.unreadable])
+    return {table: count for table, count in counts.items() if count}
 
 
 def _of_cell(store: Store, stored: StoredCell, kept: bytes | None) -> Iterator[Damage]:
@@ -77,7 +102,7 @@ def _of_image(store: Store, stored: StoredCell, kept: bytes | None) -> str | Non
 def _other(told: str | None, stored: StoredCell) -> str | None:
     """What an image says of itself that the database does not say of its cell, or None."""
     try:
-        settings = json.loads(told) if told else {}
+        settings = from_json(told) if told else {}
         cell = settings.get("cell", {})
         if cell.get("id", stored.cell.id) != stored.cell.id:
             return f"is another cell's, {cell['scheduler']} at {cell['steps']} steps, seed {cell['seed']}"
@@ -94,7 +119,19 @@ def _other(told: str | None, stored: StoredCell) -> str | None:
 def repaired(store: Store, found: Iterable[Damage]) -> int:
     """Forget the cells that are damaged, so that the next run makes them; returns how many."""
     ids = {one.cell for one in found if one.cell}
-    store.drop(ids)
+    _drop(store, ids)
     if not (store.folder / "sweep.yaml").is_file() and store.meta("sweep"):
         store.write_text("sweep.yaml", store.meta("sweep"))
     return len(ids)
+
+
+def _drop(store: Store, ids: Iterable[str]) -> None:
+    """Forget these cells, and all rows that no run has written."""
+    dropped = [(id_,) for id_ in ids]
+    with store.database.writing() as database:
+        for table in ("cells", "metrics", "fingerprints"):
+            database.executemany(f"DELETE FROM {table} WHERE id IS ?", dropped)
+        database.executemany("DELETE FROM files WHERE name = ?", ((latents_name(id_),) for (id_,) in dropped))
+        for table, wrong in UNREADABLE.items():
+            database.execute(f"DELETE FROM {table} WHERE {wrong}")
+        database.executemany("DELETE FROM meta WHERE name = ?", ((name,) for name in store.database.unreadable))

@@ -9,8 +9,9 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schedcmp.folder import is_there, open_file
-from schedcmp.image import opened, pixels_sha256
+from schedcmp.image import pixels_sha256
+from schedcmp.store.folder import is_there, open_file
+from schedcmp.store.images import opened
 
 if TYPE_CHECKING:
     import numpy as np

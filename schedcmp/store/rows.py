@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Json, TypeAdapter, ValidationError
 
-from schedcmp.files import to_json
-from schedcmp.folder import is_of_a_run
+from schedcmp.errors import one_line
+from schedcmp.files import from_json, to_json
 from schedcmp.records import Cell, CellResult, Reference, Status, StoredCell, Timing
+from schedcmp.store.folder import is_of_a_run
 
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
 PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change
@@ -76,6 +77,7 @@ class _Trajectory(BaseModel):
     timesteps: list[Annotated[float, AllowInfNan(True)]]
     sigmas: list[Annotated[float, AllowInfNan(True)]]
     remarks: list[str]
+    config: dict[str, Any] = {}  # missing in a run of an earlier schedcmp
     nfe: int
 
 
@@ -164,15 +166,15 @@ def read_meta(name: str, value: Any) -> Any:
     """What the store keeps of a run under a name."""
     if name in _META:
         _checked(_META[name].validate_json, value)
-    return json.loads(value)
+    return from_json(value)
 
 
 def read_sweep(text: str) -> dict[str, Any]:
     """The sweep of a run as plain data, with a name and a grid at least."""
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(one_line(error)) from error
     _checked(_Sweep.model_validate, found)
     return dict(found)
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
-from schedcmp.folder import refuse_links
 from schedcmp.image import FINGERPRINT_BYTES
-from schedcmp.rows import CELL_COLUMNS, JSON_COLUMNS, PLAIN_COLUMNS
+from schedcmp.store.folder import refuse_links
+from schedcmp.store.rows import CELL_COLUMNS, JSON_COLUMNS, PLAIN_COLUMNS
 
 SCHEMA_VERSION = 3
-_TABLES = {
+TABLES = {
     "meta": "name TEXT PRIMARY KEY, value TEXT NOT NULL",
     "metrics": "id TEXT, name TEXT, value REAL NOT NULL, PRIMARY KEY (id, name)",
     "fingerprints": "id TEXT PRIMARY KEY, pixels BLOB NOT NULL",
@@ -34,8 +32,7 @@ UNREADABLE = {
     "files": "typeof(size) != 'integer' OR typeof(mtime_us) != 'integer' OR typeof(digest) != 'blob'",
     "plan": "typeof(id) != 'text' OR typeof(position) != 'integer' OR typeof(nfe_budget) NOT IN ('null', 'integer')",
 }
-_PROGRAMS = "FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%TABLE%'"
-_MAGIC = b"SQLite format 3\x00"
+PROGRAMS = "FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%TABLE%'"
 _DISK = ("SQLITE_FULL", "SQLITE_IOERR")
 
 
@@ -58,7 +55,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         raise unusable(path, error) from error
     try:
-        database.row_factory, database.text_factory = sqlite3.Row, _text
+        database.row_factory, database.text_factory = sqlite3.Row, decoded
         _refuse_programs(database, path)
         database.execute("PRAGMA cache_size = -32000")  # KiB: tables of a million rows keep their indexes at hand
         version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -76,7 +73,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     return database
 
 
-def _text(data: bytes) -> str | bytes:
+def decoded(data: bytes) -> str | bytes:
     """Text, or the bytes if they are none: whoever reads the row then says so."""
     try:
         return data.decode()
@@ -88,22 +85,22 @@ def _make_tables(database: sqlite3.Connection, version: int) -> None:
     """All that are missing, and what an earlier schedcmp's lack, or nothing."""
     with database:
         database.execute("BEGIN IMMEDIATE")
-        for name, columns in _TABLES.items():
+        for name, columns in TABLES.items():
             database.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
-        if "nfe_budget" not in _columns(database, "plan"):
+        if "nfe_budget" not in column_names(database, "plan"):
             database.execute("ALTER TABLE plan ADD COLUMN nfe_budget INTEGER")
         if version != SCHEMA_VERSION:
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _columns(database: sqlite3.Connection, table: str) -> list[str]:
+def column_names(database: sqlite3.Connection, table: str) -> list[str]:
     return [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
 
 
 def _refuse_programs(database: sqlite3.Connection, path: Path) -> None:
     """A view or a trigger is computed by whoever reads the tables, and need not end. Raises RunFolderError."""
     database.execute("PRAGMA trusted_schema = OFF")
-    for (name,) in database.execute(f"SELECT name {_PROGRAMS}"):
+    for (name,) in database.execute(f"SELECT name {PROGRAMS}"):
         raise RunFolderError(f"{path}: has {name!r}, which no run's database has; choose another folder with -o")
 
 
@@ -126,80 +123,6 @@ def unusable(path: Path, error: Exception) -> SchedcmpError:
         f"{path}: cannot be used as a run's database: {error}. `schedcmp check {path.parent} --repair` saves what can "
         "be read of it; `schedcmp run ... --fresh` makes everything again. Either keeps the damaged file"
     )
-
-
-def damage(path: Path) -> str | None:
-    """What is wrong with a database, found by reading all of it; None if nothing is.
-
-    Raises:
-        RunFolderError: it is another program's, or a newer schedcmp's.
-        RunError: the disk fails.
-    """
-    try:
-        with closing(connect(path, write=False)) as database:
-            found = str(database.execute("PRAGMA integrity_check(1)").fetchone()[0])
-    except DamagedError as error:
-        return str(error.__cause__)
-    except sqlite3.DatabaseError as error:
-        why = unusable(path, error)
-        if not isinstance(why, DamagedError):
-            raise why from error
-        return str(error)
-    return None if found == "ok" else " ".join(found.split())
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a database, with what belongs to it; returns its new name. Raises OSError."""
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
-    while aside.exists():
-        aside = aside.with_name(f"{aside.name}-")
-    for ending in ("-journal", "-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
-            os.rename(f"{path}{ending}", f"{aside}{ending}")  # noqa: PTH104  not only the name's last part
-    return aside
-
-
-def rescue(path: Path) -> Path:
-    """Replace a damaged database by one that has what can be read of it; returns where the damaged one is then.
-
-    Raises:
-        RunError: the disk is full, or fails.
-    """
-    copy, new = path.with_name(f".{path.name}.copy"), path.with_name(f".{path.name}.new")
-    try:
-        for left in (copy, new):
-            left.unlink(missing_ok=True)
-        copy.write_bytes(_MAGIC + path.read_bytes()[len(_MAGIC) :])  # often the beginning alone is gone
-        with closing(sqlite3.connect(copy)) as old, closing(connect(new, write=True)) as database, database:
-            old.row_factory, old.text_factory = sqlite3.Row, _text
-            for table in _TABLES:
-                columns = _columns(database, table)
-                for row in _readable(old, table):
-                    there = {name: row[name] for name in row.keys() if name in columns}  # noqa: SIM118
-                    insert(database, table, there, otherwise="IGNORE")
-        aside = set_aside(path)
-        new.rename(path)
-    except (sqlite3.DatabaseError, OSError) as error:
-        raise RunError(f"{path}: what can be read of it could not be saved: {error}") from error
-    finally:
-        copy.unlink(missing_ok=True)
-    return aside
-
-
-def _readable(database: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row]:
-    """A damaged table's rows from both ends to where reading fails. What is computed, and need not end, is no table."""
-    last = -1
-    with suppress(sqlite3.DatabaseError):
-        if table in [name for (name,) in database.execute(f"SELECT name {_PROGRAMS}")]:
-            return
-        for row in database.execute(f"SELECT rowid AS place, * FROM {table} ORDER BY rowid"):
-            last = row["place"]
-            yield row
-        return
-    with suppress(sqlite3.DatabaseError):
-        yield from database.execute(
-            f"SELECT rowid AS place, * FROM {table} WHERE rowid > ? ORDER BY rowid DESC", (last,)
-        )
 
 
 def insert(database: sqlite3.Connection, table: str, values: Mapping[str, Any], *, otherwise: str = "REPLACE") -> None:

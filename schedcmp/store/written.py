@@ -13,7 +13,8 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import NamedTuple
 
-from schedcmp.folder import LIST, is_of_a_run, open_file, remove_file, write_file
+from schedcmp.files import from_json
+from schedcmp.store.folder import LIST, is_of_a_run, open_file, remove_file, write_file
 
 _MOST_BYTES = 100_000_000
 
@@ -92,8 +93,8 @@ def _read(folder: Path, name: str) -> dict[str, Entry]:
     """What is no list says nothing."""
     try:
         with open_file(folder, name) as file:
-            found = json.loads(file.read(_MOST_BYTES))
+            found = from_json(file.read(_MOST_BYTES))
         entries = {str(key): Entry(*map(str, value)) for key, value in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
     return {key: entry for key, entry in entries.items() if "/" not in key and is_of_a_run(f"plots/{key}")}

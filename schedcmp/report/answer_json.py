@@ -1,0 +1,49 @@
+"""An answer for scripts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from schedcmp.report.answer import Answer, Choice
+from schedcmp.report.quality import Point
+from schedcmp.report.sentences import sentences
+
+
+def as_json(found: Answer) -> dict[str, Any]:
+    """The answer for scripts: unrounded, seconds and counts."""
+    return {
+        "setting": found.setting._asdict(),
+        "metric": found.metric and asdict(found.metric),
+        "limit": found.limit,
+        "pairs": len(found.pairs),
+        "by_latency": found.by_latency,
+        "doubts": list(found.doubts),
+        "fastest": found.fastest and _point_json(found.fastest),
+        "hopeful": found.hopeful and _point_json(found.hopeful),
+        "as_fast": [_point_json(p) for p in found.as_fast],
+        "budgets": [_choice_json(c) for c in found.choices],
+        "front": [_point_json(p) for p in found.front],
+        "cheapest": _point_json(found.cheapest[0]) if found.cheapest else None,
+        "unmeasured": list(found.unmeasured),
+        "unsound": [asdict(u) for u in found.unsound],
+        "incomplete": [{"scheduler": p.scheduler, "steps": p.steps} for p in found.incomplete],
+        "sentences": sentences(found),
+    }
+
+
+def _choice_json(choice: Choice) -> dict[str, Any]:
+    alike = {id(p) for p, _ in choice.alike}
+    others = [_point_json(p) | {"against_best": asdict(d), "told_apart": id(p) not in alike} for p, d in choice.others]
+    return {"budget": asdict(choice.budget), "best": _point_json(choice.best), "others": others}
+
+
+def _point_json(point: Point) -> dict[str, Any]:
+    return {
+        "scheduler": point.scheduler,
+        "same_as": list(point.names[1:]),
+        "steps": point.steps,
+        "nfe": point.nfe,
+        "latency_s": point.latency and asdict(point.latency),
+        "quality": point.quality and asdict(point.quality),
+    }
