@@ -15,7 +15,7 @@ from types import FrameType
 
 from greenlet import GreenletExit
 
-TRIAL_S = 10.0  # of a plug-in on a tiny latent, which takes milliseconds
+TRIAL_S = 5.0  # of a plug-in on a tiny latent, which takes milliseconds
 IMPORT_S = 120.0
 _PATIENCE = 6  # times its CPU seconds on a busy machine; what sleeps or waits takes no CPU
 _AGAIN_S = 0.5  # what catches everything is interrupted again

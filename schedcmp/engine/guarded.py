@@ -55,13 +55,14 @@ def checked(scheduler: Any) -> Any:
 
 def _refuse_other(name: str, before: torch.Tensor, after: Any) -> None:
     if not isinstance(after, torch.Tensor):
-        raise TypeError(f"a step of {name} returned {type(after).__name__} for latents")
-    if after.shape != before.shape:
-        raise TypeError(
-            f"a step of {name} returned latents of shape {tuple(after.shape)} for some of shape {tuple(before.shape)}"
-        )
-    if after.is_floating_point() != before.is_floating_point():
-        raise TypeError(f"a step of {name} returned latents of {after.dtype} for some of {before.dtype}")
+        what = f"{type(after).__name__} for latents"
+    elif after.shape != before.shape:
+        what = f"{tuple(after.shape)} for latents of shape {tuple(before.shape)}"
+    elif after.is_floating_point() != before.is_floating_point():
+        what = f"{after.dtype} for latents of {before.dtype}"
+    else:
+        return
+    raise TypeError(f"{name}.step returned {what}: mend it, or take another scheduler")
 
 
 def within(scheduler: Any, around: Around) -> Any:

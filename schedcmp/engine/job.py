@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -73,11 +73,14 @@ class Workbench:
         if key not in self._draws:
             self._draws[key] = drawn_from(recipe, cell.steps)
         drawn = [source for source in sources(self.device) if source.name in self._draws[key]]
+        limited = partial(contained, self.step_limit, self.step_limit)
+        if not drawn:
+            return within(scheduler, limited)
         own = Own(drawn, seed_from(arguments["generator"]))
 
         @contextmanager
         def guard() -> Iterator[None]:
-            with contained(self.step_limit, wall=self.step_limit), own.in_charge():
+            with limited(), own.in_charge():
                 yield
 
         return within(scheduler, guard)

@@ -66,6 +66,15 @@ class Recipe:
         """The resolved config, restricted to what the class really takes."""
         return {name: option.value for name, option in self.options.items()}
 
+    @property
+    def foreign(self) -> bool:
+        """Whether its class or sampler function is neither diffusers' nor ours."""
+        return self.cls.__module__.partition(".")[0] not in ("diffusers", "schedcmp")
+
+    def patience(self, steps: int = 0) -> float | None:
+        """CPU seconds for a trial of so many steps on tiny latents; None: any, where the class is not foreign."""
+        return TRIAL_S + steps / _STEPS_PER_S if self.foreign else None
+
     def as_run(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """What ran, by the config of a scheduler of this recipe after its run: diffusers changes options by itself.
 
@@ -78,15 +87,6 @@ class Recipe:
             **({"_levels": levels} if levels else {}),
             **{name: config.get(name, value) for name, value in self.config.items()},
         }
-
-    @property
-    def foreign(self) -> bool:
-        """Whether its class or sampler function is neither diffusers' nor ours."""
-        return self.cls.__module__.partition(".")[0] not in ("diffusers", "schedcmp")
-
-    def patience(self, steps: int = 0) -> float | None:
-        """CPU seconds for a trial of so many steps on tiny latents; None: any, where the class is not foreign."""
-        return TRIAL_S + steps / _STEPS_PER_S if self.foreign else None
 
     def build(self, seed: int = 0) -> Any:
         """A fresh scheduler; `seed` reaches the classes that draw their own noise.

@@ -98,7 +98,7 @@ def _steps_from(scheduler: Any) -> bool:
 
     first, nothing = scheduler.timesteps[0], torch.zeros(1, 4, 2, 2)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some draw noise
             scheduler.step(nothing, first, scheduler.scale_model_input(nothing, first))
     except IndexError:
         return False
