@@ -126,6 +126,7 @@ class Prepared:
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
             *self._idle_options(),
+            *self._unrepeatable(),
         )
 
     def _idle_options(self) -> Iterator[str]:
@@ -135,6 +136,16 @@ class Prepared:
         for label, recipe in self.recipes.items():
             steps = [n for at, n in self.trajectories if at == label]
             yield from idle_options(recipe, self.scheduler_config, steps)
+
+    def _unrepeatable(self) -> Iterator[str]:
+        """Which schedulers make other images each time, whatever the engine does."""
+        for label, recipe in self.recipes.items():
+            if not recipe.foreign:
+                continue
+            from schedcmp.engine.randomness import repeats
+
+            if not repeats(recipe, max(n for at, n in self.trajectories if at == label)):
+                yield f"{label}: draws random numbers that no seed governs, so that no image of it can be made again"
 
     @property
     def _texts(self) -> dict[str, str]:

@@ -196,4 +196,9 @@ def test_a_run_tells_of_each_call_of_a_model(engine: str, tmp_path: Path) -> Non
     assert set(calls[1::2]) == {""}
     assert calls[0] == "encoding prompts"
     assert rows["decoding"] >= 4
-    assert rows["denoising"] >= 2 * sum(map(prepared.cost, prepared.supported))
+    asked_alike = (
+        0 if engine == "solo" else 1
+    )  # Euler and Heun start from the same noise: in one lane of two seeds each
+    assert rows["denoising"] >= 2 * (
+        sum(map(prepared.cost, prepared.supported)) - asked_alike * len(prepared.sweep.seeds)
+    )

@@ -23,7 +23,11 @@ from test_run import run, schedcmp
 from schedcmp.records import StoredCell
 from schedcmp.store.store import Store
 
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the package ray")
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the package ray"),
+    # Ray starts its processes by fork and exec; JAX, which tests before these may have imported, warns of any fork
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+]
 
 Write = Callable[..., Path]
 SWEEP: dict[str, Any] = {"steps": [10, 20], "seeds": "0..19", "max_batch": 8, "timing": {"mode": "off"}}

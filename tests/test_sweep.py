@@ -162,8 +162,8 @@ def test_a_wrong_value_is_refused_with_its_place(tmp_path: Path, key: str, value
     [
         ("", "the sweep is empty"),
         ("- a\n- b", "and this is a list"),
-        ("model: [1", "sweep.yaml:1: is not valid YAML"),
-        ("model: x\n  y: z", "sweep.yaml:2: is not valid YAML"),
+        ("model: [1", "sweep.yaml:1: opens a bracket or quotes that nothing closes"),
+        ("model: x\n  y: z", "sweep.yaml:2: is indented unlike the lines above it"),
         ("model: x\nsteps: 3\nmodel: y", "sweep.yaml:3: duplicate key 'model'"),
         ("? [a, b]\n: c", "begins a key with a bracket"),
         ("model: !!python/object:os.system x", "sweep.yaml:1: 'x' cannot be read"),

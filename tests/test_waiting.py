@@ -8,8 +8,8 @@ import pytest
 import torch
 from far import DEVICE, Far, Watcher
 
+from schedcmp.engine.guarded import seeded
 from schedcmp.engine.hosted import hosted
-from schedcmp.engine.job import seeded
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.table import builtin_registry

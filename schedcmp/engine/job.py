@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
 
+from schedcmp.engine.guarded import checked, seeded, within
+from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
+from schedcmp.foreign import contained
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
+from schedcmp.samplers.global_random import Own, sources
+from schedcmp.samplers.running import seed_from
 
 WARMUP_STEPS = 2
 
@@ -26,6 +31,7 @@ class Workbench:
     pipeline: Any  # a diffusers DiffusionPipeline; its own scheduler is never used
     recipes: Mapping[str, Recipe]  # by the cells' `scheduler`
     generator: Literal["cpu", "device"] = "cpu"
+    step_limit: float = 60.0  # seconds of a step of a scheduler from elsewhere
 
     @cached_property
     def device(self) -> torch.device:
@@ -34,6 +40,11 @@ class Workbench:
     @cached_property
     def coefficients(self) -> dict[Hashable, Any]:
         """What lanes have computed of schedulers' coefficients, for `engine.coefficients`."""
+        return {}
+
+    @cached_property
+    def _draws(self) -> dict[tuple[str, int], frozenset[str]]:
+        """By scheduler and steps: the global random generators that are drawn from."""
         return {}
 
     def job(self, *cells: Cell) -> tuple[Any, dict[str, Any]]:
@@ -49,10 +60,30 @@ class Workbench:
         pipeline.__class__ = self._class
         arguments = self._arguments(*cells)
         scheduler = self.recipes[cells[0].scheduler].build(cells[0].seed)
-        pipeline.scheduler = seeded(scheduler, arguments["generator"])
+        pipeline.scheduler = self._guarded(checked(seeded(scheduler, arguments["generator"])), cells[0], arguments)
         if getattr(scheduler, "needs_unconditional", False):
             scheduler.unconditional_output = watched(pipeline).unconditional
         return pipeline, arguments
+
+    def _guarded(self, scheduler: Any, cell: Cell, arguments: Mapping[str, Any]) -> Any:
+        """The scheduler; one from elsewhere with a limit of time, and global random numbers of the cell's own."""
+        recipe, key = self.recipes[cell.scheduler], (cell.scheduler, cell.steps)
+        if not recipe.foreign:
+            return scheduler
+        if key not in self._draws:
+            self._draws[key] = drawn_from(recipe, cell.steps)
+        drawn = [source for source in sources(self.device) if source.name in self._draws[key]]
+        limited = partial(contained, self.step_limit, self.step_limit)
+        if not drawn:
+            return within(scheduler, limited)
+        own = Own(drawn, seed_from(arguments["generator"]))
+
+        @contextmanager
+        def guard() -> Iterator[None]:
+            with limited(), own.in_charge():
+                yield
+
+        return within(scheduler, guard)
 
     def warm_up(self, cell: Cell) -> Cell:
         """What to run before `cell` is timed."""
@@ -90,26 +121,3 @@ class Workbench:
             **{name: value for name, value in settings.items() if value is not None and name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels},
         }
-
-
-def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -> Any:
-    """The scheduler, drawing its noise from the cells' generators even where a pipeline does not hand them on.
-
-    Those of Stable Diffusion 3 and Flux do not, so that noise would come from the global generator.
-    """
-    if hasattr(scheduler, "generator"):  # a sampler function may draw before the first step
-        scheduler.generator = generator
-    step = scheduler.step
-    more = {"generator": generator} if "generator" in inspect.signature(step).parameters else {}
-
-    @functools.wraps(step)  # pipelines inspect its signature
-    def watched_step(*args: Any, **kwargs: Any) -> Any:
-        answer = step(*args, **more | kwargs)
-        before, after = (*args, kwargs.get("sample"))[min(2, len(args))], answer[0]
-        if isinstance(before, torch.Tensor) and after.shape != before.shape:
-            what = f"{tuple(after.shape)} for latents of shape {tuple(before.shape)}"
-            raise ValueError(f"{type(scheduler).__name__}.step returned {what}: mend it, or take another scheduler")
-        return answer
-
-    scheduler.step = watched_step
-    return scheduler

@@ -21,6 +21,7 @@ from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import replaced
 from schedcmp.engine.result import failed, finished, made_by
+from schedcmp.foreign import contained
 from schedcmp.records import Cell, CellResult
 
 
@@ -50,9 +51,10 @@ class Lane(greenlet):
     def _work(self, _: object) -> None:
         first, *more = self.cells
         try:
-            pipeline, arguments = self._bench.job(*self.cells)
-            remembered(hosted(pipeline.scheduler, self._bench.device), self._bench.coefficients)
-            output = pipeline(**arguments)
+            with contained():
+                pipeline, arguments = self._bench.job(*self.cells)
+                remembered(hosted(pipeline.scheduler, self._bench.device), self._bench.coefficients)
+                output = pipeline(**arguments)
             recipe = self._bench.recipes[first.scheduler]
             made = made_by(pipeline, output, self._latents, self._pixels, self.asked, len(self.cells))
             results = [finished(cell, one, recipe) for cell, one in zip(self.cells, made, strict=True)]

@@ -55,7 +55,7 @@ def made_by(
     timesteps = tuple(_numbers(visited or pipeline.scheduler.timesteps))
     blanked = getattr(output, "nsfw_content_detected", None) or [False] * cells
     config = getattr(pipeline.scheduler, "config", {})
-    dtype = next((_name(model.dtype) for model in denoisers(pipeline)), "its dtype")
+    dtype = next((_name(model.dtype) for model in denoisers(pipeline) if hasattr(model, "dtype")), "its dtype")
     read = None if latents is None else latents.float().cpu()
     return [
         Made(

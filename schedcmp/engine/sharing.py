@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import torch
 
-from schedcmp.engine.job import seeded
+from schedcmp.engine.guarded import seeded
+from schedcmp.foreign import contained
 from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
@@ -40,20 +41,21 @@ def exact(recipe: Recipe) -> bool:
     It does not where a step depends on all of them (adaptive steps), or noise is not drawn by the latents' generators.
     """
     try:
-        alone = torch.cat([_solve(recipe, 0), _solve(recipe, 1)])
-        return torch.equal(_solve(recipe, 0, 1), alone)
+        with contained(recipe.patience()), recipe.alike():
+            alone = torch.cat([solve(recipe, 0), solve(recipe, 1)])
+            return torch.equal(solve(recipe, 0, 1), alone)
     except Exception:  # third-party code raises what it likes; alone it may still run
         return False
 
 
 @torch.no_grad()
-def _solve(recipe: Recipe, *seeds: int) -> torch.Tensor:
+def solve(recipe: Recipe, *seeds: int, steps: int = _STEPS) -> torch.Tensor:
     """A few steps from the seeds' noise, with a denoiser that answers each number by itself, and so wildly that solvers
     with an error bound take other steps."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     x = torch.cat([torch.randn(_LATENTS, generator=g) for g in generators])
     scheduler = seeded(recipe.build(seeds[0]), generators if len(seeds) > 1 else generators[0])
-    scheduler.set_timesteps(_STEPS, device="cpu", **timestep_arguments(recipe.pipeline, scheduler, _STEPS))
+    scheduler.set_timesteps(steps, device="cpu", **timestep_arguments(recipe.pipeline, scheduler, steps))
     x = x * getattr(scheduler, "init_noise_sigma", 1.0)
     for t in scheduler.timesteps:
         if hasattr(scheduler, "scale_model_input"):

@@ -11,6 +11,7 @@ from schedcmp.engine.clock import Clock, PeakMemory, Waiting
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
 from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
+from schedcmp.foreign import contained
 from schedcmp.records import Cell, CellResult, Timing
 
 
@@ -77,6 +78,7 @@ class SoloEngine:
         made, timing = self._call(cell)
         return finished(cell, made, recipe, (replace(timing, turn=turn),), self._memory.read())
 
+    @contained()
     def _call(self, cell: Cell) -> tuple[Made, Timing]:
         pipeline, arguments = self._bench.job(cell)
         waiting = Waiting()

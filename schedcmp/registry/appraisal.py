@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schedcmp.errors import RegistryError
+from schedcmp.foreign import OvertimeError
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry
@@ -23,6 +24,7 @@ class Appraisal:
         self._judged: dict[str, tuple[str, str]] = {}
         self._recipes: dict[str, Recipe] = {}
         self._trajectories: dict[tuple[str, int], Trajectory | RegistryError] = {}
+        self._stuck: dict[str, RegistryError] = {}  # at no other number of steps is it waited for again
 
     def judge(self, entry: Entry) -> tuple[str, str]:
         """Status and reason, as `compat.judge`."""
@@ -39,11 +41,15 @@ class Appraisal:
     def trajectory(self, entry: Entry, steps: int) -> Trajectory:
         """What it does for so many steps, as `preflight`. Raises RegistryError."""
         key = (entry.name, steps)
+        if entry.name in self._stuck:
+            raise self._stuck[entry.name]
         if key not in self._trajectories:
             try:
                 self._trajectories[key] = preflight(self.recipe(entry), steps)
             except RegistryError as error:
                 self._trajectories[key] = error
+                if isinstance(error.__cause__, OvertimeError):
+                    self._stuck[entry.name] = error
         found = self._trajectories[key]
         if isinstance(found, RegistryError):
             raise found

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
@@ -19,6 +20,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from schedcmp.errors import RegistryError
+from schedcmp.foreign import IMPORT_S, TRIAL_S, contained
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.flow import PIPELINE, flow_options, is_flow
 from schedcmp.registry.postpone import STATISTICS, postponed
@@ -34,6 +36,7 @@ MOST_TIMESTEPS = 10_000  # a table of noise levels for each step, and checkpoint
 MOST_ENTRIES = 100_000
 _SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 _FEW_STEPS = 4
+_STEPS_PER_S = 50
 _INSTALL = {"torchsde": 'pip install "schedcmp[sde]"', "scipy": "pip install scipy"}
 
 
@@ -63,6 +66,15 @@ class Recipe:
         """The resolved config, restricted to what the class really takes."""
         return {name: option.value for name, option in self.options.items()}
 
+    @property
+    def foreign(self) -> bool:
+        """Whether its class or sampler function is neither diffusers' nor ours."""
+        return self.cls.__module__.partition(".")[0] not in ("diffusers", "schedcmp")
+
+    def patience(self, steps: int = 0) -> float | None:
+        """CPU seconds for a trial of so many steps on tiny latents; None: any, where the class is not foreign."""
+        return TRIAL_S + steps / _STEPS_PER_S if self.foreign else None
+
     def as_run(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """What ran, by the config of a scheduler of this recipe after its run: diffusers changes options by itself.
 
@@ -91,10 +103,21 @@ class Recipe:
         """Never used, only copied: some constructors take milliseconds."""
         return self._construct({})
 
+    def alike(self) -> AbstractContextManager[None]:
+        """While open, code from elsewhere draws the same global random numbers every time, and leaves them alone."""
+        if not self.foreign:
+            return nullcontext()
+        import torch
+
+        from schedcmp.samplers.global_random import Own, sources
+
+        return Own(sources(torch.device("cpu")), 0).in_charge()
+
     def _construct(self, more: Mapping[str, Any]) -> Any:
         refuse_huge(self.entry.name, self.config)
         try:
-            scheduler = _hasty(self.cls)(**{**self.config, **more})
+            with contained(self.patience()), self.alike():
+                scheduler = _hasty(self.cls)(**{**self.config, **more})
             scheduler.__class__ = self.cls
             if self.entry.sigmas.levels:
                 from schedcmp.registry.levels import listed
@@ -178,10 +201,10 @@ def load_class(path: str, origin: str = "schedcmp", *, flow: bool = False) -> ty
     """
     module_name, _, name = path.rpartition(".")
     try:
-        with postponed(*STATISTICS):
+        with contained(IMPORT_S if module_name else None), postponed(*STATISTICS):
             module = importlib.import_module(module_name or "diffusers")
             cls = getattr(module, name)
-    except (Exception, SystemExit) as error:  # importing runs somebody's code
+    except Exception as error:  # importing runs somebody's code
         where = module_name or f"diffusers {importlib.import_module('diffusers').__version__}"
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise RegistryError(f"{origin}: there is no scheduler class {name!r} in {where} ({reason})") from error

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from schedcmp.errors import RegistryError
+from schedcmp.foreign import RunawayError, contained
 from schedcmp.pipelines.scheduling import misused, timestep_arguments
 from schedcmp.registry.build import Recipe
 
@@ -44,8 +45,16 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
 
     Raises:
         RegistryError: it refuses this many steps, or what it answers cannot give an image: timesteps or sigmas that are
-            not finite or rise, or a first timestep that is there twice.
+            not finite or rise, or a first timestep that is there twice; or its code ends the process, or does not end.
     """
+    try:
+        with contained(recipe.patience(steps)), recipe.alike():
+            return _preflight(recipe, steps)
+    except RunawayError as error:
+        raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} at {steps} steps: {error}") from error
+
+
+def _preflight(recipe: Recipe, steps: int) -> Trajectory:
     name = recipe.entry.name
     trained = recipe.config.get("num_train_timesteps", 1000)
     if not isinstance(trained, int):
@@ -89,7 +98,7 @@ def _steps_from(scheduler: Any) -> bool:
 
     first, nothing = scheduler.timesteps[0], torch.zeros(1, 4, 2, 2)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some draw noise
             scheduler.step(nothing, first, scheduler.scale_model_input(nothing, first))
     except IndexError:
         return False

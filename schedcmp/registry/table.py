@@ -14,6 +14,7 @@ from typing import Any, cast
 import yaml
 
 from schedcmp.errors import RegistryError, shown
+from schedcmp.foreign import IMPORT_S, contained
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, SigmaSchedule
 from schedcmp.registry.naming import Absent, equivalents, normalise, own_schedule, read_schedules, sigma_names
 
@@ -191,7 +192,8 @@ def _read_table(name: str) -> Any:
 
 def _plugin_rows(point: EntryPoint) -> list[Mapping[str, Any]]:
     try:
-        found = point.load()
+        with contained(IMPORT_S):
+            found = point.load()
     except Exception as error:  # a broken plug-in must name itself, whatever it raised
         raise RegistryError(
             f"the entry point {point.name!r} ({point.value}) of {ENTRY_POINTS} does not load: {error}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from greenlet import getcurrent, greenlet
+
+from schedcmp.samplers.global_random import Own, torch_sources
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -33,8 +35,7 @@ class Noise:
         self.generator = generator
         self.drawn = 0
         self._like = like
-        self._globals = _global_generators(like.device)
-        self.seed()
+        self._own = Own(torch_sources(like.device), seed_from(generator))
 
     def __call__(self, sigma: Any = None, sigma_next: Any = None) -> torch.Tensor:
         """Standard normal noise in the shape of the latents, independent from call to call."""
@@ -45,21 +46,11 @@ class Noise:
 
     def seed(self) -> None:
         """Seed the run's global generators from `generator`, which is left as it is."""
-        seed = _seed_from(self.generator)
-        self._states = [torch.Generator(g.device).manual_seed(seed).get_state() for g in self._globals]
+        self._own.seed(seed_from(self.generator))
 
-    @contextmanager
-    def in_charge(self) -> Iterator[None]:
+    def in_charge(self) -> AbstractContextManager[None]:
         """While open, torch's global generators are this run's."""
-        outer = [g.get_state() for g in self._globals]
-        for generator, state in zip(self._globals, self._states, strict=True):
-            generator.set_state(state)
-        try:
-            yield
-        finally:
-            self._states = [g.get_state() for g in self._globals]
-            for generator, state in zip(self._globals, outer, strict=True):
-                generator.set_state(state)
+        return self._own.in_charge()
 
 
 class Run(greenlet):
@@ -80,20 +71,11 @@ class Run(greenlet):
         self.x, self.sigma = (asked, None) if self.dead else asked
 
 
-def _seed_from(generator: Generators) -> int:
+def seed_from(generator: Generators) -> int:
+    """A seed for other generators, which no draw from this one shows; it is left as it is."""
     first = generator[0] if isinstance(generator, list) else generator
     if first is None:
         return int(torch.randint(2**63 - 1, ()))
     twin = torch.Generator(first.device)
     twin.set_state(first.get_state())
     return int(torch.randint(2**63 - 1, (), generator=twin, device=first.device))
-
-
-def _global_generators(device: torch.device) -> list[torch.Generator]:
-    if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-        index = torch.cuda.current_device() if device.index is None else device.index
-        return [torch.default_generator, torch.cuda.default_generators[index]]
-    if device.type == "mps":
-        return [torch.default_generator, torch.mps._get_default_mps_generator()]
-    return [torch.default_generator]

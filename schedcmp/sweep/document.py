@@ -84,6 +84,9 @@ class Sweep(Part):
     jax: Jax = Jax()
     executor: Executors = Field(Executor(), description="local: this process; ray: workers of a Ray cluster")
     optimize: Optimize = Optimize()
+    step_limit: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
+        60.0, description="seconds that a step of a scheduler or sampler function from elsewhere may take"
+    )
     timing: Timings = Timing()
     metrics: Metrics = Field(
         ("auto",), description="reference, clip, adherence, or off; auto: reference where the checkpoint is small"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from schedcmp.errors import RegistryError
+from schedcmp.foreign import contained
 from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.registry.build import Recipe
 from schedcmp.truth.mixture import PURE_NOISE, Level, Mixture
@@ -65,16 +66,22 @@ def drive(recipe: Recipe, oracle: Oracle, noise: torch.Tensor, steps: int, seed:
 def in_float64_if_possible(run: Callable[[torch.Tensor], T], recipe: Recipe, noise: torch.Tensor, steps: int) -> T:
     """`run` of the noise in float64, or else in float32. Raises RegistryError if it fails in both, or raises that."""
     try:
+        with contained(recipe.patience(steps)):
+            return _in_float64(run, noise)
+    except RegistryError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} fails at {steps} steps: {reason}") from error
+
+
+def _in_float64(run: Callable[[torch.Tensor], T], noise: torch.Tensor) -> T:
+    try:
         return run(noise)
     except RegistryError:
         raise
     except Exception:  # third-party code raises what it likes
-        pass
-    try:
         return run(noise.float())
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} fails at {steps} steps: {reason}") from error
 
 
 def _drive(recipe: Recipe, oracle: Oracle, noise: torch.Tensor, steps: int, seed: int) -> Run:

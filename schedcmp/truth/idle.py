@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from schedcmp.errors import RegistryError
+from schedcmp.foreign import contained
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.flow import is_flow
 
@@ -42,7 +43,8 @@ def _same(one: Recipe, other: Recipe, steps: int, scheduler_config: Mapping[str,
 
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     try:
-        ends = [loop(recipe, denoiser, noise, steps, flow=is_flow(scheduler_config))[0] for recipe in (one, other)]
+        with contained(one.patience(2 * steps)):
+            ends = [loop(recipe, denoiser, noise, steps, flow=is_flow(scheduler_config))[0] for recipe in (one, other)]
     except RegistryError:
         raise
     except Exception as error:  # third-party code raises what it likes

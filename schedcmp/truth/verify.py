@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from schedcmp.foreign import contained
 from schedcmp.registry.build import resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry
@@ -55,7 +56,7 @@ def verdict_on(entry: Entry, scheduler_config: Mapping[str, Any]) -> Verdict:
         status, reason = judge(entry, scheduler_config)
         misfit = reason if status == "wrong" else ""
         recipe = resolve(entry, scheduler_config)
-        with _one_thread():
+        with contained(), _one_thread():
             found = judge_measurement(measure(recipe, noise_schedule(scheduler_config)), misfit)
         if "floor" in found.text and not found.why:
             found = replace(found, why="; ".join(preflight(recipe, _USUAL_STEPS).remarks))

@@ -1,0 +1,82 @@
+"""A cell's scheduler as the engines hand it to a pipeline: with the cell's random numbers, and looked after."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+Around = Callable[[], AbstractContextManager[None]]
+
+_METHODS = ("set_timesteps", "scale_model_input", "step")  # what pipelines call
+
+
+def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -> Any:
+    """The scheduler, drawing its noise from the cells' generators even where a pipeline does not hand them on.
+
+    Those of Stable Diffusion 3 and Flux do not, so that noise would come from the global generator.
+    """
+    if hasattr(scheduler, "generator"):  # a sampler function may draw before the first step
+        scheduler.generator = generator
+    step = scheduler.step
+    if "generator" in inspect.signature(step).parameters:
+
+        @functools.wraps(step)  # pipelines inspect its signature
+        def with_generator(*args: Any, **kwargs: Any) -> Any:
+            return step(*args, **{"generator": generator} | kwargs)
+
+        scheduler.step = with_generator
+    return scheduler
+
+
+def checked(scheduler: Any) -> Any:
+    """The scheduler, whose steps raise TypeError where they return anything else than latents of the same shape.
+
+    A decoder takes other sizes and makes another image of them.
+    """
+    step, name = scheduler.step, type(scheduler).__name__
+
+    @functools.wraps(step)
+    def checking(*args: Any, **kwargs: Any) -> Any:
+        result = step(*args, **kwargs)
+        before = kwargs["sample"] if "sample" in kwargs else args[2] if len(args) > 2 else None
+        after = result[0] if isinstance(result, tuple) else getattr(result, "prev_sample", None)
+        if after is not None and isinstance(before, torch.Tensor):
+            _refuse_other(name, before, after)
+        return result
+
+    scheduler.step = checking
+    return scheduler
+
+
+def _refuse_other(name: str, before: torch.Tensor, after: Any) -> None:
+    if not isinstance(after, torch.Tensor):
+        what = f"{type(after).__name__} for latents"
+    elif after.shape != before.shape:
+        what = f"{tuple(after.shape)} for latents of shape {tuple(before.shape)}"
+    elif after.is_floating_point() != before.is_floating_point():
+        what = f"{after.dtype} for latents of {before.dtype}"
+    else:
+        return
+    raise TypeError(f"{name}.step returned {what}: mend it, or take another scheduler")
+
+
+def within(scheduler: Any, around: Around) -> Any:
+    """The scheduler, each call of which runs inside a context of its own."""
+    for name in _METHODS:
+        if method := getattr(scheduler, name, None):
+            setattr(scheduler, name, _inside(around, method))
+    return scheduler
+
+
+def _inside(around: Around, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with around():
+            return method(*args, **kwargs)
+
+    return inside
