@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from harm import change
 from hypothesis import given
 from hypothesis import strategies as st
-from test_folder import change
 from test_run import Write
 from test_run import run as exit_code
 
