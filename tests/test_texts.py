@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from harm import change
+from harm import sql
 from hypothesis import given
 from hypothesis import strategies as st
 from test_run import Write
@@ -87,10 +87,10 @@ def test_a_store_does_not_command_the_terminal(
 ) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     assert exit_code("run", write_sweep(schedulers=["ddim"], steps=[2]), "-o", out) == 0
-    change(out, "UPDATE cells SET status = 'failed', error = ?, scheduler = ?, prompt_name = ?", EVIL, EVIL, EVIL)
-    change(out, "UPDATE meta SET value = ? WHERE name = 'environment'", json.dumps({EVIL: EVIL, "dtype": EVIL}))
+    sql(out, "UPDATE cells SET status = 'failed', error = ?, scheduler = ?, prompt_name = ?", EVIL, EVIL, EVIL)
+    sql(out, "UPDATE meta SET value = ? WHERE name = 'environment'", json.dumps({EVIL: EVIL, "dtype": EVIL}))
     shutil.copytree(out, other)
-    change(other, "UPDATE cells SET status = 'ok', error = NULL")
+    sql(other, "UPDATE cells SET status = 'ok', error = NULL")
     capsys.readouterr()
     for command in (("report", out), ("recommend", out), ("compare", other, out), ("compare", out, other)):
         exit_code(*command)
