@@ -35,11 +35,22 @@ from schedcmp.truth.wanted import real_images, wanted_metrics, wanted_references
 class Prepared:
     """A sweep that was found sound: its checkpoint is there, its schedulers can do their steps."""
 
-    def __init__(self, sweep: Sweep, source: Source, *, progress: bool = False) -> None:
-        """Raises RequestError for whatever is wrong with the request; loads no weights and writes nothing."""
+    def __init__(
+        self, sweep: Sweep, source: Source, *, progress: bool = False, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Loads no weights and writes nothing.
+
+        Args:
+            checkpoint: instead of the one that the sweep names.
+
+        Raises:
+            RequestError: whatever is wrong with the request.
+        """
         self.sweep = sweep
         self._source = source
-        self.checkpoint = find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress)
+        self.checkpoint = checkpoint or find_checkpoint(
+            sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
+        )
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
@@ -290,7 +301,7 @@ class Prepared:
         except RequestError as error:
             raise SweepError(f"{self._source.where(('optimize',))}: {error}") from error
         if self._backend:
-            from schedcmp.backend.denoiser import hand_over
+            from schedcmp.backend.handover import hand_over
 
             hand_over(pipeline, self.sweep.jax.solve, tf32=self.sweep.optimize.tf32)
         return pipeline

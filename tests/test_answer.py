@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_run import run
 
@@ -285,6 +285,7 @@ def test_a_distance_of_nothing_is_a_distance() -> None:
     assert the_answer(cells).choices[0].best.scheduler == "a"
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(1, 20), st.floats(0.01, 1)), min_size=1, max_size=30))
 def test_nothing_beats_a_point_of_the_front_and_something_beats_the_others(drawn: list[tuple[int, float]]) -> None:
     cells = [stored(f"s{i}", n, 0, metrics={"reference_rmse": e}) for i, (n, e) in enumerate(drawn)]

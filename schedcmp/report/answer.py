@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from schedcmp.errors import RequestError
 from schedcmp.records import Reference, StoredCell
 from schedcmp.report.quality import (
     AS_FAST,
@@ -38,6 +39,15 @@ class Budget:
 
     limit: float
     unit: Literal["s", "NFE"]
+
+    @classmethod
+    def of(cls, seconds: float | None, nfe: int | None) -> Budget | None:
+        """What is given, if anything is. Raises RequestError for both."""
+        if seconds is not None and nfe is not None:
+            raise RequestError("--budget-s and --budget-nfe: give one of them")
+        if seconds is not None:
+            return cls(seconds, "s")
+        return None if nfe is None else cls(nfe, "NFE")
 
     def allows(self, point: Point) -> bool:
         if self.unit == "NFE":

@@ -98,6 +98,10 @@ class Results:
         rows = self.meta("references") or ()
         return {reference.task: reference for reference in (Reference(**r | {"task": tuple(r["task"])}) for r in rows)}
 
+    def trajectories(self) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """(scheduler, steps) → its noise levels, timesteps and NFE."""
+        return {(row["scheduler"], row["steps"]): row for row in self.meta("trajectories") or ()}
+
     def count(self) -> int:
         """How many cells are there, of all plans."""
         with self.database.reading() as database:
