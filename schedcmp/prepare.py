@@ -27,9 +27,9 @@ from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.parts import Model
 from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
-from schedcmp.truth.clip import Clip, find_clip
+from schedcmp.truth.clip import Clip, opened_clip
 from schedcmp.truth.reference import References
-from schedcmp.truth.wanted import real_images, wanted_metrics, wanted_references
+from schedcmp.truth.wanted import real_images, wanted_metrics, wanted_references, wants_references
 
 
 class Prepared:
@@ -91,7 +91,7 @@ class Prepared:
         self.references: References | None = None
         try:
             self.metrics = wanted_metrics(sweep, self.checkpoint)
-            if "reference" in self.metrics:
+            if wants_references(sweep, self.checkpoint):
                 self.references = wanted_references(
                     sweep, self.supported, self.recipes, self.scheduler_config, self.total_nfe
                 )
@@ -307,10 +307,8 @@ class Prepared:
         return pipeline
 
     def load_clip(self) -> Clip | None:
-        """The CLIP model, where a metric needs it. Raises CheckpointError."""
-        if "clip" not in self.metrics and not self.real_images:
-            return None
-        return Clip(find_clip(self.sweep.clip_model, progress=self._progress))
+        """The CLIP model that compares with real images, where there are any. Raises CheckpointError."""
+        return opened_clip(self.sweep.clip_model, progress=self._progress) if self.real_images else None
 
     @property
     def folder(self) -> Path:

@@ -24,7 +24,8 @@ def recommend_scheduler(
     budget = Budget.of(budget_s, budget_nfe)
     with reading(run, images=False) as folder, Store.open(folder) as store:
         references = store.references().values()
-        answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit)
+        known = store.readings()
+        answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit, known=known)
         tell_unreadable(store, run)
     if as_json_:
         say(json.dumps([as_json(found) for found in answers], indent=2))

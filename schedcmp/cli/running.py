@@ -50,10 +50,12 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
             _tell_done(execution)
             make(execution, where)
             where.between_cells(timed=False)
-            if execution.clip:
-                say(f"CLIP reads the images: {prepared.sweep.clip_model}")
+            for told in dict.fromkeys(metric.told for metric in prepared.metrics if metric.told):
+                say(told)
             with stage("measuring"):
-                execution.measure()
+                failed = execution.measure()
+            for sentence in failed:
+                console.warn(sentence)
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             done = store.planned() - len(pending_cells(prepared, store))

@@ -96,9 +96,10 @@ class Run:
         from schedcmp.report.answer import CONVERGED, Budget, answer
 
         with self._results() as results:
-            references = results.references().values()
+            references, known = results.references().values(), results.readings()
         budget = Budget.of(budget_s, budget_nfe)
-        return answer(self.cells, references, metric=metric, budget=budget, limit=CONVERGED if limit is None else limit)
+        near = CONVERGED if limit is None else limit
+        return answer(self.cells, references, metric=metric, budget=budget, limit=near, known=known)
 
     def image(self, cell: Cell | StoredCell) -> Image:
         """A cell's image. Raises RunFolderError if it has none."""

@@ -61,7 +61,7 @@ def run(
         execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
             make(execution, where, silent=not progress)
-            execution.measure()
+            _warn(execution.measure())
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             raise

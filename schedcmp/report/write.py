@@ -46,7 +46,7 @@ def write_reports(store: Store) -> Reports:
     sweep = store.sweep()
     cells = list(store.cells())
     rows = timing_rows(cells)
-    answers = answer(cells, store.references().values())
+    answers = answer(cells, store.references().values(), known=store.readings())
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
     seen = (*repeated.sentences, *altered(cells, trajectories))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from schedcmp.errors import RunFolderError
 from schedcmp.image import FINGERPRINT_BYTES
+from schedcmp.metrics.reading import NOTE, Reading, readings
 from schedcmp.records import Reference, StoredCell, Task
 from schedcmp.store.database import Database
 from schedcmp.store.folder import DATABASE, refuse_links
@@ -84,6 +85,10 @@ class Results:
                 for id_, pixels in self.database.rows("fingerprints")
                 if isinstance(pixels, bytes) and len(pixels) == FINGERPRINT_BYTES
             }
+
+    def readings(self) -> dict[str, Reading]:
+        """How to read the metrics, by their names, the most telling first."""
+        return readings(self.meta(NOTE))
 
     def has_latents(self, cell_id: str) -> bool:
         """Whether they were kept, and are what was kept."""
