@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from schedcmp import __version__
-from schedcmp.cli.process import Commands
+from schedcmp import __version__, shortage
+from schedcmp.cli.process import NO_ROOM, UNFINISHED, Commands
 from schedcmp.errors import RequestError
 from schedcmp.files import is_address
 
@@ -116,7 +116,7 @@ def report(
     """Make a run's grids and tables again, from its store alone."""
     from schedcmp.cli.running import rebuild_reports
 
-    rebuild_reports(run)
+    raise typer.Exit(rebuild_reports(run))
 
 
 @app.command()
@@ -262,3 +262,8 @@ def command() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ended.code)
+    except Exception as error:
+        if shortage.told(error) is None:
+            raise
+        os.write(2, NO_ROOM)  # not even for a message of its own
+        os._exit(UNFINISHED)
