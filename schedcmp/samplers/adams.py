@@ -61,17 +61,17 @@ def sa_solver(
     s_noise: float = 1.0,
 ) -> torch.Tensor:
     """SA-Solver, the stochastic Adams method (Xue et al. 2023, arXiv:2309.05019), predictor and corrector of the orders
-    given, lower ones at both ends.
+    given, with lower ones at both ends.
 
     There is noise, as much as `tau` says, in steps that end at levels below `tau_from` and above `tau_to`. The
     corrector goes the step again with the estimate at its end. `pece`: the model is evaluated once more after that.
     """
     noise = noise_for(x, noise_sampler)
     past: list[tuple[float, torch.Tensor]] = []
-    total, before = len(sigmas) - 1, None
-    for i, (sigma, to) in enumerate(steps(sigmas)):
+    before, levels = None, steps(sigmas)
+    for i, (sigma, to) in enumerate(levels):
+        left = len(levels) - (i if levels[-1][1] == 0 else 0)
         past = [(-math.log(sigma), denoise(model, x, sigma)), *past][: max(predictor_order, corrector_order)]
-        left = total - i if float(sigmas[-1]) == 0 else total
         if before and (to > 0 or pece):
             x = before.again(past[: min(corrector_order, left)])
             if pece:
