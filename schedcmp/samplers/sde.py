@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from schedcmp.samplers.common import NoiseSampler, decay, denoise, noise_for, phi2, phi3, renoise, steps
+from schedcmp.samplers.contract import in_exploding_coordinates
 
 
+@in_exploding_coordinates
 def dpmpp_3m_sde(
     model: Any,
     x: torch.Tensor,
