@@ -51,7 +51,7 @@ WITH_K = "deis lms heun euler kdpm_2 kdpm_2_a dpmpp_2s dpmpp_2m dpmpp_2m_sde dpm
 OTHER_SCHEDULES = {
     "turbo": "turbo", "align_your_steps": "ays", "AYS SD1": "ays-sd15", "AYS SDXL": "ays-sdxl", "AYS SVD": "ays-svd",
 }  # fmt: skip
-WITHOUT_EQUAL = ("ltxv", "ltxv-image", "flux2", "ideogram4", "ideogram4turbo", "GITS", "Karras Exponential")
+WITHOUT_EQUAL = ("ltxv-image", "ideogram4turbo", "Karras Exponential")
 NAMES = tuple(dict.fromkeys((*A1111, *COMFYUI.split(), *INVOKEAI.split(), *(f"{n}_k" for n in WITH_K.split()))))
 REGISTRY = builtin_registry()
 PAGE = Path(__file__).parent.parent / "docs" / "names.md"

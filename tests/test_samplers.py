@@ -574,12 +574,20 @@ def test_cfg_pp_is_refused_where_the_halves_are_not_in_one_batch() -> None:
         assert "PixArtSigmaPipeline does not make" in str(result.error)
 
 
-def test_flow_matching_refuses_what_would_be_wrong_there() -> None:
-    assert "draws noise" in judge(REGISTRY.entry("dpmpp-2s-a"), FLOW)[1]
-    assert "CFG++ is not defined" in judge(REGISTRY.entry("euler-cfgpp"), FLOW)[1]
-    assert "draws noise" in judge(REGISTRY.entry(here(global_noise)[0]), FLOW)[1]
-    calm = REGISTRY.with_rows([{"name": "calm", "base": "dpmpp-2s-a", "options": {"eta": 0.0}}], "here").entry("calm")
-    assert judge(calm, FLOW) == ("ok", "")
+def test_on_flow_matching_a_function_has_the_coordinates_that_it_is_written_for() -> None:
+    """Begins below 1 where these are x0 + sigma * noise, which is infinite at 1."""
+
+    def begins(name: str, registry: Any = REGISTRY) -> float:
+        assert judge(registry.entry(name), FLOW)[0] == "ok"
+        return preflight(resolve(registry.entry(name), FLOW), 4).sigmas[0]
+
+    lower = pytest.approx(1 - 1e-4 / (3 - 2e-4))
+    for name in ("res-multistep-a", "euler-cfgpp", "exp-heun", "seeds-2", "er-sde"):
+        assert begins(name) == lower, name
+    for name in ("euler-a", "dpmpp-2s-a", "res-multistep", "heunpp2", here(euler)[0]):
+        assert begins(name) == 1, name
+    calm = REGISTRY.with_rows([{"name": "calm", "base": "res-multistep-a", "options": {"eta": 0.0}}], "here")
+    assert begins("calm", calm) == 1
 
 
 THIRD_PARTY = """

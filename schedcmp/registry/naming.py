@@ -101,6 +101,8 @@ def read_schedules(table: Mapping[str, Mapping[str, Any]]) -> dict[str, SigmaSch
             fields[choice] = {key: schedules[chosen] for key, chosen in fields[choice].items()}
         if "levels" in fields:
             fields |= LISTED
+        if fields.get("flow") is True:
+            fields["flow"] = fields["levels"]
         also = {place: tuple(names) for place, names in fields.get("also", {}).items()}
         schedules[name] = SigmaSchedule(name, **{**fields, "also": also})
     return schedules
@@ -152,5 +154,5 @@ def own_schedule(name: str) -> SigmaSchedule | None:
         text = (
             f"{len(values)} from {values[0]:g} to {values[-1]:g} {blake2s(exact.encode(), digest_size=2).hexdigest()}"
         )
-    own = SigmaSchedule(f"list-{normalise(text)}", levels=exact, flow=True, source="a list of the sweep's")
+    own = SigmaSchedule(f"list-{normalise(text)}", levels=exact, flow=exact, source="a list of the sweep's")
     return replace(own, **LISTED)

@@ -15,7 +15,7 @@ import yaml
 
 from schedcmp.errors import RegistryError, shown
 from schedcmp.foreign import IMPORT_S, contained
-from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, SigmaSchedule
+from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, Implementation, SigmaSchedule
 from schedcmp.registry.naming import (
     Absent,
     equivalents,
@@ -190,6 +190,8 @@ class Registry:
         plain = {k: v for k, v in row.items() if k not in ("name", "class", "base", "sigmas", "also")}
         sigmas = self.sigma_schedule(row["sigmas"]).for_entry(entry.base) if "sigmas" in row else entry.sigmas
         also = {place: tuple(names) for place, names in row.get("also", {}).items()}
+        for key in {"flow", "any_levels"} & plain.keys():
+            plain[key] = Implementation(plain[key]["class"], plain[key].get("options", {}))
         own_name = entry.name.removesuffix(f"-{sigmas.name}")
         return replace(entry, **plain, sigmas=sigmas, also=also, base=own_name)
 

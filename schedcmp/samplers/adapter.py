@@ -13,7 +13,9 @@ from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.configuration_utils import register_to_config
 
 from schedcmp.errors import RegistryError
+from schedcmp.registry.placed import Placed, highest_level
 from schedcmp.samplers.contract import SamplerFunction, Trial, read
+from schedcmp.samplers.coordinates import OWN, Coordinates, VarianceExploding
 from schedcmp.samplers.scheduler import SamplerScheduler
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -80,22 +82,28 @@ class SigmaSampler(SamplerScheduler, EulerDiscreteScheduler):  # type: ignore[mi
         return float(round((timestep + 1) / grid) * grid - 1 if grid else timestep)
 
 
-class FlowSampler(SamplerScheduler, FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
-    """A sampler function for flow matching: x = (1 - sigma) x0 + sigma noise, so that dx/dsigma = (x - denoised)/sigma
-    as with betas. What a function does beyond solving that equation, such as adding noise, would be wrong here."""
+class FlowSampler(SamplerScheduler, Placed, FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """A sampler function for flow matching: x = (1 - s) x0 + s noise, so that dx/ds = (x - denoised) / s as with betas.
+
+    What a function does beyond solving that equation is right in these coordinates only if it is written for them; a
+    function says which it wants by its attribute `coordinates`. Without one, what draws noise has x0 + sigma noise.
+    """
 
     @functools.wraps(FlowMatchEulerDiscreteScheduler.set_timesteps)
-    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         super().set_timesteps(*args, **kwargs)
         self._plan()
 
-    def _tried(self, schedule: torch.Tensor) -> Trial:
-        trial = super()._tried(schedule)
-        if self.needs_unconditional:
-            raise ValueError("CFG++ is not defined for flow matching")
-        may_draw = "noise_sampler" in self.contract.takes and self._options.get("eta") != 0
-        if (trial.drew_noise or may_draw) and not getattr(self.contract.function, "flow_aware", False):
-            raise ValueError("it draws noise as for x0 + sigma * noise, which is wrong for flow matching")
+    def _coordinates(self, schedule: torch.Tensor) -> Coordinates:
+        exploding = VarianceExploding(highest=highest_level(self.shift_factor))
+        wanted = getattr(self.contract.function, "coordinates", "exploding" if self.needs_unconditional else None)
+        if wanted is None:
+            may_draw = "noise_sampler" in self.contract.takes and self._options.get("eta") != 0
+            wanted = "exploding" if may_draw or self._tried(schedule, OWN).drew_noise else "own"
+        return exploding if wanted == "exploding" else OWN
+
+    def _tried(self, schedule: torch.Tensor, coordinates: Coordinates | None = None) -> Trial:
+        trial = super()._tried(schedule, coordinates)
         if not trial.began_at_start:
             raise ValueError("its first evaluation is not at the latents, which pipelines for flow matching need")
         return trial

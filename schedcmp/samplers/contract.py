@@ -26,6 +26,18 @@ def needs_unconditional(function: SamplerFunction) -> SamplerFunction:
     return function
 
 
+def in_own_coordinates(function: SamplerFunction) -> SamplerFunction:
+    """Mark a function that is written for flow matching as it is, x = (1 - s) x0 + s noise, its noise included."""
+    function.coordinates = "own"  # type: ignore[attr-defined]
+    return function
+
+
+def in_exploding_coordinates(function: SamplerFunction) -> SamplerFunction:
+    """Mark a function that must have x0 + sigma noise on flow matching too: it steps in log sigma."""
+    function.coordinates = "exploding"  # type: ignore[attr-defined]
+    return function
+
+
 @dataclass(frozen=True)
 class Trial:
     """What a function did when it was tried."""

@@ -23,8 +23,10 @@ from schedcmp.samplers.common import (
     renoise,
     steps,
 )
+from schedcmp.samplers.contract import in_exploding_coordinates
 
 
+@in_exploding_coordinates
 def dpmpp_sde(
     model: Any,
     x: torch.Tensor,
@@ -51,6 +53,7 @@ def dpmpp_sde(
     return x
 
 
+@in_exploding_coordinates
 def dpmpp_2m_sde(
     model: Any,
     x: torch.Tensor,
@@ -81,6 +84,7 @@ def dpmpp_2m_sde(
     return x
 
 
+@in_exploding_coordinates
 def dpmpp_3m_sde(
     model: Any,
     x: torch.Tensor,
