@@ -15,6 +15,7 @@ import torch
 
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.elsewhere import Elsewhere
+from schedcmp.checkpoint.given import Given
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
@@ -69,7 +70,8 @@ def load(
     optimizations: Mapping[str, Any] = MappingProxyType({}),
     vae_dtype: str | None = None,
 ) -> DiffusionPipeline:
-    """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off.
+    """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off; one that the caller has
+    loaded stays as it is.
 
     Args:
         checkpoint: what `inspect` found.
@@ -82,6 +84,8 @@ def load(
         CheckpointError: the weights do not fit the configs or the device, or diffusers cannot load them.
         RequestError: no such device or dtype, or an optimization that this pipeline does not have.
     """
+    if isinstance(checkpoint, Given):
+        return cast("DiffusionPipeline", checkpoint.ready())
     target = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, target)
     try:

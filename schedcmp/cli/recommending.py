@@ -7,7 +7,6 @@ import json
 from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
-from schedcmp.errors import RequestError
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.sentences import sentences, setting_text
@@ -22,10 +21,11 @@ def recommend_scheduler(
     Raises:
         RequestError: no run there, two budgets, or a metric that the run does not have.
     """
-    budget = _budget(budget_s, budget_nfe)
+    budget = Budget.of(budget_s, budget_nfe)
     with reading(run, images=False) as folder, Store.open(folder) as store:
         references = store.references().values()
-        answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit)
+        known = store.readings()
+        answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit, known=known)
         tell_unreadable(store, run)
     if as_json_:
         say(json.dumps([as_json(found) for found in answers], indent=2))
@@ -43,14 +43,6 @@ def show(answers: list[Answer], most: int | None = None) -> None:
             say(sentence)
     if not answers:
         say("the run has no images yet")
-
-
-def _budget(budget_s: float | None, budget_nfe: int | None) -> Budget | None:
-    if budget_s is not None and budget_nfe is not None:
-        raise RequestError("--budget-s and --budget-nfe: give one of them")
-    if budget_s is not None:
-        return Budget(budget_s, "s")
-    return None if budget_nfe is None else Budget(budget_nfe, "NFE")
 
 
 def _fits(found: Answer, budget: Budget | None) -> bool:

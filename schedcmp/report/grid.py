@@ -65,6 +65,12 @@ def write_grids(cells: Sequence[StoredCell], folder: Path, axes: GridAxes, title
     return [folder / FOLDER / name for name in names]
 
 
+def draw_grids(cells: Sequence[StoredCell], folder: Path, axes: GridAxes, title: str) -> list[Image.Image]:
+    """The grids of `write_grids`, drawn and not written."""
+    parts = _parts(plan_pages(cells, axes), _native_size(cells, folder))
+    return [draw_sheet(part, layout, title, folder, number, count).image for _, part, layout, number, count in parts]
+
+
 def _parts(pages: Sequence[Page], native: tuple[int, int]) -> Iterator[tuple[str, Page, Layout, int, int]]:
     """Each file with what is on it: a part of a page, of so many."""
     for page, stem in zip(pages, _stems(pages), strict=True):

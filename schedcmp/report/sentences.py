@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from schedcmp.metrics.reading import Reading
 from schedcmp.report.answer import Answer, Choice
-from schedcmp.report.quality import Metric, Point, Unsound, goodness
+from schedcmp.report.quality import Point, Unsound, goodness
 from schedcmp.report.tables import seconds
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
@@ -59,7 +60,7 @@ def number(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 
-def quality(point: Point, metric: Metric) -> str:
+def quality(point: Point, metric: Reading) -> str:
     """ "RMSE 0.0831 [0.0702, 0.0987]"; "RMSE below 0.004" where the converged image is not known better."""
     if point.converged and point.quality:
         return f"{metric.brief} below {point.quality.value:.2g}, as far as the converged image is known"
@@ -91,7 +92,7 @@ def _speed(found: Answer) -> Iterator[str]:
             yield f"Perhaps {_told(found.hopeful, found.metric)}: its interval reaches beyond {found.limit:g}."
 
 
-def _told(point: Point, metric: Metric) -> str:
+def _told(point: Point, metric: Reading) -> str:
     return f"{short(point)}, {_cost(point)}, {quality(point, metric)}"
 
 
@@ -123,14 +124,14 @@ def _budget(found: Answer, choice: Choice) -> str:
     return f"U{best}; not told apart from {_names([p for p, _ in choice.alike])}{_needed(found, choice)}{rest}."
 
 
-def _ranked(metric: Metric, choice: Choice) -> str:
+def _ranked(metric: Reading, choice: Choice) -> str:
     """The others, those first that are equal to the best."""
     others = [point for point, _ in choice.others]
     equal = [point for point in others if goodness(point, metric) == goodness(choice.best, metric)]
     return f"{_names(equal)}, equal; then {_names(others[len(equal) :])}" if equal else _names(others)
 
 
-def _lead(metric: Metric, choice: Choice) -> str:
+def _lead(metric: Reading, choice: Choice) -> str:
     point, difference = choice.others[0]
     size = number(difference.estimate)
     return f"the next, {short(point)}, is {f'{size} times as far' if metric.ratio else f'at a difference of {size}'}"
@@ -210,7 +211,7 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _front(found: Answer, metric: Metric) -> str:
+def _front(found: Answer, metric: Reading) -> str:
     head = ["scheduler", "steps", "NFE", "latency", metric.label]
     rows = [
         [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from schedcmp.errors import RunError
 from schedcmp.report.altered import altered
@@ -47,9 +46,9 @@ def write_reports(store: Store) -> Reports:
     sweep = store.sweep()
     cells = list(store.cells())
     rows = timing_rows(cells)
-    answers = answer(cells, store.references().values())
+    answers = answer(cells, store.references().values(), known=store.readings())
     repeated = repeats(cells, store.folder, store.fingerprints())
-    trajectories = _trajectories(store)
+    trajectories = store.trajectories()
     seen = (*repeated.sentences, *altered(cells, trajectories))
     texts = {
         "results.csv": results_csv(cells, trajectories, repeated.cells),
@@ -73,7 +72,3 @@ def write_reports(store: Store) -> Reports:
         ) from error
     page = write_page(store, inert=repeated.cells, answers=answers)
     return Reports([*files, page, *grids], answers, seen)
-
-
-def _trajectories(store: Store) -> dict[tuple[str, int], Mapping[str, Any]]:
-    return {(row["scheduler"], row["steps"]): row for row in store.meta("trajectories") or ()}

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Json, T
 
 from schedcmp.errors import one_line
 from schedcmp.files import from_json, to_json
+from schedcmp.metrics.reading import Reading
 from schedcmp.records import Cell, CellResult, Reference, Status, StoredCell, Timing
 from schedcmp.store.folder import is_of_a_run
 
@@ -128,7 +129,8 @@ _META: Mapping[str, TypeAdapter[Any]] = {
     "throughput": TypeAdapter(_Throughput | None),
     "distribution": TypeAdapter(_Distribution | None),
     "machines": TypeAdapter(dict[str, dict[str, Any]]),
-    "clip_model": TypeAdapter(str),
+    "metrics": TypeAdapter(list[Reading]),
+    "metric_origins": TypeAdapter(dict[str, str]),
 }
 
 
