@@ -235,14 +235,24 @@ def test_too_many_steps_for_a_list_are_refused_with_the_remedy() -> None:
 
 
 def test_automatic_is_a1111s_choice_and_shown_by_its_real_name() -> None:
-    chosen = {name: REGISTRY.entry(name, "automatic").name for name in ("euler", "dpmpp-2m", "dpmpp-2m-sde", "kdpm2-a")}
-    assert chosen == {
-        "euler": "euler", "dpmpp-2m": "dpmpp-2m-karras", "dpmpp-2m-sde": "dpmpp-2m-sde-exponential",
-        "kdpm2-a": "kdpm2-a-karras",
+    chosen = {
+        "euler": "euler-normal", "lms": "lms-normal", "heun": "heun-normal", "euler-a": "euler-a-linspace",
+        "dpmpp-2m": "dpmpp-2m-karras", "dpmpp-2m-sde": "dpmpp-2m-sde-exponential", "kdpm2-a": "kdpm2-a-karras",
+        "ddim": "ddim",
     }  # fmt: skip
+    assert {name: REGISTRY.entry(name, "automatic").name for name in chosen} == chosen
     assert REGISTRY.entry("DPM++ 2M Automatic").sigmas.name == "karras"
     row = {"name": "mine", "base": "dpmpp-2m-sde", "sigmas": "automatic"}
     assert REGISTRY.with_rows([row], "here").entry("mine").sigmas.name == "exponential"
+
+
+@pytest.mark.parametrize("name", ["euler", "lms", "heun", "euler-a"])
+def test_automatic_goes_over_all_timesteps_whatever_spacing_the_checkpoint_has(name: str) -> None:
+    leading = SD15 | {"timestep_spacing": "leading", "steps_offset": 1}
+    found, plain = (preflight(resolve(REGISTRY.entry(name, s), leading), 10) for s in ("automatic", "default"))
+    everywhere = [float(t) for t in np.linspace(999, 0, 10)]
+    assert [*dict.fromkeys(found.timesteps)] == pytest.approx(everywhere, abs=0.01)
+    assert plain.timesteps[0] < 910
 
 
 def test_a_schedule_turns_off_the_one_that_the_checkpoint_has() -> None:

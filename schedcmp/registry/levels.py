@@ -115,6 +115,12 @@ def turbo(n: int, sigmas: Levels) -> Levels:
     return sigmas[len(sigmas) * (_TURBO_STEPS - np.arange(n)) // _TURBO_STEPS - 1]
 
 
+def lcm_grid(n: int, sigmas: Levels) -> Levels:
+    """Even steps among the 50 timesteps that latent consistency models were distilled at, as in A1111."""
+    grid = sigmas[len(sigmas) // 50 - 1 :: len(sigmas) // 50]
+    return _at(grid, np.linspace(len(grid) - 1, 0, n))
+
+
 def ays_sd15(n: int, sigmas: Levels) -> Levels:
     return _aligned("sd15", n, sigmas)
 
@@ -221,6 +227,6 @@ SCHEDULES: dict[str, Schedule] = {
     f.__name__: f
     for f in (
         normal, sgm_uniform, simple, ddim_uniform, polyexponential, kl_optimal, linear_quadratic, beta_timesteps, turbo,
-        beta57, bong_tangent, gits, ays_sd15, ays_sdxl, ays_svd,
+        beta57, bong_tangent, gits, lcm_grid, ays_sd15, ays_sdxl, ays_svd,
     )
 }  # fmt: skip
