@@ -24,7 +24,8 @@ SYSTEM = "its coefficients are the solution of a system of equations, set up and
 REASONS = {
     "unipc": SYSTEM,
     "unipc-bh1": SYSTEM,
-    "FlowMatchHeunDiscreteScheduler": "it asks at each step whether its noise level, which it keeps on the device, lies between two others",
+    "FlowMatchHeunDiscreteScheduler": "it asks at each step whether its level, which is on the device, lies between two"
+    " others",
     "dpm-adaptive": "the length of its next step depends on the error of the last one",
 }
 
