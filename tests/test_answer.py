@@ -191,6 +191,8 @@ def test_latencies_that_are_not_steady_are_no_cost() -> None:
     assert found.fastest.scheduler == "b"
     assert any("repeats lie apart (interquartile range" in s and "counted in NFE" in s for s in sentences(found))
     assert sentences(found)[0].startswith("The cheapest that has converged")
+    assert "b at 4 steps, 4 NFE, RMSE" in sentences(found)[0]  # and no latency
+    assert "| b | 4 | 4 | – |" in markdown([found])
 
 
 def timed(scheduler: str, latencies: Iterable[float], *, seed: int = 0, **more: float) -> StoredCell:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from schedcmp import shortage
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.elsewhere import Elsewhere
 from schedcmp.checkpoint.given import Given
@@ -96,12 +97,13 @@ def load(
                 pipeline.to(target)
     except CheckpointError:
         raise
-    except torch.cuda.OutOfMemoryError as error:
-        raise CheckpointError(
-            f"{checkpoint.name} does not fit into the memory of {target}; use dtype fp16 or another device."
-        ) from error
     except Exception as error:
-        reason = one_line(error)
+        if shortage.of_memory(error):
+            half = "bf16" if target.startswith("cpu") else "fp16"
+            raise CheckpointError(
+                f"{checkpoint.name} does not fit into the memory of {target}; use dtype {half} or another device."
+            ) from error
+        reason = shortage.told(error) or one_line(error)
         if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
             reason = "it lacks weights that its configs name; fetch it again."
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error

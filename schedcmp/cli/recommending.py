@@ -7,8 +7,11 @@ import json
 from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
+from schedcmp.errors import RequestError, shown
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
+from schedcmp.report.paste import paste
+from schedcmp.report.paste.subject import subject
 from schedcmp.report.sentences import sentences, setting_text
 from schedcmp.store.store import Store
 
@@ -49,3 +52,35 @@ def _fits(found: Answer, budget: Budget | None) -> bool:
     if found.metric is None:
         return any(budget is None or budget.allows(p) for p in found.cheapest)
     return bool(found.choices)
+
+
+def paste_recommended(
+    run: str,
+    form: str,
+    cell: str | None,
+    *,
+    budget: tuple[float | None, int | None],
+    limit: float,
+    metric: str | None,
+) -> None:
+    """Print the recommended cell, or another, as what is pasted elsewhere.
+
+    Raises:
+        RequestError: no run there, nothing that fits, no such cell, or nothing like it in that program.
+    """
+    with reading(run, images=False) as folder, Store.open(folder) as store:
+        cells = [stored for stored in store.cells() if stored.counts]
+        if cell is None:
+            references, known = store.references().values(), store.readings()
+            answers = answer(cells, references, metric=metric, budget=Budget.of(*budget), limit=limit, known=known)
+            wanted = next((point for found in answers if (point := found.best)), None)
+            if wanted is None:
+                raise RequestError(f"{run}: nothing fits; without a budget or a limit it may")
+            chosen = [s for s in cells if (s.cell.scheduler, s.cell.steps) == (wanted.scheduler, wanted.steps)]
+        else:
+            chosen = [s for s in cells if cell in (s.cell.id, s.cell.scheduler, f"{s.cell.scheduler}:{s.cell.steps}")]
+        if not chosen:
+            raise RequestError(
+                f"{run}: has no finished cell {shown(str(cell))}; results.csv has their ids and schedulers"
+            )
+        say(paste(subject(store, chosen[0]), form).rstrip("\n"))

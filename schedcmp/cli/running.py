@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.cli import console
 from schedcmp.cli.console import say, table
@@ -24,6 +24,9 @@ from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.store import Store
+
+if TYPE_CHECKING:
+    from schedcmp.report.write import Reports
 
 _SHOWN_FAILURES = 5
 _SHOWN_SENTENCES = 1
@@ -98,8 +101,8 @@ def _class_of(prepared: Prepared, label: str) -> str:
     return (recipe.entry if recipe else prepared.plan.entries[label]).class_name
 
 
-def rebuild_reports(run: str) -> None:
-    """Tables and grids again, without the model."""
+def rebuild_reports(run: str) -> int:
+    """Tables and grids again, without the model; returns the exit code."""
     from schedcmp.report.write import write_reports
 
     with place(run, new=False) as where, Store.open(where.folder) as store:
@@ -108,6 +111,7 @@ def rebuild_reports(run: str) -> None:
         tell_unreadable(store, where.name)
         _tell_damaged(store, where.name)
         _tell_files(where, written.files)
+        return _tell_missing(written, where.name)
 
 
 def _tell_damaged(store: Store, name: str) -> None:
@@ -178,7 +182,20 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
     missing = store.planned() - len(cells)
     if missing:
         console.warn(f"{missing:,} of {store.planned():,} cells are not there; repeat the command to make them")
-    return UNFINISHED if failed or missing else 0
+    undrawn = _tell_missing(reports, where.name)
+    return UNFINISHED if failed or missing else undrawn
+
+
+def _tell_missing(reports: Reports, name: str) -> int:
+    """Say what is not drawn; returns the exit code."""
+    for text in reports.left_out:
+        console.warn(text)
+    missing = reports.missing
+    for text in missing[:_SHOWN_FAILURES]:
+        console.warn(f"not drawn: {text}")
+    if missing:
+        console.warn(f"{len(missing):,} parts of the report are missing; `schedcmp report {name}` makes them again")
+    return UNFINISHED if missing else 0
 
 
 def _throughput_line(seen: dict[str, Any], *, references: bool) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from schedcmp.errors import RequestError
@@ -31,7 +33,14 @@ def schedulers(pipeline: Any) -> dict[str, Suitability]:
     return {found.entry.name: Suitability(found.status, found.reason) for found in judged}
 
 
-def build(name: str, pipeline: Any, *, sigmas: str = "default", seed: int = 0) -> Any:
+def build(
+    name: str,
+    pipeline: Any,
+    *,
+    sigmas: str = "default",
+    options: Mapping[str, Any] = MappingProxyType({}),
+    seed: int = 0,
+) -> Any:
     """A diffusers scheduler, ready to assign: `pipe.scheduler = build("dpmpp-2m-karras", pipe)`.
 
     Args:
@@ -39,6 +48,7 @@ def build(name: str, pipeline: Any, *, sigmas: str = "default", seed: int = 0) -
         pipeline: what it is for, as `schedulers` takes it. A pipeline's class decides some options; its config alone
             does not tell that.
         sigmas: its sigma schedule.
+        options: constructor options of its class, instead of those that it has.
         seed: for the few classes that draw their own noise.
 
     Raises:
@@ -47,7 +57,9 @@ def build(name: str, pipeline: Any, *, sigmas: str = "default", seed: int = 0) -
     from schedcmp.registry.build import resolve
     from schedcmp.registry.table import builtin_registry
 
-    return resolve(builtin_registry().entry(name, sigmas), scheduler_config(pipeline)).build(seed)
+    entry = builtin_registry().entry(name, sigmas)
+    changed = replace(entry, options={**entry.options, **options})
+    return resolve(changed, scheduler_config(pipeline)).build(seed)
 
 
 def scheduler_config(pipeline: Any) -> dict[str, Any]:

@@ -101,6 +101,28 @@ class Run:
         near = CONVERGED if limit is None else limit
         return answer(self.cells, references, metric=metric, budget=budget, limit=near, known=known)
 
+    def code(self, cell: Cell | StoredCell | None = None, form: str = "diffusers") -> str:
+        """What to paste to make a cell's image elsewhere, by default the recommended one's.
+
+        Args:
+            form: "diffusers" (a program), "a1111", "comfyui", "comfyui-workflow" or "invokeai".
+
+        Raises:
+            RequestError: nothing is recommended, or that program has nothing like it.
+        """
+        from schedcmp.errors import RequestError
+        from schedcmp.report.paste import paste
+        from schedcmp.report.paste.subject import subject
+
+        best = next((found.best for found in self.recommend()), None)
+        wanted = (cell.id if isinstance(cell, Cell) else cell.cell.id) if cell else ""
+        key = (best.scheduler, best.steps) if best else None
+        those = (c for c in self.cells if c.cell.id == wanted or (not cell and (c.cell.scheduler, c.cell.steps) == key))
+        if (chosen := next(those, None)) is None:
+            raise RequestError(f"{self.folder}: has no such cell, or recommends none")
+        with self._results() as results:
+            return paste(subject(results, chosen), form)
+
     def image(self, cell: Cell | StoredCell) -> Image:
         """A cell's image. Raises RunFolderError if it has none."""
         from schedcmp.errors import RunFolderError

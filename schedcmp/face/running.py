@@ -65,7 +65,8 @@ def run(
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             raise
-        _warn(write_reports(store).seen)
+        reports = write_reports(store)
+        _warn([*reports.seen, *reports.left_out, *(f"not drawn: {text}" for text in reports.missing)])
     found = Run(where.folder)
     _warn(map(_trouble, found.troubled))
     return found

@@ -92,6 +92,12 @@ class Answer:
     withheld: Mapping[str, int]  # why tasks have no converged image, and how many
 
     @property
+    def best(self) -> Point | None:
+        """The one to take: the fastest that is near enough, else the nearest that the budgets allow."""
+        choices = [choice.best for choice in self.choices[-1:]]
+        return next(iter([*filter(None, [self.fastest, self.hopeful]), *choices]), None)
+
+    @property
     def pairs(self) -> tuple[Pair, ...]:
         return tuple(self.measured[0].values) if self.measured else ()
 

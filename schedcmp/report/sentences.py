@@ -67,9 +67,14 @@ def quality(point: Point, metric: Reading) -> str:
     return f"{metric.brief} {number(point.quality)}"
 
 
-def _cost(point: Point) -> str:
-    latency = [seconds(point.latency.value)] if point.latency else []
-    return ", ".join([f"{point.nfe} NFE", *latency])
+def _cost(found: Answer, point: Point) -> str:
+    latency = _latency(found, point)
+    return ", ".join([f"{point.nfe} NFE", *([] if latency is None else [seconds(latency)])])
+
+
+def _latency(found: Answer, point: Point) -> float | None:
+    """Seconds, where they may be named."""
+    return None if found.doubts or not point.latency else point.latency.value
 
 
 def _speed(found: Answer) -> Iterator[str]:
@@ -79,21 +84,21 @@ def _speed(found: Answer) -> Iterator[str]:
         if not found.by_latency:
             yield f"The fewest evaluations: {_names([found.fastest, *found.as_fast])}, {found.fastest.nfe} NFE."
         elif as_fast:
-            yield f"None is surely the fastest: {short(found.fastest)}, {_cost(found.fastest)}{as_fast}."
+            yield f"None is surely the fastest: {short(found.fastest)}, {_cost(found, found.fastest)}{as_fast}."
         else:
-            yield f"The fastest is {short(found.fastest)}, {_cost(found.fastest)}."
+            yield f"The fastest is {short(found.fastest)}, {_cost(found, found.fastest)}."
     elif found.metric and found.limit is not None and found.measured:
         within = f"{found.metric.label} at most {found.limit:g}"
         if found.fastest:
-            yield f"The {what} that has converged ({within}): {_told(found.fastest, found.metric)}{as_fast}."
+            yield f"The {what} that has converged ({within}): {_told(found, found.fastest, found.metric)}{as_fast}."
         else:
             yield f"Nothing has surely converged ({within})."
         if found.hopeful:
-            yield f"Perhaps {_told(found.hopeful, found.metric)}: its interval reaches beyond {found.limit:g}."
+            yield f"Perhaps {_told(found, found.hopeful, found.metric)}: its interval reaches beyond {found.limit:g}."
 
 
-def _told(point: Point, metric: Reading) -> str:
-    return f"{short(point)}, {_cost(point)}, {quality(point, metric)}"
+def _told(found: Answer, point: Point, metric: Reading) -> str:
+    return f"{short(point)}, {_cost(found, point)}, {quality(point, metric)}"
 
 
 def _budgets(found: Answer) -> Iterator[str]:
@@ -218,7 +223,7 @@ def _front(found: Answer, metric: Reading) -> str:
             " = ".join(p.names),
             str(p.steps),
             str(p.nfe),
-            seconds(p.latency.value if p.latency else None),
+            seconds(_latency(found, p)),
             number(p.quality),
         ]
         for p in found.front
