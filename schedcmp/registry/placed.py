@@ -81,7 +81,17 @@ def _placed_class(cls: Any) -> Any:
         return cls
     like = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
     takes_mu = "mu" in inspect.signature(cls.set_timesteps).parameters
-    return type(cls.__name__, (Placed, cls), {**like, "takes_mu": takes_mu, "step": _mended(cls.step)})
+    scale_noise = getattr(cls, "scale_noise", _scale_noise)
+    own = {"takes_mu": takes_mu, "step": _mended(cls.step), "scale_noise": scale_noise}
+    return type(cls.__name__, (Placed, cls), like | own)
+
+
+def _scale_noise(self: Any, sample: torch.Tensor, timestep: torch.Tensor, noise: torch.Tensor) -> Any:
+    """As FlowMatchEulerDiscreteScheduler's, for image-to-image: the latents at the level where a pipeline begins."""
+    begins = self._begin_index if self._step_index is None else self._step_index
+    index = self.index_for_timestep(timestep.flatten()[0]) if begins is None else begins
+    sigma = self.sigmas[index].to(sample.dtype)
+    return sigma * noise + (1 - sigma) * sample
 
 
 def _mended(step: Any) -> Any:

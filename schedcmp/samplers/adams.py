@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from schedcmp.samplers.common import NoiseSampler, decay, denoise, noise_for, renoise, steps, weighed
+from schedcmp.samplers.contract import in_exploding_coordinates
 
 _REACH = 1.5  # steps of the past
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 
+@in_exploding_coordinates
 def exponential_adams(
     model: Any,
     x: torch.Tensor,
@@ -48,6 +50,7 @@ def exponential_adams(
     return x
 
 
+@in_exploding_coordinates
 def sa_solver(
     model: Any,
     x: torch.Tensor,
