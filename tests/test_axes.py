@@ -144,14 +144,14 @@ def test_what_a_scheduler_cannot_do_is_a_cell_with_its_reason(
     write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    sweep = write_sweep(schedulers=["ddim", "euler"], sigmas=["default", "karras"], seeds=0, steps=[2])
+    sweep = write_sweep(schedulers=["pndm", "euler"], sigmas=["default", "karras"], seeds=0, steps=[2])
     assert run("run", sweep, "-o", out) == 0
     found = {r["scheduler"]: (r["status"], r["error"]) for r in rows(out / "results.csv")}
     assert {name: status for name, (status, _) in found.items()} == {
-        "ddim": "ok", "ddim-karras": "unsupported", "euler": "ok", "euler-karras": "ok",
+        "pndm": "ok", "pndm-karras": "unsupported", "euler": "ok", "euler-karras": "ok",
     }  # fmt: skip
-    assert "karras" in found["ddim-karras"][1]
-    assert "warning: unsupported: ddim-karras" in capsys.readouterr().err
+    assert "karras" in found["pndm-karras"][1]
+    assert "warning: unsupported: pndm-karras" in capsys.readouterr().err
     assert run("run", sweep, "-o", out) == 0
     assert "3 cells are there already" in capsys.readouterr().out
 

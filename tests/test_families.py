@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -22,12 +22,16 @@ from schedcmp.engine.lane import _remembered
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.records import Cell, CellResult
-from schedcmp.registry.build import Option, Recipe, resolve
+from schedcmp.registry.build import Recipe, resolve
+from schedcmp.registry.flow import PIPELINE
 from schedcmp.registry.table import builtin_registry
 
 REGISTRY = builtin_registry()
 DENOISING = ("ddim", "euler", "euler-a", "heun", "dpmpp-2m", "dpmpp-sde")  # euler-a and dpmpp-sde draw noise
-FLOW = ("flow-euler", "flow-heun", "dpmpp-2m", "dpmpp-2m-sde", "unipc", "deis")
+FLOW = (
+    "flow-euler", "heun", "dpmpp-2m", "dpmpp-2m-sde", "unipc", "deis", "euler-a", "er-sde-simple",
+    "res-multistep-beta57", "heun-karras", "sa-solver", "lcm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,9 @@ class Bench(Workbench):
 
 
 def recipes_for(pipeline: Any, names: tuple[str, ...]) -> dict[str, Recipe]:
-    config = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
-    found = {name: resolve(REGISTRY.entry(name), config) for name in names}
-    if "shift" in config:
-        return {name: flowing(recipe) for name, recipe in found.items()}
-    return found
-
-
-def flowing(recipe: Recipe) -> Recipe:
-    """A solver for a noise schedule of betas, told to integrate a flow instead."""
-    told = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
-    taken = {name: Option(value, "entry") for name, value in told.items() if name in recipe.options}
-    return replace(recipe, options={**recipe.options, **taken})
+    own = type(pipeline.scheduler).__name__
+    config = {**pipeline.scheduler.config, "_class_name": own, PIPELINE: type(pipeline).__name__}
+    return {name: resolve(REGISTRY.entry(name), config) for name in names}
 
 
 def picture(seed: int) -> Image.Image:
@@ -74,7 +69,6 @@ class Family:
 
 SHORT = {"max_sequence_length": 8}
 PLAIN = {**SHORT, "clean_caption": False, "use_resolution_binning": False}
-FLUX = tuple(name for name in FLOW if name != "flow-heun")  # which the pipeline refuses: it takes no sigmas
 FAMILIES = {
     "sd": Family(families.sd),
     "sd-img2img": Family(families.sd_img2img, more={"image": picture(0), "strength": 0.7}, size=(None, None)),
@@ -82,12 +76,12 @@ FAMILIES = {
     "sd-inpaint-4": Family(families.sd_inpaint_by_blending, more={"image": picture(0), "mask_image": half_a_mask()}),
     "sdxl": Family(families.sdxl),
     "sd3": Family(families.sd3, FLOW, SHORT),
-    "flux": Family(families.flux, FLUX, SHORT),
+    "flux": Family(families.flux, FLOW, SHORT),
     # as many text or image tokens as an evaluation, or a batch, has rows
-    "flux-text-1": Family(families.flux, FLUX, {"max_sequence_length": 1}),
-    "flux-image-1": Family(families.flux, FLUX, SHORT, size=(4, 4)),
-    "flux-image-8": Family(families.flux, FLUX, SHORT, size=(16, 8)),
-    "flux-true-cfg": Family(families.flux, FLUX, {**SHORT, "negative_prompt": "a", "true_cfg_scale": 1.5}),
+    "flux-text-1": Family(families.flux, FLOW, {"max_sequence_length": 1}),
+    "flux-image-1": Family(families.flux, FLOW, SHORT, size=(4, 4)),
+    "flux-image-8": Family(families.flux, FLOW, SHORT, size=(16, 8)),
+    "flux-true-cfg": Family(families.flux, FLOW, {**SHORT, "negative_prompt": "a", "true_cfg_scale": 1.5}),
     "pixart": Family(families.pixart, DENOISING, PLAIN),
     "sana": Family(families.sana, FLOW, {**PLAIN, "complex_human_instruction": None}, (32, 32)),
 }

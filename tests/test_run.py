@@ -218,7 +218,7 @@ def test_check_knows_that_decoding_takes_its_time_however_few_the_steps(
     ("change", "message"),
     [
         ({"schedulers": ["eulr"]}, "schedulers.0: unknown scheduler 'eulr'; did you mean euler"),
-        ({"schedulers": ["euler-a-karras"]}, "cannot use karras sigmas"),
+        ({"schedulers": ["pndm-karras"]}, "cannot use karras sigmas"),
         ({"steps": 1001}, "1001 steps are more than the noise schedule's 1000"),
         ({"model": "nowhere/at all"}, "model: "),
         ({"model": "gone.safetensors"}, "model: gone.safetensors: no such folder or file"),

@@ -81,25 +81,44 @@ def _placed_class(cls: Any) -> Any:
         return cls
     like = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
     takes_mu = "mu" in inspect.signature(cls.set_timesteps).parameters
-    return type(cls.__name__, (Placed, cls), {**like, "takes_mu": takes_mu, "step": _finishing(cls.step)})
+    scale_noise = getattr(cls, "scale_noise", _scale_noise)
+    own = {"takes_mu": takes_mu, "step": _mended(cls.step), "scale_noise": scale_noise}
+    return type(cls.__name__, (Placed, cls), like | own)
 
 
-def _finishing(step: Any) -> Any:
-    """A class's `step`, except that the one to 0 is the estimate of x0, as for every solver that ends at 0."""
+def _scale_noise(self: Any, sample: torch.Tensor, timestep: torch.Tensor, noise: torch.Tensor) -> Any:
+    """As FlowMatchEulerDiscreteScheduler's, for image-to-image: the latents at the level where a pipeline begins."""
+    begins = self._begin_index if self._step_index is None else self._step_index
+    index = self.index_for_timestep(timestep.flatten()[0]) if begins is None else begins
+    sigma = self.sigmas[index].to(sample.dtype)
+    return sigma * noise + (1 - sigma) * sample
+
+
+def _mended(step: Any) -> Any:
+    """A class's `step`, with the one to 0 as every solver has it that ends at 0: the estimate of x0.
+
+    And with DEIS' first one, which is Euler's, written as such: as the class writes it, it is the difference of two
+    numbers that are 1 / (1 - s) times as large.
+    """
 
     @functools.wraps(step)  # pipelines inspect its signature
-    def finishing(self: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
+    def mended(self: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
         if self._step_index is None:
             self._init_step_index(timestep)
-        if not self.config.get("use_flow_sigmas") or self.sigmas[self._step_index + 1] > 0:
-            return step(self, model_output, timestep, sample, *args, **kwargs)
+        sigma, to = self.sigmas[self._step_index : self._step_index + 2]
+        first = self._step_index == (self._begin_index or 0) and self.config.get("algorithm_type") == "deis"
+        last = bool(to == 0) and self.config.get("use_flow_sigmas")
+        if not last:
+            result = step(self, model_output, timestep, sample, *args, **kwargs)
+            if not first:
+                return result
+        else:
+            self._step_index += 1
         wide = torch.promote_types(sample.dtype, torch.float32)
-        denoised = sample.to(wide) - self.sigmas[self._step_index] * model_output.to(wide)
-        self._step_index += 1
-        denoised = denoised.to(model_output.dtype)
-        return SchedulerOutput(denoised) if kwargs.get("return_dict", True) else (denoised,)
+        ahead = (sample.to(wide) + (to - sigma) * model_output.to(wide)).to(model_output.dtype)
+        return SchedulerOutput(ahead) if kwargs.get("return_dict", True) else (ahead,)
 
-    return finishing
+    return mended
 
 
 def _factor(config: Any, mu: float | None) -> float:

@@ -7,6 +7,7 @@ and noise makes up what is missing, as in ComfyUI. At s = 1 that needs no except
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def euler_ancestral(
     s_noise: float = 1.0,
 ) -> torch.Tensor:
     """Euler's method with ancestral noise; eta 0 is Euler."""
-    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise)
+    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, _euler)
 
 
 @in_own_coordinates
@@ -45,7 +46,45 @@ def dpmpp_2s_ancestral(
 
     The last step, to 0, evaluates once.
     """
-    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, two_stages=True)
+    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, _two_stages)
+
+
+@in_own_coordinates
+def dpm_2_ancestral(
+    model: Any,
+    x: torch.Tensor,
+    sigmas: torch.Tensor,
+    *,
+    noise_sampler: NoiseSampler | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+) -> torch.Tensor:
+    """The midpoint method with the midpoint in log s, as k-diffusion's DPM2, with ancestral noise; eta 0 is DPM2.
+
+    The last step, to 0, evaluates once.
+    """
+    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, _midpoint)
+
+
+Advance = Callable[[Any, torch.Tensor, torch.Tensor, float, float], torch.Tensor]
+
+
+def _euler(model: Any, x: torch.Tensor, denoised: torch.Tensor, s: float, to: float) -> torch.Tensor:
+    """From s to `to`, above 0, with the denoised estimate at s."""
+    return exponential_euler(x, denoised, s, to)
+
+
+def _two_stages(model: Any, x: torch.Tensor, denoised: torch.Tensor, s: float, to: float) -> torch.Tensor:
+    """Its middle is half the way in log((1 - s) / s)."""
+    sigma = math.sqrt(s / (1 - s) * to / (1 - to)) if s < 1 else math.inf
+    middle = sigma / (1 + sigma) if s < 1 else _HIGHEST
+    return exponential_euler(x, denoise(model, exponential_euler(x, denoised, s, middle), middle), s, to)
+
+
+def _midpoint(model: Any, x: torch.Tensor, denoised: torch.Tensor, s: float, to: float) -> torch.Tensor:
+    middle = math.sqrt(s * to)
+    ahead = exponential_euler(x, denoised, s, middle)
+    return x + (to - s) * (ahead - denoise(model, ahead, middle)) / middle
 
 
 def _ancestral(
@@ -55,27 +94,15 @@ def _ancestral(
     noise_sampler: NoiseSampler | None,
     eta: float,
     s_noise: float,
-    *,
-    two_stages: bool = False,
+    advance: Advance,
 ) -> torch.Tensor:
     noise = noise_for(x, noise_sampler)
     for s, to in steps(sigmas):
         denoised = denoise(model, x, s)
         down = to * (1 + (to / s - 1) * eta)
-        if two_stages and down > 0:
-            middle = _middle(s, down)
-            denoised = denoise(model, exponential_euler(x, denoised, s, middle), middle)
-        x = exponential_euler(x, denoised, s, down)
+        x = advance(model, x, denoised, s, down) if down > 0 else denoised
         kept = (1 - to) / (1 - down)
         up = math.sqrt(max(0.0, to**2 - (down * kept) ** 2))
         if up > 0:
             x = kept * x + up * s_noise * noise(s, to)
     return x
-
-
-def _middle(s: float, to: float) -> float:
-    """Half the way in log((1 - s) / s)."""
-    if s >= 1:
-        return _HIGHEST
-    sigma = math.sqrt(s / (1 - s) * to / (1 - to))
-    return sigma / (1 + sigma)

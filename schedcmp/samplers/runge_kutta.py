@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from schedcmp.samplers.common import NoiseSampler, ancestral, denoise, noise_for, renoise, steps, weighed
+from schedcmp.samplers.contract import in_exploding_coordinates
 from schedcmp.samplers.tableaus import Tableau, explicit, exponential
 
 
@@ -28,6 +29,7 @@ def runge_kutta(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, tableau: s
     return x
 
 
+@in_exploding_coordinates
 def exponential_runge_kutta(
     model: Any,
     x: torch.Tensor,

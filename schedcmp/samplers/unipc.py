@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from schedcmp.samplers.common import denoise, exponential_euler, weighed
+from schedcmp.samplers.contract import in_exploding_coordinates
 
 Variant = Literal["bh1", "bh2"]
 
 
+@in_exploding_coordinates
 def uni_pc(
     model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0
 ) -> torch.Tensor:
