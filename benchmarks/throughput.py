@@ -31,10 +31,10 @@ import loops
 import torch
 from rates import Rates, clocked, flops_per_row, matmul_flops
 
+from schedcmp.execution import Execution
 from schedcmp.prepare import Prepared, find_checkpoint
 from schedcmp.registry.build import Option, mended, resolve
 from schedcmp.registry.table import builtin_registry
-from schedcmp.run import Execution
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep, dump
 from schedcmp.sweep.source import parse

@@ -1,5 +1,19 @@
-"""`python -m schedcmp`."""
+"""`python -m schedcmp`, and the `schedcmp` script: nothing of a command is imported before Ctrl-C has its meaning."""
 
-from schedcmp.cli import command
+try:
+    from schedcmp.interrupts import end_at_once
 
-command()
+    end_at_once()
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
+
+
+def command() -> None:
+    """The command of `sys.argv`, and the end of the process."""
+    from schedcmp.cli import command
+
+    command()
+
+
+if __name__ == "__main__":
+    command()

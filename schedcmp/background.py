@@ -11,6 +11,7 @@ from schedcmp.records import CellResult
 
 T = TypeVar("T")
 _MOST_WAITING = 32  # images in memory, so that a slow disk bounds it
+_MOST_PIXELS = 16 * 1024**2  # of them
 
 
 def in_background(results: Iterable[CellResult], work: Callable[[CellResult], T]) -> Iterator[T]:
@@ -19,7 +20,8 @@ def in_background(results: Iterable[CellResult], work: Callable[[CellResult], T]
         waiting: deque[Future[T]] = deque()
         for result in results:
             waiting.append(worker.submit(work, result))
-            most = 0 if result.timings else _MOST_WAITING
+            pixels = max(1, (result.width or 0) * (result.height or 0))
+            most = 0 if result.timings else min(_MOST_WAITING, _MOST_PIXELS // pixels)
             while waiting and (len(waiting) > most or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:

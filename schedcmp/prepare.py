@@ -27,19 +27,30 @@ from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.parts import Model
 from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
-from schedcmp.truth.clip import Clip, find_clip
+from schedcmp.truth.clip import Clip, opened_clip
 from schedcmp.truth.reference import References
-from schedcmp.truth.wanted import real_images, wanted_metrics, wanted_references
+from schedcmp.truth.wanted import real_images, wanted_metrics, wanted_references, wants_references
 
 
 class Prepared:
     """A sweep that was found sound: its checkpoint is there, its schedulers can do their steps."""
 
-    def __init__(self, sweep: Sweep, source: Source, *, progress: bool = False) -> None:
-        """Raises RequestError for whatever is wrong with the request; loads no weights and writes nothing."""
+    def __init__(
+        self, sweep: Sweep, source: Source, *, progress: bool = False, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Loads no weights and writes nothing.
+
+        Args:
+            checkpoint: instead of the one that the sweep names.
+
+        Raises:
+            RequestError: whatever is wrong with the request.
+        """
         self.sweep = sweep
         self._source = source
-        self.checkpoint = find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress)
+        self.checkpoint = checkpoint or find_checkpoint(
+            sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
+        )
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
@@ -80,7 +91,7 @@ class Prepared:
         self.references: References | None = None
         try:
             self.metrics = wanted_metrics(sweep, self.checkpoint)
-            if "reference" in self.metrics:
+            if wants_references(sweep, self.checkpoint):
                 self.references = wanted_references(
                     sweep, self.supported, self.recipes, self.scheduler_config, self.total_nfe
                 )
@@ -290,16 +301,14 @@ class Prepared:
         except RequestError as error:
             raise SweepError(f"{self._source.where(('optimize',))}: {error}") from error
         if self._backend:
-            from schedcmp.backend.denoiser import hand_over
+            from schedcmp.backend.handover import hand_over
 
             hand_over(pipeline, self.sweep.jax.solve, tf32=self.sweep.optimize.tf32)
         return pipeline
 
     def load_clip(self) -> Clip | None:
-        """The CLIP model, where a metric needs it. Raises CheckpointError."""
-        if "clip" not in self.metrics and not self.real_images:
-            return None
-        return Clip(find_clip(self.sweep.clip_model, progress=self._progress))
+        """The CLIP model that compares with real images, where there are any. Raises CheckpointError."""
+        return opened_clip(self.sweep.clip_model, progress=self._progress) if self.real_images else None
 
     @property
     def folder(self) -> Path:

@@ -45,11 +45,11 @@ def scheduler() -> PNDMScheduler:
     )
 
 
-def save_sd1(folder: Path) -> Path:
+def save_sd1(folder: Path, its_vae: AutoencoderKL | None = None) -> Path:
     """A Stable Diffusion 1.x pipeline."""
     torch.manual_seed(0)
     text = CLIPTextModel(text_config())
     StableDiffusionPipeline(
-        vae(), text, tokenizer(), unet(), scheduler(), None, None, requires_safety_checker=False
+        its_vae or vae(), text, tokenizer(), unet(), scheduler(), None, None, requires_safety_checker=False
     ).save_pretrained(folder)
     return folder

@@ -8,11 +8,16 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from checkpoints import save_sd1
 from latents import Latents
+
+from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.registry.build import mended
 
 # A shell's background jobs ignore it, and so would the runs that the tests start and stop
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -22,6 +27,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Stable Diffusion 1.x pipeline, saved; not to be changed."""
     return save_sd1(tmp_path_factory.mktemp("checkpoints") / "sd1")
+
+
+@pytest.fixture(scope="module")
+def pipeline(sd1: Path) -> Any:
+    """It, loaded; a test that changes it puts it right again."""
+    return load(inspect(ModelSpec(str(sd1))), "cpu")
+
+
+@pytest.fixture(scope="module")
+def config(sd1: Path) -> dict[str, Any]:
+    """Its scheduler's config."""
+    return mended(inspect(ModelSpec(str(sd1))).scheduler_config, "StableDiffusionPipeline")
 
 
 @pytest.fixture

@@ -7,23 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_run import run
 
 from schedcmp.errors import RequestError
+from schedcmp.metrics.clip import ClipScore
+from schedcmp.metrics.reading import noted, readings
+from schedcmp.metrics.sharpness import Sharpness
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.plots.convergence import convergence_data
-from schedcmp.report.quality import METRICS, choose_metric, cost, front, goodness, points
+from schedcmp.report.quality import choose_metric, cost, front, goodness, points
 from schedcmp.report.sentences import markdown, sentences
 from schedcmp.report.tables import timing_rows, timings_markdown
 from schedcmp.store.images import image_path
 from schedcmp.store.store import Store
 
 PNG = b"\x89PNG and so on IEND\xaeB`\x82"
+KNOWN = readings(noted([Sharpness().reading, ClipScore().reading]))
 SLOW = {"heun": 2}  # evaluations per step
 ERROR = {"heun": 0.4, "dpmpp-2m": 1.0, "deis": 1.01, "ddim": 4.0}
 
@@ -61,7 +65,7 @@ def run_of(seeds: int, *, schedulers: Iterable[str] = ERROR, name: str = "refere
 
 
 def the_answer(cells: list[StoredCell], **question: object) -> Answer:
-    (found,) = answer(cells, **question)  # type: ignore[arg-type]
+    (found,) = answer(cells, known=KNOWN, **question)  # type: ignore[arg-type]
     return found
 
 
@@ -187,6 +191,8 @@ def test_latencies_that_are_not_steady_are_no_cost() -> None:
     assert found.fastest.scheduler == "b"
     assert any("repeats lie apart (interquartile range" in s and "counted in NFE" in s for s in sentences(found))
     assert sentences(found)[0].startswith("The cheapest that has converged")
+    assert "b at 4 steps, 4 NFE, RMSE" in sentences(found)[0]  # and no latency
+    assert "| b | 4 | 4 | – |" in markdown([found])
 
 
 def timed(scheduler: str, latencies: Iterable[float], *, seed: int = 0, **more: float) -> StoredCell:
@@ -257,17 +263,19 @@ def test_more_is_better_where_the_metric_says_so() -> None:
 
 
 def test_the_metric_is_the_distance_unless_another_is_asked_for() -> None:
-    cells = [stored("ddim", 4, 0, metrics={"clip": 20.0, "reference_rmse": 0.1})]
-    assert choose_metric(cells) is METRICS["reference_rmse"]
-    assert choose_metric(cells, "clip") is METRICS["clip"]
-    with pytest.raises(RequestError, match="no such metric; it has: reference_rmse, clip"):
-        choose_metric(cells, "adherence")
+    cells = [stored("ddim", 4, 0, metrics={"clip": 20.0, "sharpness": 9.0, "reference_rmse": 0.1})]
+    assert choose_metric(cells, KNOWN) is KNOWN["reference_rmse"]
+    assert choose_metric(cells, KNOWN, "clip") is KNOWN["clip"]
+    for name in ("adherence", "sharpness"):  # the one is not there, the other no rank
+        with pytest.raises(RequestError, match="no such metric; it has: reference_rmse, clip"):
+            choose_metric(cells, KNOWN, name)
+    assert choose_metric([stored("ddim", 4, 0, metrics={"sharpness": 1.0})], KNOWN) is None
 
 
 def test_guidances_are_answered_apart() -> None:
     cells = [stored("ddim", 4, s, metrics={"clip": 20.0}, guidance=g) for s in range(2) for g in (1.0, 7.5)]
-    assert [found.setting.guidance_scale for found in answer(cells)] == [1.0, 7.5]
-    text = markdown(answer(cells))
+    assert [found.setting.guidance_scale for found in answer(cells, known=KNOWN)] == [1.0, 7.5]
+    text = markdown(answer(cells, known=KNOWN))
     assert "## guidance 1, 64×64" in text
     assert "## guidance 7.5, 64×64" in text
 
@@ -285,10 +293,11 @@ def test_a_distance_of_nothing_is_a_distance() -> None:
     assert the_answer(cells).choices[0].best.scheduler == "a"
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(1, 20), st.floats(0.01, 1)), min_size=1, max_size=30))
 def test_nothing_beats_a_point_of_the_front_and_something_beats_the_others(drawn: list[tuple[int, float]]) -> None:
     cells = [stored(f"s{i}", n, 0, metrics={"reference_rmse": e}) for i, (n, e) in enumerate(drawn)]
-    metric = METRICS["reference_rmse"]
+    metric = KNOWN["reference_rmse"]
     ((_, (found, _)),) = points(cells, metric).items()
     best = front(found, metric, by_latency=False)
 

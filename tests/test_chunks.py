@@ -42,9 +42,25 @@ def finish(work: Work[str], worker: str, chunk: Chunk | None) -> None:
 
 def test_the_longest_go_out_first_and_a_worker_gets_what_it_needs() -> None:
     work = work_of([], cells(3, 9, 5, 9, 7, 1, 1, 1, 1, 1, 1, 1), "a1", "b1")
-    assert ids(work.next_for("a1", 3)) == ["c1", "c3", "c4"]
+    assert ids(work.next_for("a1", 3)) == ["c11", "c1", "c3"]  # and one of the shortest
     assert work.next_for("a1", 3) is None
-    assert ids(work.next_for("b1", 9)) == ["c2", "c0", "c5"]  # half of its part of nine
+    assert ids(work.next_for("b1", 9)) == ["c10", "c4", "c2"]  # half of its part of nine
+
+
+def test_short_cells_are_finished_while_long_ones_go_on() -> None:
+    """So that a run that is stopped again and again gets on."""
+    work = work_of([], [*cells(*[90] * 40), *cells(*[1, 2] * 5, name="s")], "a1")
+    chunk = work.next_for("a1", 8)
+    assert ids(chunk)[0] == "s8"
+    for wanted in ("s6", "s4", "s2", "s0", "s9"):
+        work.finished("a1", ids(chunk)[0])
+        chunk = work.next_for("a1", 8)
+        assert ids(chunk) == [wanted]
+    assert work.next_for("a1", 8) is None
+    inbox = Inbox()
+    inbox.put(cells(90, 90))
+    inbox.put(cells(1, name="s"), urgent=True)
+    assert [c.id for c in inbox.pop()] == ["s0"]
 
 
 def test_the_tail_goes_out_one_by_one() -> None:

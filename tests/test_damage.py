@@ -158,7 +158,13 @@ def test_what_no_run_has_kept_beside_cells_is_not_read(out: Path, value: Any) ->
         assert store.unreadable.keys() == {*BESIDE[1:-1]}
 
 
-@pytest.mark.parametrize("value", ["{", b"\xff\xfe", "[1]", json.dumps("[" * 10**5)])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{", b"\xff\xfe", "[1]", json.dumps("[" * 10**5),
+        json.dumps("{name: a, grid: {}, more: [" + "1, " * 300_000 + "]}"),  # which would take half a minute
+    ],
+)  # fmt: skip
 def test_what_is_kept_beside_cells_is_written_again(out: Path, value: Any, capsys: Capture) -> None:
     for name in BESIDE:
         sql(out, "INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
@@ -183,6 +189,48 @@ def test_tables_beside_cells_may_be_damaged(out: Path) -> None:
     assert run("report", out) == 0
     assert run("check", out) == 1
     assert run("check", out, "--repair") == 0
+    assert again(out) == 0
+    assert run("check", out) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE cells SET timings = replace(timings, '.', '.1'), finished_at = '1970' WHERE rowid = 2",
+        "UPDATE cells SET machine = 'another' WHERE rowid = 2", "UPDATE cells SET key = 'a' || key WHERE rowid = 3",
+        "UPDATE cells SET peak_memory_bytes = 5 WHERE rowid = 1", "UPDATE cells SET prompt_name = 'b' WHERE rowid = 1",
+        "UPDATE metrics SET value = value * 1.5 WHERE rowid = 1", "UPDATE metrics SET name = 'clip' WHERE rowid = 1",
+        "DELETE FROM metrics WHERE rowid = 1", "DELETE FROM cells WHERE rowid = 1",
+        "UPDATE plan SET position = 7 - position", "DELETE FROM plan WHERE position = 7",
+        "UPDATE meta SET value = replace(value, '2', '3') WHERE name = 'trajectories'",
+    ],
+)  # fmt: skip
+def test_what_no_image_tells_is_found_by_check_and_mended(change: str, out: Path, finished: Path) -> None:
+    with Store.open(finished / "out") as store:
+        before = list(store.cells())
+    sql(out, change)
+    assert run("check", out) == 1
+    assert run("check", out, "--repair") == 0
+    assert again(out) == 0
+    assert run("check", out) == 0
+    with Store.open(out) as store:
+        assert [c.metrics for c in store.cells()] == [pytest.approx(c.metrics, rel=1e-5) for c in before]
+        assert [c.cell.prompt_name for c in store.cells()] == [c.cell.prompt_name for c in before]
+
+
+def test_what_a_run_changes_later_is_no_damage(out: Path) -> None:
+    sweep = out.parent / "sweep.yaml"
+    sweep.write_text(sweep.read_text().replace("a b", "[b a, a b]"))
+    assert again(out) == 0
+    assert run("check", out) == 0
+    assert again(out, "--fresh", "--set", "metrics=off") == 0
+    assert run("check", out) == 0
+
+
+def test_rows_of_an_earlier_schedcmp_have_no_seals(out: Path) -> None:
+    sql(out, "DROP TABLE seals")
+    sql(out, "UPDATE metrics SET value = value * 1.5 WHERE rowid = 1")
+    assert run("check", out) == 0
     assert again(out) == 0
     assert run("check", out) == 0
 

@@ -15,16 +15,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
-from schedcmp.engine.clock import Waiting
+from schedcmp.engine.clock import RunDelay
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.image import pixels_sha256
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell
-from schedcmp.registry.build import Recipe, mended, resolve
+from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
@@ -32,16 +30,6 @@ from schedcmp.sweep.document import load as load_sweep
 
 REGISTRY = builtin_registry()
 NEVER_RUN = {"flow-euler", "flow-heun"}  # on a checkpoint whose noise is set by betas the pipeline cannot call them
-
-
-@pytest.fixture(scope="module")
-def pipeline(sd1: Path) -> Any:
-    return load(inspect(ModelSpec(str(sd1))), "cpu")
-
-
-@pytest.fixture(scope="module")
-def config(sd1: Path) -> dict[str, Any]:
-    return mended(inspect(ModelSpec(str(sd1))).scheduler_config, "StableDiffusionPipeline")
 
 
 @pytest.fixture(scope="module")
@@ -230,10 +218,10 @@ def test_waiting_for_a_processor_is_seen() -> None:
     try:
         for process in (0, other.pid):
             os.sched_setaffinity(process, {processor})
-        waiting, end = Waiting(), time.perf_counter() + 1
+        delay, end = RunDelay(), time.perf_counter() + 1
         while time.perf_counter() < end:
             pass
-        waited = waiting.seconds()
+        waited = delay.seconds()
     finally:
         os.sched_setaffinity(0, before)
         other.kill()

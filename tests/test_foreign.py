@@ -16,8 +16,6 @@ import pytest
 import torch
 from greenlet import GreenletExit
 
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.cli import app
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
@@ -29,7 +27,7 @@ from schedcmp.foreign import OvertimeError, contained
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry import build, table
 from schedcmp.registry.appraisal import Appraisal
-from schedcmp.registry.build import Recipe, mended, resolve
+from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
 from schedcmp.truth.verify import verdict_on
@@ -143,16 +141,6 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(tmp_path)
     yield
     sys.modules.pop("misbehaving", None)
-
-
-@pytest.fixture(scope="module")
-def pipeline(sd1: Path) -> Any:
-    return load(inspect(ModelSpec(str(sd1))), "cpu")
-
-
-@pytest.fixture(scope="module")
-def config(sd1: Path) -> dict[str, Any]:
-    return mended(inspect(ModelSpec(str(sd1))).scheduler_config, "StableDiffusionPipeline")
 
 
 def recipe_of(name: str, config: dict[str, Any]) -> Recipe:

@@ -306,6 +306,21 @@ def test_names_are_safe_and_unique(prompts: list[str]) -> None:
     assert all(re.fullmatch(r"grid(_[a-z0-9.+-]+)+", name) and len(name) < 100 for name in names)
 
 
+def test_no_more_grids_are_drawn_than_anybody_looks_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All prompts with the first seed before any with the second."""
+    monkeypatch.setattr("schedcmp.report.grid.MOST_PAGES", 4)
+    told: list[str] = []
+    cells = store(tmp_path, make_cells(["ddim"], [4], prompt_name=["x", "y", "z"], seed=range(5)))
+    paths = write_grids(cells, tmp_path, GridAxes(), "a run", told.append)
+    assert [p.name for p in paths] == [
+        f"grid_prompt-{prompt}_seed-000{seed}.png" for prompt, seed in (("x", 0), ("x", 1), ("y", 0), ("z", 0))
+    ]
+    assert told[0].startswith("4 of 15 grids are drawn")
+    told.clear()
+    write_grids(cells[:4], tmp_path, GridAxes(), "a run", told.append)
+    assert not told
+
+
 def test_stale_grids_go_and_nothing_else(tmp_path: Path) -> None:
     cells = store(tmp_path, make_cells(["ddim"], seed=[0, 1]))
     assert len(write_grids(cells, tmp_path, GridAxes(), "a run")) == 2

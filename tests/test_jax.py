@@ -27,7 +27,8 @@ from test_families import recipes_for
 from test_packed import alone, cells_of, packed, ran, recipes  # noqa: F401
 from test_run import run
 
-from schedcmp.backend.denoiser import Denoiser, OnAllDevices, hand_over, to_numpy, to_torch
+from schedcmp.backend.denoiser import Denoiser, OnAllDevices, to_numpy, to_torch
+from schedcmp.backend.handover import hand_over
 from schedcmp.backend.linear import plan
 from schedcmp.backend.scan import SolvingWorkbench
 from schedcmp.backend.support import _NOT_WITH_JAX, unknown_config

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,17 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 
 from schedcmp.cli import app
 from schedcmp.errors import CheckpointError, SweepError
+from schedcmp.metrics import Metric
+from schedcmp.metrics.clip import ClipScore, Preference
+from schedcmp.metrics.clipped import Clipped
+from schedcmp.metrics.sharpness import Sharpness
 from schedcmp.prepare import prepare
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import load
 from schedcmp.truth.adherence import adherence, asked_for, shown_in
 from schedcmp.truth.clip import Clip, clip_score, cmmd, find_clip
 from schedcmp.truth.metrics import psnr_db, relative_rmse, ssim
+from schedcmp.truth.wanted import wants_references
 from tools.tiny.captions import plain_caption, training_caption
 from tools.tiny.shapes import draw_many
 
@@ -266,7 +272,11 @@ def test_another_clip_model_measures_anew(write_sweep: Write, clip_folder: Path,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrics": ["clp"]}, "metrics.0: "),
+        ({"metrics": ["clp"]}, "sweep.yaml:.*metrics: unknown metric 'clp'; did you mean clip"),
+        ({"metrics": ["no.such.Metric"]}, "the metric no.such.Metric cannot be loaded: No module named 'no'"),
+        ({"metrics": ["collections.Counter"]}, "collections.Counter is no subclass of schedcmp.metrics.Metric"),
+        ({"metrics": [{"name": "clip", "options": {"modle": 1}}]}, "clip takes no option 'modle'; it takes: model"),
+        ({"metrics": ["sharpness", {"name": "sharpness"}]}, "two metrics are called sharpness"),
         ({"real_images": "nowhere"}, "real_images: nowhere has 0 images"),
         ({"real_images": "memory://nowhere"}, "sweep.yaml:.*real_images: memory://nowhere: no images are there"),
         ({"real_images": "odd://x"}, "sweep.yaml:.*real_images: odd://x cannot be fetched: Protocol not known"),
@@ -281,4 +291,93 @@ def test_a_wrong_request_for_metrics_is_refused(change: dict[str, object], messa
 def test_metrics_may_be_written_in_several_ways(write_sweep: Write) -> None:
     for given, meant in (("off", ()), (False, ()), ([], ()), ("clip", ("clip",)), ("auto", ("auto",))):
         assert load(write_sweep(metrics=given))[0].metrics == meant
-    assert prepare(write_sweep(metrics="auto")).metrics == {"reference"}  # so small a checkpoint
+    prepared = prepare(write_sweep(metrics="auto"))
+    assert wants_references(prepared.sweep, prepared.checkpoint)  # so small a checkpoint
+
+
+# metrics of one's own -------------------------------------------------------------------------------------------------
+
+
+class Redness(Metric):
+    """The mean of the red channel, from 0 to 1."""
+
+    name = "redness"
+    label = "redness"
+
+    def __init__(self, power: float = 1.0) -> None:
+        self.power = power
+
+    @property
+    def origin(self) -> str:
+        return str(self.power)
+
+    def measure(self, image: Image.Image, prompt: str) -> float | None:
+        return float((np.asarray(image)[..., 0] / 255).mean()) ** self.power
+
+
+class Broken(Redness):
+    name = "broken"
+
+    def measure(self, image: Image.Image, prompt: str) -> float | None:
+        sys.exit(0)
+
+
+def test_a_metric_of_ones_own_is_a_class(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = [
+        "test_metrics.Redness",
+        {"name": "squared", "metric": "test_metrics.Redness", "options": {"power": 2}},
+    ]
+    sweep = write_sweep(
+        schedulers=["ddim", "euler-a"], steps=[2], timing="off", metrics=[*asked, "test_metrics.Broken"]
+    )
+    out = tmp_path / "out"
+    assert run("run", sweep, "-o", out) == 0
+    assert "the metric broken failed, and its values are missing: SystemExit(0)" in capsys.readouterr().err
+    found = rows(out / "results.csv")
+    assert all(float(row["squared"]) == pytest.approx(float(row["redness"]) ** 2) for row in found)
+    with Store.open(out) as store:
+        assert store.readings()["squared"].title == "redness (squared)"
+    assert run("recommend", out, "--metric", "squared") == 0
+    assert "redness (squared)" in capsys.readouterr().out
+    asked[1] = {"name": "squared", "metric": "test_metrics.Redness", "options": {"power": 3}}
+    assert run("run", write_sweep(schedulers=["ddim"], steps=[2], timing="off", metrics=asked), "-o", out) == 0
+    assert all(float(row["squared"]) == pytest.approx(float(row["redness"]) ** 3) for row in rows(out / "results.csv"))
+
+
+def test_sharpness_and_clipping_are_always_there_and_decide_nothing(write_sweep: Write, tmp_path: Path) -> None:
+    checker = Image.fromarray(np.indices((8, 8)).sum(0).astype(np.uint8) % 2 * 255).convert("RGB")
+    assert Sharpness().measure(checker, "") == pytest.approx(1020)
+    assert Sharpness().measure(Image.new("RGB", (8, 8), "red"), "") == 0
+    assert Clipped().measure(checker, "") == 1
+    assert Clipped().measure(Image.new("RGB", (8, 8), (9, 9, 255)), "") == pytest.approx(1 / 3)
+    sweep = write_sweep(
+        schedulers=["ddim", "euler-a"],
+        steps=[2],
+        timing="off",
+        metrics="adherence",
+        model="builtin:tiny",
+        prompt="a red star",
+    )
+    assert run("run", sweep, "-o", tmp_path / "out") == 0
+    assert all({"sharpness", "clipped", "adherence"} <= row.keys() for row in rows(tmp_path / "out/results.csv"))
+    with Store.open(tmp_path / "out") as store:
+        assert [
+            r.name for r in store.readings().values() if r.decides and r.name in {"sharpness", "clipped", "adherence"}
+        ] == ["adherence"]
+
+
+def test_a_preference_is_the_models_own_logit(clip_folder: Path) -> None:
+    scale = float(CLIPModel.from_pretrained(clip_folder).logit_scale.detach().exp())
+    image, both = picture(16, 16), {"model": str(clip_folder)}
+    score = ClipScore(**both).measure(image, "a b")
+    assert score
+    assert Preference(**both).measure(image, "a b") == pytest.approx(scale * score / 100)
+
+
+def test_the_example_of_a_metric_measures(monkeypatch: pytest.MonkeyPatch, write_sweep: Write, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples"))
+    sweep = write_sweep(schedulers=["ddim"], steps=[2], timing="off", metrics="redness.Redness")
+    assert run("run", sweep, "-o", tmp_path / "out") == 0
+    assert all(0 < float(row["redness"]) < 1 for row in rows(tmp_path / "out/results.csv"))

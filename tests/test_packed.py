@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from latents import Latents
 
-from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.engine.batch import BatchSize, Waiting
 from schedcmp.engine.call import Call, apart, first_of, join, split, together
@@ -30,11 +29,6 @@ from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
 
 REGISTRY = builtin_registry()
-
-
-@pytest.fixture(scope="module")
-def pipeline(sd1: Path) -> Any:
-    return load(inspect(ModelSpec(str(sd1))), "cpu")
 
 
 @pytest.fixture(scope="module")

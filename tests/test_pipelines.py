@@ -43,6 +43,7 @@ from schedcmp.registry.table import builtin_registry
         ("QwenImagePipeline", {"mu", "sigmas"}),
         ("CogView4Pipeline", {"mu", "sigmas", "timesteps"}),
         ("LatentConsistencyModelPipeline", {"original_inference_steps"}),
+        ("OmniGenPipeline", {"sigmas"}),
         ("NoSuchPipeline", set()),
     ],
 )
@@ -112,8 +113,10 @@ def configs(**parts: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
         ("StableDiffusionInpaintPipeline", {"unet": {"in_channels": 4}}, "needs `image` and `mask_image`"),
         ("StableDiffusionXLImg2ImgPipeline", {}, "needs `image`"),
         ("StableDiffusionDepth2ImgPipeline", {}, "needs `image`"),
-        ("FluxFillPipeline", {}, "needs `mask_image`"),
+        ("FluxFillPipeline", {}, "needs `image` and `mask_image`"),
         ("FluxKontextPipeline", {}, ""),
+        ("HunyuanImageRefinerPipeline", {}, "needs `image`"),  # which may be None by its annotation
+        ("OmniGenPipeline", {}, ""),
         ("FluxPipeline", {"transformer": {"in_channels": 64}, "vae": FLUX_VAE}, ""),
         ("FluxPipeline", {"transformer": {"in_channels": 384}, "vae": FLUX_VAE}, "reads 96 channels"),
         ("DiTPipeline", {}, "needs `class_labels`"),

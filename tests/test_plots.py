@@ -16,6 +16,8 @@ from PIL import Image
 from test_answer import PNG, run_of, stored
 from test_run import Write, run
 
+from schedcmp.metrics.clip import ClipScore
+from schedcmp.metrics.reading import noted, readings
 from schedcmp.records import StoredCell
 from schedcmp.registry.table import builtin_registry
 from schedcmp.report.answer import answer
@@ -25,12 +27,12 @@ from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import pareto_data
 from schedcmp.report.plots.sigmas import sigma_data
 from schedcmp.report.plots.style import MOST, Line, line_figure, panels, rendered, spread
-from schedcmp.report.quality import METRICS
 from schedcmp.report.tables import timing_rows
 from schedcmp.store.images import image_path
 from schedcmp.store.store import Store
 
-RMSE = METRICS["reference_rmse"]
+KNOWN = readings(noted([ClipScore().reading]))
+RMSE = KNOWN["reference_rmse"]
 
 
 def plots(folder: Path, cells: Sequence[StoredCell], trajectories: Sequence[Any] = ()) -> set[str]:
@@ -38,7 +40,7 @@ def plots(folder: Path, cells: Sequence[StoredCell], trajectories: Sequence[Any]
         store.begin([c.cell for c in cells], {"trajectories": trajectories})
         for c in cells:
             store.add(c.result, "key", "machine", image_path(c.cell), PNG)
-        return {p.name for p in write_plots(store, cells, answer(cells), timing_rows(cells), "name")}
+        return {p.name for p in write_plots(store, cells, answer(cells, known=KNOWN), timing_rows(cells), "name")}
 
 
 def test_what_there_is_data_for_is_drawn_and_nothing_else(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_guidances_have_plots_of_their_own(tmp_path: Path) -> None:
 
 def test_the_convergence_data_are_the_points_with_their_intervals() -> None:
     cells = run_of(6)
-    (found,) = answer(cells)
+    (found,) = answer(cells, known=KNOWN)
     line = next(line for line in convergence_data(found) if line.name == "heun")
     points = [p for p in found.measured if p.scheduler == "heun"]
     assert list(line.x) == [8, 16, 32]

@@ -290,7 +290,17 @@ def test_what_does_not_work_is_refused_where_named_and_says_so_where_swept(tmp_p
     }  # fmt: skip
     everything = plan_of(tmp_path, judge, schedulers="*", sigmas=["default", "karras"])
     assert not [s for s in everything.selected.values() if s.refusal]
-    assert "left out: no such flag" in everything.warnings
+    (told,) = [w for w in everything.warnings if w.startswith("left out: no such flag; likewise ")]  # one line for all
+    assert told.endswith(" more")
+
+
+def test_two_squares_that_look_like_one_size_are_told() -> None:
+    told = parse("model: m\nsize: [512, 768]", "s.yaml").remarks
+    assert told == (
+        "s.yaml:2: size: [512, 768] are two sizes, 512x512 and 768x768; one of 512 by 768 is written 512x768",
+    )
+    for other in ("[512, 512x768]", "[512]", "[512, 768, 1024]", "512"):
+        assert not parse(f"model: m\nsize: {other}", "s.yaml").remarks
 
 
 def test_a_star_takes_all_that_work_and_a_wrong_one_named_is_told(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def on_jax(context: Context) -> dict[str, Any]:
     try:
         import jax
 
-        from schedcmp.backend.denoiser import hand_over
+        from schedcmp.backend.handover import hand_over
     except ImportError as error:
         return {"skipped": str(error)}
     loaded = Loaded(TINY, context, torch.float32)

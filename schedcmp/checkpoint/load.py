@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from schedcmp import shortage
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.elsewhere import Elsewhere
+from schedcmp.checkpoint.given import Given
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
@@ -69,7 +71,8 @@ def load(
     optimizations: Mapping[str, Any] = MappingProxyType({}),
     vae_dtype: str | None = None,
 ) -> DiffusionPipeline:
-    """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off.
+    """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off; one that the caller has
+    loaded stays as it is.
 
     Args:
         checkpoint: what `inspect` found.
@@ -82,6 +85,8 @@ def load(
         CheckpointError: the weights do not fit the configs or the device, or diffusers cannot load them.
         RequestError: no such device or dtype, or an optimization that this pipeline does not have.
     """
+    if isinstance(checkpoint, Given):
+        return cast("DiffusionPipeline", checkpoint.ready())
     target = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, target)
     try:
@@ -92,12 +97,13 @@ def load(
                 pipeline.to(target)
     except CheckpointError:
         raise
-    except torch.cuda.OutOfMemoryError as error:
-        raise CheckpointError(
-            f"{checkpoint.name} does not fit into the memory of {target}; use dtype fp16 or another device."
-        ) from error
     except Exception as error:
-        reason = one_line(error)
+        if shortage.of_memory(error):
+            half = "bf16" if target.startswith("cpu") else "fp16"
+            raise CheckpointError(
+                f"{checkpoint.name} does not fit into the memory of {target}; use dtype {half} or another device."
+            ) from error
+        reason = shortage.told(error) or one_line(error)
         if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
             reason = "it lacks weights that its configs name; fetch it again."
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error

@@ -24,6 +24,7 @@ from schedcmp.checkpoint.weights import (
 from schedcmp.errors import CheckpointError
 from schedcmp.files import is_address, user_path
 
+GIVEN = "pipeline:"  # the name of a pipeline that a program has loaded itself, see `checkpoint.given`
 _BUILTIN = "builtin:"
 _MOST_PIXELS = 16_384  # a side
 _FILE_SUFFIXES = (".safetensors", *layout.PICKLED)
@@ -93,6 +94,11 @@ def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: it is not there, not whole, not readable, not safe or no diffusion pipeline.
     """
+    if spec.model.startswith(GIVEN):
+        raise CheckpointError(
+            f"{spec.model} was handed over by a Python program and is in no file; run it from there, with"
+            " schedcmp.run(..., pipeline=...), or give a checkpoint."
+        )
     if is_address(spec.model):
         from schedcmp.checkpoint.remote import fetch
 

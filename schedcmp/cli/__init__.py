@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from schedcmp import __version__
-from schedcmp.cli.process import Commands
+from schedcmp import __version__, shortage
+from schedcmp.cli.process import NO_ROOM, UNFINISHED, Commands
 from schedcmp.errors import RequestError
 from schedcmp.files import is_address
 
@@ -116,7 +116,7 @@ def report(
     """Make a run's grids and tables again, from its store alone."""
     from schedcmp.cli.running import rebuild_reports
 
-    rebuild_reports(run)
+    raise typer.Exit(rebuild_reports(run))
 
 
 @app.command()
@@ -179,9 +179,19 @@ def recommend(
     ] = 0.1,
     metric: Annotated[str | None, typer.Option(help="What decides, as in clip or reference_ssim.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    as_: Annotated[
+        Literal["diffusers", "a1111", "comfyui", "comfyui-workflow", "invokeai"] | None,
+        typer.Option("--as", help="Print what to paste there, of the recommended one or of --cell."),
+    ] = None,
+    cell: Annotated[str | None, typer.Option(help="A cell's id, or its scheduler, as in euler or euler:20.")] = None,
 ) -> None:
     """Say which scheduler to take, from a run's results, and what is not told apart. Exits 1 if nothing fits."""
-    from schedcmp.cli.recommending import recommend_scheduler
+    from schedcmp.cli.recommending import paste_recommended, recommend_scheduler
+
+    if as_ or cell:
+        budget = (budget_s, budget_nfe)
+        paste_recommended(run, as_ or "diffusers", cell, budget=budget, limit=max_rmse, metric=metric)
+        return
 
     code = recommend_scheduler(
         run, budget_s=budget_s, budget_nfe=budget_nfe, limit=max_rmse, metric=metric, as_json_=json
@@ -252,3 +262,8 @@ def command() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ended.code)
+    except Exception as error:
+        if shortage.told(error) is None:
+            raise
+        os.write(2, NO_ROOM)  # not even for a message of its own
+        os._exit(UNFINISHED)

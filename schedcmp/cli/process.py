@@ -12,9 +12,12 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from schedcmp import shortage
 from schedcmp.errors import RequestError, SchedcmpError
+from schedcmp.interrupts import interruptible
 
 REFUSED, UNFINISHED, INTERRUPTED = 2, 1, 130
+NO_ROOM = b"error: the memory is full. What was finished is kept: repeat the command to go on\n"
 _LIBRARY_SETTINGS = {
     # Our own checks say what matters, and the libraries' remarks break tables and progress bars
     "DIFFUSERS_VERBOSITY": "error",
@@ -29,25 +32,36 @@ class Commands(TyperGroup):
         for name, value in _LIBRARY_SETTINGS.items():
             os.environ.setdefault(name, value)
         try:
-            return super().invoke(ctx)
-        except SchedcmpError as error:
-            _fail(error)
-            raise typer.Exit(REFUSED if isinstance(error, RequestError) else UNFINISHED) from error
-        except BrokenPipeError:  # whoever read our output has gone, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(UNFINISHED) from None
-        except OSError as error:
-            _fail(error)
-            raise typer.Exit(UNFINISHED) from error
+            with interruptible():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:  # whoever read our output has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(UNFINISHED) from None
+        except Exception as error:
+            message = _message(error)
+            if message is None:
+                raise
+            _fail(message)
+            raise typer.Exit(REFUSED if isinstance(error, RequestError) else UNFINISHED) from error
 
 
-def _fail(error: Exception) -> None:
+def _message(error: Exception) -> str | None:
+    """What the user is told; None for a bug."""
+    if isinstance(error, SchedcmpError):
+        return str(error)
+    short = shortage.told(error)
+    if short:
+        return f"{short}. What was finished is kept: repeat the command to go on"
+    return str(error) if isinstance(error, OSError) else None
+
+
+def _fail(message: str) -> None:
     from schedcmp.cli.console import note
 
-    note(f"error: {error}")
+    note(f"error: {message}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from threading import Timer
 from typing import Any
 
@@ -64,7 +65,13 @@ class Advance:
 
 @contextmanager
 def progress(
-    count: int, solo: Work, packed: Work = _NOTHING, occupancy: Occupancy = lambda: None, *, things: str = "cells"
+    count: int,
+    solo: Work,
+    packed: Work = _NOTHING,
+    occupancy: Occupancy = lambda: None,
+    *,
+    things: str = "cells",
+    silent: bool = False,
 ) -> Iterator[Advance]:
     """Shows how many of `count` things are finished, the time left, and of cells the pace.
 
@@ -74,7 +81,9 @@ def progress(
         occupancy: 0 to 1, how full batches were up to now; None before there are any.
     """
     pace = Pace(solo, packed)
-    if err.is_terminal:
+    if silent:
+        yield _Silent(count, things, pace, occupancy)
+    elif err.is_terminal and (not err.is_jupyter or find_spec("ipywidgets")):  # without them rich shows nothing there
         with _bar() as bar:
             yield _Shown(bar, count, things, pace, occupancy)
     else:
@@ -97,6 +106,13 @@ def stage(name: str) -> Iterator[None]:
         yield
     finally:
         late.cancel()
+
+
+class _Silent(Advance):
+    """For programs that show nothing."""
+
+    def _show(self, finished: str | None = None) -> None:
+        pass
 
 
 class _Shown(Advance):

@@ -7,9 +7,11 @@ import json
 from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
-from schedcmp.errors import RequestError
+from schedcmp.errors import RequestError, shown
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
+from schedcmp.report.paste import paste
+from schedcmp.report.paste.subject import subject
 from schedcmp.report.sentences import sentences, setting_text
 from schedcmp.store.store import Store
 
@@ -22,10 +24,11 @@ def recommend_scheduler(
     Raises:
         RequestError: no run there, two budgets, or a metric that the run does not have.
     """
-    budget = _budget(budget_s, budget_nfe)
+    budget = Budget.of(budget_s, budget_nfe)
     with reading(run, images=False) as folder, Store.open(folder) as store:
         references = store.references().values()
-        answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit)
+        known = store.readings()
+        answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit, known=known)
         tell_unreadable(store, run)
     if as_json_:
         say(json.dumps([as_json(found) for found in answers], indent=2))
@@ -45,15 +48,39 @@ def show(answers: list[Answer], most: int | None = None) -> None:
         say("the run has no images yet")
 
 
-def _budget(budget_s: float | None, budget_nfe: int | None) -> Budget | None:
-    if budget_s is not None and budget_nfe is not None:
-        raise RequestError("--budget-s and --budget-nfe: give one of them")
-    if budget_s is not None:
-        return Budget(budget_s, "s")
-    return None if budget_nfe is None else Budget(budget_nfe, "NFE")
-
-
 def _fits(found: Answer, budget: Budget | None) -> bool:
     if found.metric is None:
         return any(budget is None or budget.allows(p) for p in found.cheapest)
     return bool(found.choices)
+
+
+def paste_recommended(
+    run: str,
+    form: str,
+    cell: str | None,
+    *,
+    budget: tuple[float | None, int | None],
+    limit: float,
+    metric: str | None,
+) -> None:
+    """Print the recommended cell, or another, as what is pasted elsewhere.
+
+    Raises:
+        RequestError: no run there, nothing that fits, no such cell, or nothing like it in that program.
+    """
+    with reading(run, images=False) as folder, Store.open(folder) as store:
+        cells = [stored for stored in store.cells() if stored.counts]
+        if cell is None:
+            references, known = store.references().values(), store.readings()
+            answers = answer(cells, references, metric=metric, budget=Budget.of(*budget), limit=limit, known=known)
+            wanted = next((point for found in answers if (point := found.best)), None)
+            if wanted is None:
+                raise RequestError(f"{run}: nothing fits; without a budget or a limit it may")
+            chosen = [s for s in cells if (s.cell.scheduler, s.cell.steps) == (wanted.scheduler, wanted.steps)]
+        else:
+            chosen = [s for s in cells if cell in (s.cell.id, s.cell.scheduler, f"{s.cell.scheduler}:{s.cell.steps}")]
+        if not chosen:
+            raise RequestError(
+                f"{run}: has no finished cell {shown(str(cell))}; results.csv has their ids and schedulers"
+            )
+        say(paste(subject(store, chosen[0]), form).rstrip("\n"))

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.cli import console
 from schedcmp.cli.console import say, table
-from schedcmp.cli.pace import Work
+from schedcmp.cli.making import make, workers
 from schedcmp.cli.places import Place, look, place, tell_unreadable
 from schedcmp.cli.process import INTERRUPTED, UNFINISHED, starting
-from schedcmp.cli.progress import progress, stage
+from schedcmp.cli.progress import stage
 from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
-from schedcmp.pending import divided, pending_cells
+from schedcmp.execution import Execution
+from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Task
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
-from schedcmp.run import Execution
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.store import Store
 
 if TYPE_CHECKING:
-    from schedcmp.cluster.crew import Crew
+    from schedcmp.report.write import Reports
 
 _SHOWN_FAILURES = 5
 _SHOWN_SENTENCES = 1
@@ -40,7 +40,7 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
     with starting():
         prepared = prepare(path, overrides, progress=console.err.is_terminal)
     with (
-        _crew(prepared) as crew,
+        workers(prepared) as crew,
         _headed(prepared, output) as where,
         Store.create(where.folder, mend=set_aside if fresh else None) as store,
     ):
@@ -50,31 +50,21 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
             execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         tell_unreadable(store, where.name)
         try:
-            _make(execution, where)
+            _tell_done(execution)
+            make(execution, where)
             where.between_cells(timed=False)
-            if execution.clip:
-                say(f"CLIP reads the images: {prepared.sweep.clip_model}")
+            for told in dict.fromkeys(metric.told for metric in prepared.metrics if metric.told):
+                say(told)
             with stage("measuring"):
-                execution.measure()
+                failed = execution.measure()
+            for sentence in failed:
+                console.warn(sentence)
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             done = store.planned() - len(pending_cells(prepared, store))
             say(f"interrupted: {done} of {store.planned()} cells are in {where.name}; repeat the command to go on")
             return INTERRUPTED
         return _finish(store, where, bool(execution.throughput))
-
-
-@contextmanager
-def _crew(prepared: Prepared) -> Iterator[Crew | None]:
-    """The workers of a sweep that asks for them."""
-    if prepared.sweep.executor.ray is None:
-        yield None
-        return
-    from schedcmp.cluster.crew import hired
-
-    with hired(prepared) as crew:
-        say(f"ray      {crew}")
-        yield crew
 
 
 @contextmanager
@@ -105,8 +95,8 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
     say(f"time     {estimate(prepared, folder)}")
 
 
-def rebuild_reports(run: str) -> None:
-    """Tables and grids again, without the model."""
+def rebuild_reports(run: str) -> int:
+    """Tables and grids again, without the model; returns the exit code."""
     from schedcmp.report.write import write_reports
 
     with place(run, new=False) as where, Store.open(where.folder) as store:
@@ -115,6 +105,7 @@ def rebuild_reports(run: str) -> None:
         tell_unreadable(store, where.name)
         _tell_damaged(store, where.name)
         _tell_files(where, written.files)
+        return _tell_missing(written, where.name)
 
 
 def _tell_damaged(store: Store, name: str) -> None:
@@ -144,38 +135,10 @@ def _headline(prepared: Prepared, *, device: bool = False) -> None:
         console.warn(f"and {len(prepared.warnings) - _SHOWN_WARNINGS} more, in the run's store")
 
 
-def _make(execution: Execution, where: Place) -> None:
-    from schedcmp.report.page.live import LivePage
-
-    prepared, pending = execution.prepared, execution.pending
-    done = len(prepared.supported) - len(pending)
+def _tell_done(execution: Execution) -> None:
+    done = len(execution.prepared.supported) - len(execution.pending)
     if done:
         say(f"{done:,} cells are there already")
-    cost = {c.id: prepared.cost(c) for c in (*pending, *execution.references)}
-    timing, seen = prepared.sweep.timing, execution.throughput
-    runs = timing.repeats if timing.mode == "solo" else 1
-    alone = {c.id for c in divided(prepared, pending)[0]}
-    solo = Work(runs * sum(cost[id_] for id_ in alone), runs * len(alone))
-    packed = Work(sum(cost.values()) - solo.evaluations // runs, len(cost) - len(alone))
-    page = LivePage(execution.store)
-
-    def occupancy() -> float | None:
-        return seen[0].occupancy if seen and seen[0].forwards else None
-
-    where.between_cells(timed=bool(alone))
-
-    def timed(evaluations: int) -> None:
-        advance.solo(evaluations, 1)
-
-    with progress(len(pending), solo, packed, occupancy) as advance:
-        for result in execution.run(advance.packed, console.warn, advance.doing, timed):
-            cell = result.cell
-            if cell.id in alone and execution.crew:
-                advance.solo(runs * cost[cell.id], runs)
-            advance.finish(f"{cell.scheduler} {cell.steps} steps seed {cell.seed}")
-            if not result.timings:  # beside a timed cell nothing else may run
-                page.update()
-            where.between_cells(timed=bool(result.timings))
 
 
 def _finish(store: Store, where: Place, packed: bool) -> int:
@@ -213,7 +176,20 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
     missing = store.planned() - len(cells)
     if missing:
         console.warn(f"{missing:,} of {store.planned():,} cells are not there; repeat the command to make them")
-    return UNFINISHED if failed or missing else 0
+    undrawn = _tell_missing(reports, where.name)
+    return UNFINISHED if failed or missing else undrawn
+
+
+def _tell_missing(reports: Reports, name: str) -> int:
+    """Say what is not drawn; returns the exit code."""
+    for text in reports.left_out:
+        console.warn(text)
+    missing = reports.missing
+    for text in missing[:_SHOWN_FAILURES]:
+        console.warn(f"not drawn: {text}")
+    if missing:
+        console.warn(f"{len(missing):,} parts of the report are missing; `schedcmp report {name}` makes them again")
+    return UNFINISHED if missing else 0
 
 
 def _throughput_line(seen: dict[str, Any], *, references: bool) -> str:

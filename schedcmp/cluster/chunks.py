@@ -1,15 +1,16 @@
 """Which cells go out next, to whom, and what becomes of a dead worker's. Knows cells and workers, not Ray.
 
 Cells go out longest first, each worker's engine holding what fills its batches and little more, so that the tail of a
-run is short whatever the workers' speeds. What killed a worker is found by running what it left one cell at a time.
+run is short whatever the workers' speeds; but one of a worker's is always of the shortest, so that a run that is
+stopped again and again gets on. What killed a worker is found by running what it left one cell at a time.
 """
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
 from schedcmp.records import Cell
@@ -26,6 +27,7 @@ class Chunk:
 
     cells: Sequence[Cell]
     kind: Kind
+    urgent: bool = False  # the first one is begun before others that wait
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class _Hand:
     ready: bool = False
     kind: Kind = "plain"
     held: dict[str, Cell] = field(default_factory=dict)
+    short: str = ""  # the id of the one that is of the shortest
 
     @property
     def closed(self) -> bool:
@@ -60,7 +63,12 @@ class Work(Generic[Worker]):
             cost: denoiser evaluations of a cell.
             quiet: other work on the same host would disturb a measurement.
         """
-        self._size = lambda c: (c.width or 0, c.height or 0, cost(c), -c.index)
+        self._size: Callable[[Cell], tuple[int, int, int, int]] = lambda c: (
+            c.width or 0,
+            c.height or 0,
+            cost(c),
+            -c.index,
+        )
         self._timed = deque(timed)
         self._pool = sorted(others, key=self._size)  # longest last
         self._suspects: deque[Cell] = deque()
@@ -101,7 +109,9 @@ class Work(Generic[Worker]):
         if self._suspects and not hand.held:
             return self._give(hand, "suspect", [self._suspects.popleft()])
         count = min(self._share(), want - len(hand.held)) if 4 * len(hand.held) <= 3 * want else 0
-        return self._give(hand, "plain", [self._pool.pop() for _ in range(count)]) if count > 0 else None
+        short = [*self._shortest(hand)]
+        cells = [*short, *(self._pool.pop() for _ in range(count - len(short)))]
+        return replace(self._give(hand, "plain", cells), urgent=bool(short)) if cells else None
 
     def give_up_timing(self) -> None:
         """Nobody is left whose latencies could stand beside the others': the rest runs untimed, to be timed later."""
@@ -165,6 +175,16 @@ class Work(Generic[Worker]):
         """At most half of what each would get of the rest, so that the last ones go to who is free."""
         workers = sum(hand.ready for hand in self._hands.values())
         return -(-len(self._pool) // (2 * workers))
+
+    def _shortest(self, hand: _Hand) -> Iterator[Cell]:
+        """One of the size whose turn it is, for a worker that has none."""
+        if not self._pool or hand.short in hand.held:
+            return
+        *size, longest, _ = self._size(self._pool[-1])
+        first = bisect_left(self._pool, tuple(size), key=lambda c: self._size(c)[:2])
+        if self._size(self._pool[first])[2] < longest:
+            hand.short = self._pool[first].id
+            yield self._pool.pop(first)
 
     def _timing(self) -> bool:
         return bool(self._timed) or any(hand.closed and hand.kind == "timed" for hand in self._hands.values())

@@ -95,7 +95,7 @@ class Crew:
         for member in sorted((m for m in self._members if m.ready), key=work.holds):
             chunk = work.next_for(member, member.want)
             if chunk:
-                member.actor.give.remote(list(chunk.cells), timed=chunk.kind == "timed")
+                member.actor.give.remote(list(chunk.cells), timed=chunk.kind == "timed", urgent=chunk.urgent)
                 if chunk.kind != "timed" and not self._packing_s:
                     self._packing_s.append(time.perf_counter())
             elif 4 * work.holds(member) <= member.want and (found := work.richest(member)):

@@ -49,9 +49,10 @@ class Inbox:
         self._cells: deque[Cell] = deque()
         self._changed = Condition()
 
-    def put(self, cells: Iterable[Cell]) -> None:
+    def put(self, cells: Iterable[Cell], *, urgent: bool = False) -> None:
+        """Behind the others, or before them."""
         with self._changed:
-            self._cells.extend(cells)
+            (self._cells.extendleft if urgent else self._cells.extend)(cells)
             self._changed.notify()
 
     def pop(self, most: Callable[[Cell], int] = lambda cell: 1) -> tuple[Cell, ...]:
@@ -94,10 +95,15 @@ class Worker:
             self._most = most
             self._loading.notify()
 
-    def give(self, cells: list[Cell], *, timed: bool = False) -> None:
-        """Cells to make. Timed ones and others do not come while the worker holds some of the other kind."""
+    def give(self, cells: list[Cell], *, timed: bool = False, urgent: bool = False) -> None:
+        """Cells to make. Timed ones and others do not come while the worker holds some of the other kind.
+
+        Args:
+            urgent: begin the first one before others that wait.
+        """
         self._timed = timed
-        self._inbox.put(cells)
+        self._inbox.put(cells[:1], urgent=urgent)
+        self._inbox.put(cells[1:])
 
     def hand_back(self, most: int) -> list[str]:
         """Ids of cells that have not been begun and will not be."""

@@ -10,13 +10,21 @@ from typing import Generic, Protocol, TypeVar
 from schedcmp.checkpoint.layout import DENOISERS
 
 _VAE_ROWS = 8  # decoding gains little from more, and its activations are large
+# Pixels of a batch on a CPU: one image of 512 × 512 keeps it busy, and the activations of more only take memory. A
+# denoiser's are a quarter of a VAE's decoder's or less (of Stable Diffusion's, for each pixel of the image)
+DECODED = 512**2
+DENOISED = 8 * DECODED
 
 
 class Parked(Protocol):
     """What waits for an answer: how many rows it asks for, and with whom it fits one batch."""
 
     @property
+    def target(self) -> str: ...
+    @property
     def rows(self) -> int: ...
+    @property
+    def area(self) -> int: ...
     @property
     def signature(self) -> Hashable: ...
 
@@ -89,7 +97,16 @@ class Sizes:
     fixed: int | None
     least: int = 2  # rows of the widest lane yet
     most: int = 512
+    scale: int | None = None  # pixels to a latent pixel, where a batch is to take little more memory than an image
     by_target: dict[str, BatchSize] = field(default_factory=dict)
+
+    def rows(self, call: Parked) -> int:
+        """How many rows may go at once with such a call; at least one."""
+        most = self.of(call.target).rows
+        if self.scale is None or self.fixed:
+            return most
+        pixels = DENOISED if call.target in DENOISERS else DECODED
+        return max(1, min(most, pixels // (call.area * self.scale**2)))
 
     def widen(self, rows: int) -> None:
         """Let a lane of so many rows fit, unless its batch size is settled."""
@@ -119,6 +136,10 @@ class Waiting(Generic[T]):
     def rows(self) -> dict[Hashable, int]:
         """Rows that wait, by signature."""
         return {signature: sum(group.values()) for signature, group in self._groups.items()}
+
+    def first(self, signature: Hashable) -> T:
+        """The oldest of a group."""
+        return next(iter(self._groups[signature]))
 
     def take(self, signature: Hashable, most_rows: int) -> list[T]:
         """The owners of the next batch of a group: the oldest, and after it those that fit into so many rows."""

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,12 @@ class Call:
     def rows(self) -> int:
         """How many samples it is for; 1 for a call without a tensor, which is never packed."""
         return 1 if self.first is None else self.first.shape[0]
+
+    @cached_property
+    def area(self) -> int:
+        """Of a row, in latent pixels; a token stands for 2 × 2 of them."""
+        shape = () if self.first is None else self.first.shape
+        return 4 * shape[1] if len(shape) == 3 else prod(shape[2:])
 
     @property
     def evaluations(self) -> int:

@@ -59,7 +59,7 @@ class Clock:
             torch.mps.synchronize()
 
 
-class Waiting:
+class RunDelay:
     """How long this process has waited for a processor that others had, since it was made.
 
     On Linux, the wait of the thread that waited longest, of those that wanted to run (the second number of its
@@ -119,14 +119,6 @@ class PeakMemory:
         if self._device.type == "cpu":
             return _ignore_os_errors(_peak_resident_bytes)
         return None
-
-
-def out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it; the CPU's and MPS's allocators raise a RuntimeError."""
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate" in text
-    )
 
 
 def _peak_resident_bytes() -> int:

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from schedcmp import shortage
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Sizes, Waiting
 from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together
-from schedcmp.engine.clock import Clock, out_of_memory
+from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import Lane, Models, parking
 from schedcmp.engine.openings import Openings
@@ -52,6 +53,7 @@ class PackedEngine:
         evaluated: Callable[[int], None] = lambda evaluations: None,
         *,
         fixed_shapes: bool = False,
+        sparing: bool = False,
     ) -> None:
         """
         Args:
@@ -59,13 +61,14 @@ class PackedEngine:
             max_batch: rows per forward; found by trying if None.
             evaluated: told of the denoiser's evaluations as they are answered.
             fixed_shapes: fill batches up to a power of two, since the denoiser is compiled anew for each size.
+            sparing: take little more memory than an image alone does, if that is large; for a CPU.
         """
         self._bench = bench
         self._cost = cost
         self._evaluated = evaluated
         self._fixed_shapes = fixed_shapes
         self._clock = Clock(bench.device)
-        self._sizes = Sizes(max_batch)
+        self._sizes = Sizes(max_batch, scale=getattr(bench.pipeline, "vae_scale_factor", 8) if sparing else None)
         self._again: list[tuple[Cell, ...]] = []  # alone, since their lane failed
         self._waiting: Waiting[Lane] = Waiting()
         self._streams = Streams(bench.device)
@@ -183,7 +186,9 @@ class PackedEngine:
         signature = self._choose()
         if signature[0] not in DENOISERS or all(target in DENOISERS for target, _ in self._rows()):
             self._idle_since = monotonic()
-        lanes = self._waiting.take(signature, self._sizes.of(signature[0]).rows)
+        call = self._waiting.first(signature).call
+        assert call is not None
+        lanes = self._waiting.take(signature, self._sizes.rows(call))
         self._streams.models_follow()
         answers = self._answers(signature[0], lanes)
         if signature[0] in DENOISERS:
@@ -234,7 +239,7 @@ class PackedEngine:
     def _answers(self, target: str, lanes: list[Lane]) -> list[Any]:
         """One answer per lane, from one forward; in halves if memory runs out, alone if the batch cannot run."""
         calls, size = [lane.call for lane in lanes if lane.call is not None], self._sizes.of(target)
-        too_wide = calls[0].cells > 1 and size.rows < calls[0].rows
+        too_wide = calls[0].cells > 1 and self._sizes.rows(calls[0]) < calls[0].rows
         try:
             if not too_wide:
                 return self._forward(target, calls, size)
@@ -247,7 +252,7 @@ class PackedEngine:
             smaller = self._made_smaller(target, sum(call.rows for call in calls), error)
             if len(calls) == 1 and not smaller:
                 return [error]
-            part = max(1, len(lanes) // 2) if out_of_memory(error) else 1
+            part = max(1, len(lanes) // 2) if shortage.of_memory(error) else 1
         return [answer for i in range(0, len(lanes), part) for answer in self._answers(target, lanes[i : i + part])]
 
     def _made_smaller(self, target: str, rows: int, error: Exception) -> bool:
@@ -255,7 +260,7 @@ class PackedEngine:
         if isinstance(error, NoRowsError):  # nor will the next answer be; by accident it might look like it
             self._sizes.by_target[target] = BatchSize(1, settled=True)
             self.throughput.notes.append(f"not packed: {error}")
-        elif out_of_memory(error):
+        elif shortage.of_memory(error):
             self._sizes.of(target).halve(rows)
             if self._bench.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -278,7 +283,7 @@ class PackedEngine:
             if not alike(alone, first_of(answers[0], calls[0].cells)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         if target in DENOISERS:
-            self.throughput.count(sum(rows), size.aim)
+            self.throughput.count(sum(rows), min(size.aim, self._sizes.rows(calls[0])))
         return answers
 
     def _shape(self, call: Call, rows: int, most: int) -> int:

@@ -30,7 +30,12 @@ class Engines:
         self.other: SoloEngine | PackedEngine = SoloEngine(bench, Measuring(timed=False))
         if sweep.engine == "packed":
             self.other = PackedEngine(
-                bench, prepared.cost, sweep.max_batch, evaluated, fixed_shapes=prepared.is_compiled
+                bench,
+                prepared.cost,
+                sweep.max_batch,
+                evaluated,
+                fixed_shapes=prepared.is_compiled,
+                sparing=prepared.device == "cpu" and sweep.backend == "torch",
             )
 
     @property

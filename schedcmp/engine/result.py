@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
+from schedcmp import shortage
 from schedcmp.checkpoint.layout import denoisers
 from schedcmp.image import flatness, pixels_sha256
 from schedcmp.records import Cell, CellResult, Timing
@@ -112,7 +113,7 @@ def finished(
 
 def failed(cell: Cell, error: Exception) -> CellResult:
     """The result of a cell whose pipeline raised."""
-    return CellResult(cell, "failed", error=f"{type(error).__name__}: {error}")
+    return CellResult(cell, "failed", error=shortage.told(error) or f"{type(error).__name__}: {error}")
 
 
 def _numbers(timesteps: Any) -> list[float]:

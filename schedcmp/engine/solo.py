@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from schedcmp.engine.clock import Clock, PeakMemory, Waiting
+from schedcmp.engine.clock import Clock, PeakMemory, RunDelay
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
 from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
@@ -81,10 +81,10 @@ class SoloEngine:
     @contained()
     def _call(self, cell: Cell) -> tuple[Made, Timing]:
         pipeline, arguments = self._bench.job(cell)
-        waiting = Waiting()
+        delay = RunDelay()
         with harmless_warnings_ignored(), watch(pipeline, self._clock) as seen:
             output = pipeline(**arguments)
-        timing = replace(seen.timing(self._clock), waited_s=waiting.seconds())
+        timing = replace(seen.timing(self._clock), waited_s=delay.seconds())
         return made_by(pipeline, output, seen.latents, seen.pixels, seen.nfe)[0], timing
 
     def _warm_up(self, cell: Cell) -> None:

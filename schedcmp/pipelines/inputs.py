@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from schedcmp.pipelines.arithmetic import Arithmetic, Configs
+from schedcmp.pipelines.missing import read_without
 from schedcmp.pipelines.source import PipelineSource, pipeline_source
 
 _IMAGE = re.compile(r"(.+_)?(image|mask|video)")
@@ -42,11 +43,15 @@ def _misfits(source: PipelineSource, configs: Configs) -> Iterator[str]:
 
 def _needs(source: PipelineSource) -> list[str]:
     """Arguments without which the call fails, `prompt` apart: those without a default, and images that may not be None,
-    whatever default they have."""
+    whatever default they have, or are read in any case."""
     call = source.methods["__call__"].args
     positional = [a.arg for a in [*call.posonlyargs, *call.args]]
     without = set(positional[1 : len(positional) - len(call.defaults)]) - {"prompt"}
-    return [name for name, argument in source.arguments.items() if name in without or _is_image(argument)]
+    return [
+        name
+        for name, argument in source.arguments.items()
+        if name in without or _is_image(argument) or (_IMAGE.fullmatch(name) and read_without(source, name))
+    ]
 
 
 def _is_image(argument: ast.arg) -> bool:

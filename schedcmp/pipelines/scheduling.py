@@ -86,7 +86,8 @@ def _has_default(source: PipelineSource, value: ast.expr) -> bool:
 
 
 def _is_slice(value: ast.expr) -> bool:
-    return isinstance(value, ast.Subscript) or ast.unparse(value).startswith(_SCHEDULER)
+    part = isinstance(value, ast.Subscript) and not isinstance(value.value, ast.Call)
+    return part or ast.unparse(value).startswith(_SCHEDULER)
 
 
 def _mentions(source: PipelineSource, word: str) -> bool:

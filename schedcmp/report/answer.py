@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from schedcmp.errors import RequestError
+from schedcmp.metrics.reading import Reading, readings
 from schedcmp.records import Reference, StoredCell
 from schedcmp.report.quality import (
     AS_FAST,
-    Metric,
     Pair,
     Point,
     Setting,
@@ -39,6 +40,15 @@ class Budget:
     limit: float
     unit: Literal["s", "NFE"]
 
+    @classmethod
+    def of(cls, seconds: float | None, nfe: int | None) -> Budget | None:
+        """What is given, if anything is. Raises RequestError for both."""
+        if seconds is not None and nfe is not None:
+            raise RequestError("--budget-s and --budget-nfe: give one of them")
+        if seconds is not None:
+            return cls(seconds, "s")
+        return None if nfe is None else cls(nfe, "NFE")
+
     def allows(self, point: Point) -> bool:
         if self.unit == "NFE":
             return point.nfe <= self.limit
@@ -64,7 +74,7 @@ class Answer:
     """What holds for images of one guidance and size."""
 
     setting: Setting
-    metric: Metric | None
+    metric: Reading | None
     limit: float | None  # how far from converged is near enough; None where the metric is no distance
     measured: tuple[Point, ...]  # that can be compared: each has all the pairs
     cheapest: tuple[Point, ...]  # all points by cost
@@ -82,6 +92,12 @@ class Answer:
     withheld: Mapping[str, int]  # why tasks have no converged image, and how many
 
     @property
+    def best(self) -> Point | None:
+        """The one to take: the fastest that is near enough, else the nearest that the budgets allow."""
+        choices = [choice.best for choice in self.choices[-1:]]
+        return next(iter([*filter(None, [self.fastest, self.hopeful]), *choices]), None)
+
+    @property
     def pairs(self) -> tuple[Pair, ...]:
         return tuple(self.measured[0].values) if self.measured else ()
 
@@ -93,6 +109,7 @@ def answer(
     metric: str | None = None,
     budget: Budget | None = None,
     limit: float = CONVERGED,
+    known: Mapping[str, Reading] = readings(None),
 ) -> list[Answer]:
     """An answer for each guidance and size of a run.
 
@@ -101,11 +118,12 @@ def answer(
         metric: what decides; by default the distance from the converged image, else the first that the run has.
         budget: look only at what costs no more; by default, at every usual number of evaluations.
         limit: near enough to converged, in standard deviations of the latents.
+        known: how to read the run's metrics.
 
     Raises:
         RequestError: the run has no such metric.
     """
-    chosen, references, doubted = choose_metric(cells, metric), list(references), doubts(cells)
+    chosen, references, doubted = choose_metric(cells, known, metric), list(references), doubts(cells)
     notes = [(r.task[2], r.note) for r in references if r.note]
     return [
         _answer(
@@ -120,7 +138,7 @@ def _answer(
     found: list[Point],
     unsound: list[Unsound],
     doubted: tuple[str, ...],
-    metric: Metric | None,
+    metric: Reading | None,
     budget: Budget | None,
     limit: float,
     withheld: Mapping[str, int],
@@ -163,7 +181,7 @@ def _within(quality: Estimate | None, limit: float) -> bool:
 
 
 def _leaders(
-    candidates: Sequence[Point], metric: Metric | None, turns: Sequence[float]
+    candidates: Sequence[Point], metric: Reading | None, turns: Sequence[float]
 ) -> tuple[Point | None, tuple[Point, ...]]:
     """The cheapest, and those that are as cheap for all that is known.
 
@@ -188,18 +206,18 @@ def _budgets(points: Sequence[Point]) -> list[Budget]:
     return [Budget(nfe, "NFE") for nfe in sorted(limits)]
 
 
-def _choices(allowed: Sequence[Point], metric: Metric, budgets: Sequence[Budget]) -> tuple[Choice, ...]:
+def _choices(allowed: Sequence[Point], metric: Reading, budgets: Sequence[Budget]) -> tuple[Choice, ...]:
     found = (_choice([p for p in allowed if budget.allows(p)], metric, budget) for budget in budgets)
     return tuple(choice for choice in found if choice)
 
 
-def _choice(allowed: Sequence[Point], metric: Metric, budget: Budget) -> Choice | None:
+def _choice(allowed: Sequence[Point], metric: Reading, budget: Budget) -> Choice | None:
     """Each scheduler with the most evaluations that the budget allows: chosen by cost, so that no luck is in it."""
     if not allowed:
         return None
     most = {name: point for point in sorted(allowed, key=lambda p: p.nfe) for name in point.names}
     entries = list({id(point): point for point in most.values()}.values())
     rows = [[p.values[pair] for pair in entries[0].values] for p in entries]
-    best, differences = against_best(rows, ratio=metric.ratio, higher=metric.higher)
+    best, differences = against_best(rows, ratio=metric.ratio, higher=bool(metric.higher))
     others = sorted(((entries[i], d) for i, d in differences.items()), key=lambda o: -goodness(o[0], metric))
     return Choice(budget, entries[best], tuple(others))

@@ -90,6 +90,16 @@ def plan_pages(cells: Iterable[StoredCell], axes: GridAxes) -> list[Page]:
     return [_page(pages[key], axes, titled, ranks) for key in _in_order(pages, page_axes, ranks)]
 
 
+def foremost(pages: Sequence[Page], most: int) -> list[Page]:
+    """At most so many pages, in their order: all values of the outer axes before the second one of an inner axis."""
+    if len(pages) <= most:
+        return list(pages)
+    ranks = {axis: _rank(page.values[axis] for page in pages) for axis in pages[0].values}
+    inner_first = [*reversed(ranks)]
+    first = sorted(range(len(pages)), key=lambda i: [ranks[axis][pages[i].values[axis]] for axis in inner_first])
+    return [pages[i] for i in sorted(first[:most])]
+
+
 def _page(
     members: Sequence[tuple[dict[str, Value], StoredCell]],
     axes: GridAxes,

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import blake2s
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 from schedcmp import __version__
 from schedcmp.files import slug
 from schedcmp.records import StoredCell
-from schedcmp.report.axes import GridAxes, Page, Value, plan_pages
+from schedcmp.report.axes import GridAxes, Page, Value, foremost, plan_pages
 from schedcmp.report.layout import Layout, lay_out, split
 from schedcmp.report.sheet import Sheet, draw_sheet
 from schedcmp.store.folder import has_whole_png, place
@@ -30,19 +30,32 @@ FOLDER = "grids"
 TEXT_KEY = "schedcmp"  # of the PNG's text chunk
 DEFAULT_SIZE = 256, 256  # px, where no image tells
 NAMES = {"guidance_scale": "guidance", "sigma_schedule": "sigma", "negative_prompt": "negative"}
+MOST_PAGES = 200  # nobody looks at more
 _WRITERS = min(4, os.cpu_count() or 1)
 _COMPRESSION = 4  # zlib's default, 6, takes half as long again for 3 % less
 DIGITS = {"seed": 4, "steps": 3}  # as in the folders of images
 
 
-def write_grids(cells: Sequence[StoredCell], folder: Path, axes: GridAxes, title: str) -> list[Path]:
+def write_grids(
+    cells: Sequence[StoredCell],
+    folder: Path,
+    axes: GridAxes,
+    title: str,
+    told: Callable[[str], None] = lambda text: None,
+) -> list[Path]:
     """Draw `cells`, whose images lie in the run's `folder`, into `folder`/grids; an earlier call's grids go, but for
-    those that would come out the same.
+    those that would come out the same. Of more than `MOST_PAGES` pages the `foremost` are drawn, and that is `told`.
 
     Returns the files in page order: `grid.png`, or one per page and part. Each says in its text chunk `schedcmp`
     (JSON) which cell lies where, in pixels.
     """
-    pages = plan_pages(cells, axes)
+    planned = plan_pages(cells, axes)
+    pages = foremost(planned, MOST_PAGES)
+    if len(pages) < len(planned):
+        told(
+            f"{len(pages):,} of {len(planned):,} grids are drawn: nobody looks at more; report.html has all images,"
+            " and `grid: {rows: [...], cols: [...]}` puts more on a page"
+        )
     native = _native_size(cells, folder)
     drawn, names = Written(folder, FOLDER), []
     drawn.unmark()
@@ -63,6 +76,12 @@ def write_grids(cells: Sequence[StoredCell], folder: Path, axes: GridAxes, title
             written.result()
     drawn.close()
     return [folder / FOLDER / name for name in names]
+
+
+def draw_grids(cells: Sequence[StoredCell], folder: Path, axes: GridAxes, title: str) -> list[Image.Image]:
+    """The grids of `write_grids`, drawn and not written."""
+    parts = _parts(plan_pages(cells, axes), _native_size(cells, folder))
+    return [draw_sheet(part, layout, title, folder, number, count).image for _, part, layout, number, count in parts]
 
 
 def _parts(pages: Sequence[Page], native: tuple[int, int]) -> Iterator[tuple[str, Page, Layout, int, int]]:

@@ -11,41 +11,13 @@ from typing import Any, NamedTuple
 
 from schedcmp.errors import RequestError
 from schedcmp.files import to_json
+from schedcmp.metrics.reading import Reading
 from schedcmp.records import Reference, StoredCell, Task
 from schedcmp.truth.metrics import RESOLVED
 from schedcmp.truth.statistics import Estimate, estimate
 
 AS_FAST = 1.05
 _SMALLEST = 1e-6  # a distance below single precision's rounding of latents is none
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """How to read a number that was measured of images."""
-
-    name: str
-    label: str
-    brief: str
-    higher: bool = True  # more is better
-    ratio: bool = False  # compared as ratios
-    unit: str = ""
-
-    @property
-    def title(self) -> str:
-        """The label with its unit, for an axis."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-
-METRICS = {
-    m.name: m
-    for m in (
-        Metric("reference_rmse", "RMSE to the converged image", "RMSE", False, True, "standard deviations"),
-        Metric("reference_psnr_db", "PSNR to the converged image", "PSNR", unit="dB"),
-        Metric("reference_ssim", "SSIM to the converged image", "SSIM"),
-        Metric("adherence", "prompt adherence", "adherence"),
-        Metric("clip", "CLIP score", "CLIP score"),
-    )
-}
 
 
 class Setting(NamedTuple):
@@ -95,19 +67,19 @@ class Unsound:
     reason: str
 
 
-def choose_metric(cells: Sequence[StoredCell], name: str | None = None) -> Metric | None:
-    """The metric of that name, else the first of `METRICS` that the run has; None if it has none.
+def choose_metric(cells: Sequence[StoredCell], known: Mapping[str, Reading], name: str | None = None) -> Reading | None:
+    """The metric of that name, else the first of `known` that the run has and that may decide; None if it has none.
 
     Raises:
         RequestError: the run has no such metric.
     """
     there = {n for stored in cells if stored.counts for n in stored.metrics}
     if name is None:
-        return next((m for m in METRICS.values() if m.name in there), None)
-    if name not in METRICS or name not in there:
-        has = ", ".join(n for n in METRICS if n in there) or "none"
-        raise RequestError(f"--metric {name}: the run has no such metric; it has: {has}")
-    return METRICS[name]
+        return next((m for m in known.values() if m.name in there and m.decides), None)
+    ranked = [m.name for m in known.values() if m.name in there and m.higher is not None]
+    if name not in ranked:
+        raise RequestError(f"--metric {name}: the run has no such metric; it has: {', '.join(ranked) or 'none'}")
+    return known[name]
 
 
 def resolutions(references: Iterable[Reference]) -> dict[Task, float]:
@@ -116,7 +88,7 @@ def resolutions(references: Iterable[Reference]) -> dict[Task, float]:
 
 
 def points(
-    cells: Sequence[StoredCell], metric: Metric | None, resolved: Mapping[Task, float] = MappingProxyType({})
+    cells: Sequence[StoredCell], metric: Reading | None, resolved: Mapping[Task, float] = MappingProxyType({})
 ) -> dict[Setting, tuple[list[Point], list[Unsound]]]:
     """A point per scheduler and steps, in the sweep's order, of those of which every image counts; and the others.
 
@@ -166,7 +138,7 @@ def complete(points: Iterable[Point]) -> list[Point]:
     return [p for p in measured if len(p.values) == len(everything)]
 
 
-def front(points: Iterable[Point], metric: Metric, *, by_latency: bool) -> list[Point]:
+def front(points: Iterable[Point], metric: Reading, *, by_latency: bool) -> list[Point]:
     """The Pareto front by the estimates, cheapest first: nothing that costs as little is better.
 
     A latency that is no more than 5 % longer costs as little: few machines can tell.
@@ -185,7 +157,7 @@ def cost(point: Point, *, by_latency: bool) -> float:
     return point.latency.value if by_latency and point.latency else point.nfe
 
 
-def goodness(point: Point, metric: Metric) -> float:
+def goodness(point: Point, metric: Reading) -> float:
     assert point.quality
     return point.quality.value if metric.higher else -point.quality.value
 
@@ -197,7 +169,7 @@ def common_turns(points: Iterable[Point]) -> list[float]:
 
 
 def _point(
-    names: tuple[str, ...], members: Sequence[StoredCell], metric: Metric | None, resolved: Mapping[Task, float]
+    names: tuple[str, ...], members: Sequence[StoredCell], metric: Reading | None, resolved: Mapping[Task, float]
 ) -> Point:
     cell = members[0].cell
     timings = [t for m in members for t in m.result.timings]
@@ -219,7 +191,7 @@ def _point(
 
 
 def _values(
-    members: Sequence[StoredCell], metric: Metric, floors: Mapping[Task, float]
+    members: Sequence[StoredCell], metric: Reading, floors: Mapping[Task, float]
 ) -> Iterator[tuple[Pair, float]]:
     for stored in members:
         cell, value = stored.cell, stored.metrics.get(metric.name)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from schedcmp.metrics.reading import Reading
 from schedcmp.report.answer import Answer, Choice
-from schedcmp.report.quality import Metric, Point, Unsound, goodness
+from schedcmp.report.quality import Point, Unsound, goodness
 from schedcmp.report.tables import seconds
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
@@ -59,16 +60,21 @@ def number(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 
-def quality(point: Point, metric: Metric) -> str:
+def quality(point: Point, metric: Reading) -> str:
     """ "RMSE 0.0831 [0.0702, 0.0987]"; "RMSE below 0.004" where the converged image is not known better."""
     if point.converged and point.quality:
         return f"{metric.brief} below {point.quality.value:.2g}, as far as the converged image is known"
     return f"{metric.brief} {number(point.quality)}"
 
 
-def _cost(point: Point) -> str:
-    latency = [seconds(point.latency.value)] if point.latency else []
-    return ", ".join([f"{point.nfe} NFE", *latency])
+def _cost(found: Answer, point: Point) -> str:
+    latency = _latency(found, point)
+    return ", ".join([f"{point.nfe} NFE", *([] if latency is None else [seconds(latency)])])
+
+
+def _latency(found: Answer, point: Point) -> float | None:
+    """Seconds, where they may be named."""
+    return None if found.doubts or not point.latency else point.latency.value
 
 
 def _speed(found: Answer) -> Iterator[str]:
@@ -78,21 +84,21 @@ def _speed(found: Answer) -> Iterator[str]:
         if not found.by_latency:
             yield f"The fewest evaluations: {_names([found.fastest, *found.as_fast])}, {found.fastest.nfe} NFE."
         elif as_fast:
-            yield f"None is surely the fastest: {short(found.fastest)}, {_cost(found.fastest)}{as_fast}."
+            yield f"None is surely the fastest: {short(found.fastest)}, {_cost(found, found.fastest)}{as_fast}."
         else:
-            yield f"The fastest is {short(found.fastest)}, {_cost(found.fastest)}."
+            yield f"The fastest is {short(found.fastest)}, {_cost(found, found.fastest)}."
     elif found.metric and found.limit is not None and found.measured:
         within = f"{found.metric.label} at most {found.limit:g}"
         if found.fastest:
-            yield f"The {what} that has converged ({within}): {_told(found.fastest, found.metric)}{as_fast}."
+            yield f"The {what} that has converged ({within}): {_told(found, found.fastest, found.metric)}{as_fast}."
         else:
             yield f"Nothing has surely converged ({within})."
         if found.hopeful:
-            yield f"Perhaps {_told(found.hopeful, found.metric)}: its interval reaches beyond {found.limit:g}."
+            yield f"Perhaps {_told(found, found.hopeful, found.metric)}: its interval reaches beyond {found.limit:g}."
 
 
-def _told(point: Point, metric: Metric) -> str:
-    return f"{short(point)}, {_cost(point)}, {quality(point, metric)}"
+def _told(found: Answer, point: Point, metric: Reading) -> str:
+    return f"{short(point)}, {_cost(found, point)}, {quality(point, metric)}"
 
 
 def _budgets(found: Answer) -> Iterator[str]:
@@ -123,14 +129,14 @@ def _budget(found: Answer, choice: Choice) -> str:
     return f"U{best}; not told apart from {_names([p for p, _ in choice.alike])}{_needed(found, choice)}{rest}."
 
 
-def _ranked(metric: Metric, choice: Choice) -> str:
+def _ranked(metric: Reading, choice: Choice) -> str:
     """The others, those first that are equal to the best."""
     others = [point for point, _ in choice.others]
     equal = [point for point in others if goodness(point, metric) == goodness(choice.best, metric)]
     return f"{_names(equal)}, equal; then {_names(others[len(equal) :])}" if equal else _names(others)
 
 
-def _lead(metric: Metric, choice: Choice) -> str:
+def _lead(metric: Reading, choice: Choice) -> str:
     point, difference = choice.others[0]
     size = number(difference.estimate)
     return f"the next, {short(point)}, is {f'{size} times as far' if metric.ratio else f'at a difference of {size}'}"
@@ -210,14 +216,14 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _front(found: Answer, metric: Metric) -> str:
+def _front(found: Answer, metric: Reading) -> str:
     head = ["scheduler", "steps", "NFE", "latency", metric.label]
     rows = [
         [
             " = ".join(p.names),
             str(p.steps),
             str(p.nfe),
-            seconds(p.latency.value if p.latency else None),
+            seconds(_latency(found, p)),
             number(p.quality),
         ]
         for p in found.front

@@ -60,13 +60,22 @@ def results_csv(
     trajectories: Mapping[tuple[str, int], Mapping[str, Any]] = MappingProxyType({}),
     inert: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
+    """One row per cell, see `result_rows`."""
+    return _csv(result_rows(cells, trajectories, inert))
+
+
+def result_rows(
+    cells: Iterable[StoredCell],
+    trajectories: Mapping[tuple[str, int], Mapping[str, Any]] = MappingProxyType({}),
+    inert: Mapping[str, str] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
     """One row per cell that is in the store, in the sweep's order.
 
     Args:
         trajectories: the noise levels of a scheduler at a number of steps.
         inert: what a cell's settings have not changed, by its id.
     """
-    return _csv([_result_row(stored, trajectories, inert) for stored in cells])
+    return [_result_row(stored, trajectories, inert) for stored in cells]
 
 
 def timings_csv(rows: Sequence[TimingRow]) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from schedcmp.errors import RunError
 from schedcmp.report.altered import altered
 from schedcmp.report.answer import Answer, answer
 from schedcmp.report.grid import GridAxes, write_grids
@@ -24,21 +22,25 @@ from schedcmp.report.tables import (
     timings_markdown,
     with_group_timings,
 )
+from schedcmp.report.tried import tried
 from schedcmp.store.store import Store
 from schedcmp.texts import visible
 
 
 class Reports(NamedTuple):
     """What was written, tables first, with the answers among it and what else was seen: settings without effect,
-    options that changed."""
+    options that changed; what is missing, with why; and what was left out on purpose."""
 
     files: list[Path]
     answers: list[Answer]
     seen: tuple[str, ...]
+    missing: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def write_reports(store: Store) -> Reports:
-    """Write results.csv, timings.*, answer.md, plots, report.html and grids of a run.
+    """Write results.csv, timings.*, answer.md, plots, report.html and grids of a run; the pictures that cannot be drawn
+    or written are `missing`.
 
     Raises:
         RunFolderError: the run has not begun, or its database is damaged.
@@ -47,9 +49,9 @@ def write_reports(store: Store) -> Reports:
     sweep = store.sweep()
     cells = list(store.cells())
     rows = timing_rows(cells)
-    answers = answer(cells, store.references().values())
+    answers = answer(cells, store.references().values(), known=store.readings())
     repeated = repeats(cells, store.folder, store.fingerprints())
-    trajectories = _trajectories(store)
+    trajectories = store.trajectories()
     seen = (*repeated.sentences, *altered(cells, trajectories))
     texts = {
         "results.csv": results_csv(cells, trajectories, repeated.cells),
@@ -63,17 +65,11 @@ def write_reports(store: Store) -> Reports:
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
     files = [store.write_text(name, text) for name, text in texts.items()]
     axes = GridAxes(**{name: tuple(values) for name, values in sweep["grid"].items()})
-    try:
-        files += write_plots(store, cells, answers, rows, sweep["name"])
-        grids = write_grids(with_group_timings(cells), store.folder, axes, sweep["name"])
-    except OSError as error:
-        raise RunError(
-            f"{store.folder}: grids and plots cannot be written: {error.strerror or error}. Make room or mend the "
-            f"disk, then `schedcmp report {store.folder}`"
-        ) from error
-    page = write_page(store, inert=repeated.cells, answers=answers)
-    return Reports([*files, page, *grids], answers, seen)
-
-
-def _trajectories(store: Store) -> dict[tuple[str, int], Mapping[str, Any]]:
-    return {(row["scheduler"], row["steps"]): row for row in store.meta("trajectories") or ()}
+    missing: list[str] = []
+    left_out: list[str] = []
+    files += write_plots(store, cells, answers, rows, sweep["name"], missing)
+    with tried("grids", missing):
+        files += write_grids(with_group_timings(cells), store.folder, axes, sweep["name"], left_out.append)
+    with tried("report.html", missing):
+        files.append(write_page(store, inert=repeated.cells, answers=answers))
+    return Reports(files, answers, seen, tuple(missing), tuple(left_out))

@@ -16,8 +16,12 @@ from schedcmp.store.folder import DATABASE, is_there
 from schedcmp.store.images import opened
 from schedcmp.store.rows import PER_PLAN
 from schedcmp.store.schema import UNREADABLE
+from schedcmp.store.seals import broken, seal
 from schedcmp.store.stamps import latents_name
 from schedcmp.store.store import Store
+
+# By what is forgotten of a table; the plan is not, since a run writes it in any case
+_KEYS = {"cells": "id", "metrics": "id", "meta": "name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +35,28 @@ class Damage:
 
 def damages(store: Store) -> Iterator[Damage]:
     """All that is not what was written, of all plans that the folder has seen."""
-    prints = store.fingerprints()
+    prints, unsealed = store.fingerprints(), _unsealed(store)
     for id_, stored, why in _every_cell(store):
+        unsealed_too = ("cells", id_) in unsealed
+        unsealed.discard(("cells", id_))
         if stored is None:
             yield Damage(DATABASE, f"the cell {id_}: {why}", id_)
+        elif unsealed_too:
+            yield Damage(DATABASE, f"the cell {id_}: its row is not what was stored", id_)
         elif stored.result.status in ("ok", "flagged"):
             yield from _of_cell(store, stored, prints.get(id_))
+    for table, *key in sorted(unsealed):
+        yield Damage(DATABASE, f"{' '.join([table, *key])}: is gone or not what was stored; a run writes it again")
     for table, count in _unreadable_rows(store).items():
         yield Damage(DATABASE, f"{count} rows of the table {table} cannot be read")
     if not (store.folder / "sweep.yaml").is_file():
         yield Damage("sweep.yaml", "is missing")
+
+
+def _unsealed(store: Store) -> set[tuple[str, ...]]:
+    """Table and key of rows that are not what was written."""
+    with store.database.reading() as database:
+        return set(broken(database)) if store.database.has("seals") else set()
 
 
 def _every_cell(store: Store) -> Iterator[tuple[str, StoredCell | None, str]]:
@@ -135,3 +151,9 @@ def _drop(store: Store, ids: Iterable[str]) -> None:
         for table, wrong in UNREADABLE.items():
             database.execute(f"DELETE FROM {table} WHERE {wrong}")
         database.executemany("DELETE FROM meta WHERE name = ?", ((name,) for name in store.database.unreadable))
+        for table, *key in broken(database):
+            if table in _KEYS:
+                database.execute(f"DELETE FROM {table} WHERE {_KEYS[table]} = ?", key[:1])
+        for table, *key in broken(database):
+            if table in _KEYS:
+                seal(database, table, [key])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from schedcmp.errors import RunFolderError
 from schedcmp.image import FINGERPRINT_BYTES
+from schedcmp.metrics.reading import NOTE, Reading, readings
 from schedcmp.records import Reference, StoredCell, Task
 from schedcmp.store.database import Database
 from schedcmp.store.folder import DATABASE, refuse_links
@@ -85,6 +86,10 @@ class Results:
                 if isinstance(pixels, bytes) and len(pixels) == FINGERPRINT_BYTES
             }
 
+    def readings(self) -> dict[str, Reading]:
+        """How to read the metrics, by their names, the most telling first."""
+        return readings(self.meta(NOTE))
+
     def has_latents(self, cell_id: str) -> bool:
         """Whether they were kept, and are what was kept."""
         return self.files.is_intact(latents_name(cell_id))
@@ -97,6 +102,10 @@ class Results:
         """The converged image of each task, where the run has looked for one."""
         rows = self.meta("references") or ()
         return {reference.task: reference for reference in (Reference(**r | {"task": tuple(r["task"])}) for r in rows)}
+
+    def trajectories(self) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """(scheduler, steps) → its noise levels, timesteps and NFE."""
+        return {(row["scheduler"], row["steps"]): row for row in self.meta("trajectories") or ()}
 
     def count(self) -> int:
         """How many cells are there, of all plans."""

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Json, TypeAdapter, ValidationError
 
-from schedcmp.errors import one_line
+from schedcmp.errors import SweepError, one_line
 from schedcmp.files import from_json, to_json
+from schedcmp.metrics.reading import Reading
 from schedcmp.records import Cell, CellResult, Reference, Status, StoredCell, Timing
 from schedcmp.store.folder import is_of_a_run
+from schedcmp.sweep.source import parse
 
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
 PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change
@@ -128,7 +129,8 @@ _META: Mapping[str, TypeAdapter[Any]] = {
     "throughput": TypeAdapter(_Throughput | None),
     "distribution": TypeAdapter(_Distribution | None),
     "machines": TypeAdapter(dict[str, dict[str, Any]]),
-    "clip_model": TypeAdapter(str),
+    "metrics": TypeAdapter(list[Reading]),
+    "metric_origins": TypeAdapter(dict[str, str]),
 }
 
 
@@ -172,11 +174,11 @@ def read_meta(name: str, value: Any) -> Any:
 def read_sweep(text: str) -> dict[str, Any]:
     """The sweep of a run as plain data, with a name and a grid at least."""
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        found = parse(text, "sweep").data
+    except SweepError as error:
         raise ValueError(one_line(error)) from error
     _checked(_Sweep.model_validate, found)
-    return dict(found)
+    return found
 
 
 def _checked(validate: Any, value: Any) -> Any:

@@ -19,6 +19,7 @@ TABLES = {
     "metrics": "id TEXT, name TEXT, value REAL NOT NULL, PRIMARY KEY (id, name)",
     "fingerprints": "id TEXT PRIMARY KEY, pixels BLOB NOT NULL",
     "files": "name TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_us INTEGER NOT NULL, digest BLOB NOT NULL",
+    "seals": "name TEXT PRIMARY KEY, digest BLOB",
     "plan": "id TEXT PRIMARY KEY, position INTEGER NOT NULL, nfe_budget INTEGER",
     "cells": f"""
       {", ".join(CELL_COLUMNS).replace("id,", "id TEXT PRIMARY KEY,", 1)},

@@ -31,7 +31,8 @@ from schedcmp.store.lock import abandon, taken
 from schedcmp.store.reading import Results
 from schedcmp.store.rescue import damage
 from schedcmp.store.rows import to_row
-from schedcmp.store.schema import insert
+from schedcmp.store.schema import TABLES, insert
+from schedcmp.store.seals import seal
 from schedcmp.store.stamps import Stamp, latents_name
 from schedcmp.store.written import Written
 
@@ -91,7 +92,7 @@ class Store(Results):
         except OSError as error:
             raise stopped(self.folder, error) from error
         with self.database.writing() as database:
-            for name in ("plan", "cells", "metrics", "fingerprints", "files", "meta"):
+            for name in TABLES:
                 database.execute(f"DELETE FROM {name}")
 
     def _remove_files(self) -> None:
@@ -111,10 +112,15 @@ class Store(Results):
         with self.database.writing() as database:
             database.execute("DELETE FROM plan")
             database.executemany("INSERT INTO plan VALUES (?, ?, ?)", ((c.id, c.index, c.nfe_budget) for c in cells))
+            seal(database, "plan")
+            names = dict(database.execute("SELECT id, prompt_name FROM cells").fetchall())
+            # An automatic name changes with the plan
+            changed = [(c.prompt_name, c.id) for c in cells if names.get(c.id, c.prompt_name) != c.prompt_name]
+            database.executemany("UPDATE cells SET prompt_name = ? WHERE id = ?", changed)
+            seal(database, "cells", ((id_,) for _, id_ in changed))
             rows = [(name, json.dumps(value)) for name, value in meta.items()]
-            names = [(c.prompt_name, c.id, c.prompt_name) for c in cells]  # an automatic name changes with the plan
-            database.executemany("UPDATE cells SET prompt_name = ? WHERE id = ? AND prompt_name != ?", names)
             database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            seal(database, "meta", ((name,) for name in meta))
             for name, stamp in self.files.seen.items():
                 insert(database, "files", {"name": name, **asdict(stamp)})
 
@@ -163,8 +169,11 @@ class Store(Results):
         except OSError as error:
             raise stopped(self.folder, error) from error
         with self.database.writing() as database:
+            id_ = (result.cell.id,)
+            measured = database.execute("SELECT id, name FROM metrics WHERE id = ?", id_).fetchall()
             for table in ("metrics", "fingerprints"):  # of an earlier image
-                database.execute(f"DELETE FROM {table} WHERE id = ?", (result.cell.id,))
+                database.execute(f"DELETE FROM {table} WHERE id = ?", id_)
+            seal(database, "metrics", measured)
             if result.fingerprint:
                 database.execute("INSERT INTO fingerprints VALUES (?, ?)", (result.cell.id, result.fingerprint))
             for name in files:
@@ -173,12 +182,14 @@ class Store(Results):
                 else:
                     database.execute("DELETE FROM files WHERE name = ?", (name,))
             insert(database, "cells", values)
+            seal(database, "cells", [id_])
 
     def refuse(self, results: Iterable[CellResult]) -> None:
         """Store cells that cannot be made, and why."""
         with self.database.writing() as database:
             for result in results:
                 insert(database, "cells", to_row(result, "", None) | {"machine": ""})
+                seal(database, "cells", [(result.cell.id,)])
 
     def measure(self, metrics: Mapping[str, Mapping[str, float]], instead_of: Iterable[str] = ()) -> None:
         """Keep what was measured of finished cells: cell id → metric → value; it replaces what is there.
@@ -188,19 +199,23 @@ class Store(Results):
         """
         rows = [(id_, name, value) for id_, found in metrics.items() for name, value in found.items()]
         with self.database.writing() as database:
-            for name in instead_of:
-                database.executemany("DELETE FROM metrics WHERE id = ? AND name = ?", ((i, name) for i in metrics))
+            old = [(id_, name) for name in instead_of for id_ in metrics]
+            database.executemany("DELETE FROM metrics WHERE id = ? AND name = ?", old)
             database.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?)", rows)
+            seal(database, "metrics", {*old, *((id_, name) for id_, name, _ in rows)})
 
     def forget(self, metric: str) -> None:
         """Forget a metric of all cells, also of those that are not in the present plan."""
         with self.database.writing() as database:
+            old = database.execute("SELECT id, name FROM metrics WHERE name = ?", (metric,)).fetchall()
             database.execute("DELETE FROM metrics WHERE name = ?", (metric,))
+            seal(database, "metrics", old)
 
     def note(self, name: str, value: Any) -> None:
         """Keep a value that the run found out about itself, for `meta`."""
         with self.database.writing() as database:
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+            seal(database, "meta", [(name,)])
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the run's folder, whole or not at all. Raises RunError."""

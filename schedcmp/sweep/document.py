@@ -21,6 +21,7 @@ from schedcmp.sweep.parts import (
     Groups,
     Jax,
     Metrics,
+    MetricSpec,
     Model,
     ModelSpec,
     Numbers,
@@ -89,7 +90,9 @@ class Sweep(Part):
     )
     timing: Timings = Timing()
     metrics: Metrics = Field(
-        ("auto",), description="reference, clip, adherence, or off; auto: reference where the checkpoint is small"
+        ("auto",),
+        description="reference, clip, preference, adherence, or a class by its path; off; auto: reference where the"
+        " checkpoint is small",
     )
     clip_model: str = Field("openai/clip-vit-large-patch14", description="a folder or hub id; for clip and real_images")
     real_images: str | None = Field(
@@ -205,7 +208,19 @@ def _problem(problem: Any, key: str) -> str:
     return f"{f'{key}: ' if key else ''}{in_words(problem)}"
 
 
-_PARTS: tuple[type[Part], ...] = (Sweep, EntrySpec, Timing, Grid, Model, Optimize, Jax, Exclude, Executor, Ray)
+_PARTS: tuple[type[Part], ...] = (
+    Sweep,
+    EntrySpec,
+    MetricSpec,
+    Timing,
+    Grid,
+    Model,
+    Optimize,
+    Jax,
+    Exclude,
+    Executor,
+    Ray,
+)
 
 
 def _nearest_key(key: str) -> str:

@@ -203,14 +203,35 @@ def _as_timing(value: Any) -> Any:
 Timings = Annotated[Timing, BeforeValidator(_as_timing, json_schema_input_type=str | bool | Timing)]
 
 
+class MetricSpec(Part):
+    """A metric of the sweep with options of its own, or under another name."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)] = Field(
+        description="its column in results.csv"
+    )
+    metric: str | None = Field(
+        None, description="which one it is, if not that of its name; or a dotted path to a class"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="what its class takes")
+
+    @property
+    def kind(self) -> str:
+        return self.metric or self.name
+
+
 def _as_metrics(value: Any) -> Any:
     """`metrics: off`, which YAML reads as false, is none of them."""
-    return () if value in (False, "off", [], ()) else words(value)
+    items = [value] if isinstance(value, str | dict) else value
+    if items in (False, ["off"], [], ()):
+        return ()
+    own = [item for item in items if isinstance(item, dict)] if isinstance(items, list | tuple) else []
+    named = [item for item in items if item not in own] if own else items
+    return [*(words(named) if named else ()), *own]
 
 
 Metrics = Annotated[
-    tuple[Literal["auto", "reference", "clip", "adherence"], ...],
-    BeforeValidator(_as_metrics, json_schema_input_type=str | bool | list[str]),
+    tuple[str | MetricSpec, ...],
+    BeforeValidator(_as_metrics, json_schema_input_type=str | bool | list[str | MetricSpec]),
 ]
 
 

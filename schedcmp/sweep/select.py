@@ -17,6 +17,7 @@ from schedcmp.sweep.source import Source
 
 EVERYTHING = "*"
 MOST_ENTRIES = 1_000
+_NAMED = 3
 
 
 class Appraiser(Protocol):
@@ -61,6 +62,7 @@ class Selection:
     warnings: list[str] = field(default_factory=list)
     found: dict[str, Selected] = field(default_factory=dict)
     _named: dict[str, int] = field(default_factory=dict)  # label → the item that names it
+    _left_out: dict[str, dict[str, str]] = field(default_factory=dict)  # by kind of reason: those that "*" leaves out
 
     def collect(self) -> Mapping[str, Selected]:
         """By label. Raises SweepError, with file:line."""
@@ -70,6 +72,7 @@ class Selection:
                 self._add(i, item)
             except RegistryError as error:
                 raise SweepError(f"{self.source.where(('schedulers', i))}: schedulers.{i}: {error}") from error
+        self.warnings += map(_told_left_out, self._left_out.values())
         if all(selected.refusal for selected in self.found.values()):
             where = self.source.where(("schedulers",))
             reasons = [*self.warnings, *(selected.refusal for selected in self.found.values())]
@@ -126,7 +129,8 @@ class Selection:
         status, reason = self.appraiser.judge(entry)
         if status in ("unsupported", "needs"):
             if everything:
-                self.warnings.append(f"left out: {reason}")
+                kind = reason.replace(entry.name, "").replace(entry.class_name, "")
+                self._left_out.setdefault(kind, {})[entry.name] = reason
                 return None
             if not swept:
                 raise RegistryError(reason)
@@ -158,6 +162,13 @@ class Selection:
             raise RegistryError(f"{name} is there twice")
         if named or name not in self.found:
             self.found[name] = selected
+
+
+def _told_left_out(reasons: Mapping[str, str]) -> str:
+    """Entries that are left out for one reason, in one line."""
+    first, *more = reasons
+    names = ", ".join(more[:_NAMED]) + (f" and {len(more) - _NAMED} more" if len(more) > _NAMED else "")
+    return f"left out: {reasons[first]}{f'; likewise {names}' if more else ''}"
 
 
 def _plain_lengths(sweep: Sweep, own_steps: tuple[int, ...] | None) -> tuple[Length, ...]:

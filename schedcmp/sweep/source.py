@@ -226,8 +226,13 @@ class _Builder:
 
 
 def _remarks(root: yaml.Node, text: str, name: str) -> Iterator[str]:
-    """On prompts that YAML takes for shorter than they look."""
+    """On prompts that YAML takes for shorter than they look, and on two squares that look like one size."""
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if key.value == "size" and isinstance(value, yaml.SequenceNode) and len(value.value) == 2:
+            a, b = (str(node.value) for node in value.value)
+            if a.isdecimal() and b.isdecimal() and a != b:
+                where = f"{name}:{value.start_mark.line + 1}: size"
+                yield f"{where}: [{a}, {b}] are two sizes, {a}x{a} and {b}x{b}; one of {a} by {b} is written {a}x{b}"
         if key.value in ("prompt", "negative_prompt"):
             for node in _scalars(value):
                 if rest := swallowed(node, text):

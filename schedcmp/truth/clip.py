@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,11 @@ class Clip:
         with self._only("config.json", "model.safetensors") as folder:
             return CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).float().eval()
 
+    @property
+    def scale(self) -> float:
+        """What it learnt to multiply cosines with."""
+        return float(self._model.logit_scale.detach().exp())
+
     @cached_property
     def _tokenizer(self) -> Any:
         from transformers import CLIPTokenizer
@@ -125,6 +130,12 @@ class Clip:
         cut = np.asarray(resized.crop((left, top, left + side, top + side)), np.float32) / 255
         normal = (cut - np.float32(self._processing["mean"])) / np.float32(self._processing["std"])
         return np.ascontiguousarray(normal.transpose(2, 0, 1))
+
+
+@cache
+def opened_clip(model: str, *, progress: bool = False) -> Clip:
+    """One for all that read by it. Raises CheckpointError."""
+    return Clip(find_clip(model, progress=progress))
 
 
 def clip_score(image: Features, text: Features) -> float:

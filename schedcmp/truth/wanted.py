@@ -11,34 +11,53 @@ from schedcmp.checkpoint.layout import DENOISERS, MODEL_INDEX, read_json
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import RegistryError, SweepError
 from schedcmp.files import is_address, user_path
+from schedcmp.metrics.metric import Metric
+from schedcmp.metrics.table import ALWAYS, opened, together
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
 from schedcmp.sweep.document import Sweep
+from schedcmp.sweep.parts import MetricSpec
 from schedcmp.truth.reference import References, plan_references
 
-ADHERENCE_CHECKPOINT = "builtin:tiny"
+_WHOLE = ("auto", "reference")  # what is measured of whole tasks
+_SHARED = {"clip": {"model": "clip_model"}}  # options of a metric that are keys of the sweep
 _SMALL_BYTES = 200_000_000  # of the denoiser's weights: 50 million parameters in fp32
 _MOST_FILES = 100_000
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
-def wanted_metrics(sweep: Sweep, checkpoint: Checkpoint) -> frozenset[str]:
-    """Names of metrics, `auto` resolved: it is `reference` on a small checkpoint, where that costs little.
+def wanted_metrics(sweep: Sweep, checkpoint: Checkpoint) -> tuple[Metric, ...]:
+    """What is read off single images, `metrics.table.ALWAYS` among it unless metrics are off. Loads no model.
 
     Raises:
         SweepError: one that was asked for by name cannot be had on this checkpoint; the message says why.
     """
-    names = {*sweep.metrics} - {"auto"}
+    asked = [_opened(item, sweep) for item in sweep.metrics if item not in _WHOLE]
+    named = {metric.column for metric in asked}
+    always = [opened(name, {}) for name in ALWAYS if sweep.metrics and name not in named]
+    for metric in asked:
+        if why := metric.refusal(checkpoint):
+            raise SweepError(why)
+    return together([*asked, *always])
+
+
+def _opened(item: str | MetricSpec, sweep: Sweep) -> Metric:
+    kind, options, name = (item, {}, item) if isinstance(item, str) else (item.kind, item.options, item.name)
+    shared = {option: getattr(sweep, key) for option, key in _SHARED.get(kind, {}).items()}
+    return opened(kind, {**shared, **options}, "" if name == kind else name)
+
+
+def wants_references(sweep: Sweep, checkpoint: Checkpoint) -> bool:
+    """Whether distances to the converged image are asked for: by `auto` on a small checkpoint, where that costs little.
+
+    Raises:
+        SweepError: they were asked for by name, and have no meaning.
+    """
     latent = bool(read_json(checkpoint.config_folder / MODEL_INDEX).get("vae"))
-    if "reference" in names and not latent:
+    if "reference" in sweep.metrics and not latent:
         raise SweepError(f"reference compares latents, and {checkpoint.pipeline_class} has no VAE; leave it out")
-    if "adherence" in names and checkpoint.name != ADHERENCE_CHECKPOINT:
-        raise SweepError(
-            f"adherence reads the shapes and colours that {ADHERENCE_CHECKPOINT} draws, and {checkpoint.name} draws"
-            " others; use clip, or leave it out"
-        )
     small = latent and _denoiser_bytes(checkpoint) <= _SMALL_BYTES
-    return frozenset(names | ({"reference"} if "auto" in sweep.metrics and small else set()))
+    return "reference" in sweep.metrics or ("auto" in sweep.metrics and small)
 
 
 def wanted_references(

@@ -12,8 +12,10 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+import schedcmp
 from tools.soak.case import Case, Failed
 from tools.soak.fence import fenced
 
@@ -21,7 +23,7 @@ WALL_S = 120  # of a machine that others use too
 CPU_S = 20.0
 MEMORY_BYTES = 1_500_000_000
 MOST_OUTPUT = 200_000
-_STARTING = "from schedcmp.cli import command"
+_OURS = f'File "{Path(schedcmp.__file__).parent}'
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f]")
 
 
@@ -140,10 +142,11 @@ class Started:
                 raise Failed(f"hang: over {seconds} s: {self._said()[-1500:]}")
             time.sleep(0.002)
         said = Said(code, "", self._said())
-        early = code == -signal.SIGINT and _STARTING in said.err  # no command is there yet to tell it better
-        if "Traceback (most recent call last)" in said.err and not early:
-            raise Failed(f"traceback:\n{said.err[-3000:]}")
-        return said
+        if "Traceback (most recent call last)" not in said.err:
+            return said
+        if "KeyboardInterrupt" in said.err and _OURS not in said.err:  # Python itself was beginning
+            return Said(-signal.SIGINT, "", said.err)
+        raise Failed(f"traceback:\n{said.err[-3000:]}")
 
     def _said(self) -> str:
         return self._log.read_bytes().decode("utf-8", "replace")
@@ -161,7 +164,7 @@ def _become(words: list[str], output: int) -> NoReturn:
         sys.stderr = os.fdopen(2, "w", buffering=1)
         sys.argv = ["schedcmp", *words]
         try:
-            from schedcmp.cli import command
+            from schedcmp.__main__ import command
 
             command()
         except SystemExit as ended:

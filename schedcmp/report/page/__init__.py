@@ -37,7 +37,7 @@ def write_page(
     if inert is None:
         inert = {} if running else repeats(cells, store.folder, store.fingerprints()).cells
     if answers is None:
-        answers = answer(cells, store.references().values())
+        answers = answer(cells, store.references().values(), known=store.readings())
     try:
         thumbs = thumbnails(cells, store.folder)
     except OSError as error:

@@ -12,12 +12,13 @@ from typing import Any
 
 from schedcmp import __version__
 from schedcmp.files import to_json
+from schedcmp.metrics.reading import Reading
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer
 from schedcmp.report.axes import AXIS_NAMES, Value, point, scheduler_values
 from schedcmp.report.labels import value_label
 from schedcmp.report.plots import FOLDER as PLOTS
-from schedcmp.report.quality import METRICS, Point
+from schedcmp.report.quality import Point
 from schedcmp.report.tables import timing_rows
 from schedcmp.store.folder import is_of_a_run, open_file
 from schedcmp.store.store import Store
@@ -65,7 +66,7 @@ def page_data(
             for stored, p in zip(cells, points, strict=True)
         ],
         "recipes": recipes.found,
-        "metrics": _metrics(cells),
+        "metrics": _metrics(cells, store.readings()),
         "references": _references(store, tasks),
         "timings": [asdict(row) for row in rows],
         "remake": _remake(sweep, cells),
@@ -142,11 +143,11 @@ class _Recipes:
         return place
 
 
-def _metrics(cells: Iterable[StoredCell]) -> list[dict[str, Any]]:
+def _metrics(cells: Iterable[StoredCell], read: Mapping[str, Reading]) -> list[dict[str, Any]]:
     """What was measured, the known ones first; a metric that nothing is known of has no better end."""
     names = {name for stored in cells if stored.counts for name in stored.metrics}
-    known = [{"name": m.name, "label": m.title, "higher": m.higher} for m in METRICS.values() if m.name in names]
-    others = sorted(names - METRICS.keys())
+    known = [{"name": m.name, "label": m.title, "higher": m.higher} for m in read.values() if m.name in names]
+    others = sorted(names - read.keys())
     return known + [{"name": name, "label": name.replace("_", " "), "higher": None} for name in others]
 
 

@@ -17,6 +17,7 @@ from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
 from schedcmp.report.plots.style import FORMATS, rendered
 from schedcmp.report.sentences import setting_text
 from schedcmp.report.tables import TimingRow
+from schedcmp.report.tried import tried
 from schedcmp.store.store import Store
 from schedcmp.store.written import Written
 
@@ -28,18 +29,25 @@ Draw = Callable[[], "Figure"]
 
 
 def write_plots(
-    store: Store, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
+    store: Store,
+    cells: Sequence[StoredCell],
+    answers: Sequence[Answer],
+    rows: Sequence[TimingRow],
+    name: str,
+    missing: list[str],
 ) -> list[Path]:
     """Write `plots/*.svg` and `*.png`, those that there are data for; those of an earlier report go.
 
-    Raises:
-        OSError: the folder cannot be written.
+    Args:
+        missing: takes those that cannot be drawn or written, with why.
     """
     drawn, files = Written(store.folder, FOLDER), []
     for plot, draw in _plots(store, cells, answers, rows, name):
-        figure = draw()
-        files += [drawn.write(f"{plot}.{suffix}", rendered(figure, suffix)) for suffix in FORMATS]
-    drawn.close()
+        with tried(f"{FOLDER}/{plot}", missing):
+            figure = draw()
+            files += [drawn.write(f"{plot}.{suffix}", rendered(figure, suffix)) for suffix in FORMATS]
+    with tried(FOLDER, missing):
+        drawn.close()
     return files
 
 

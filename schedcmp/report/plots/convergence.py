@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from schedcmp.metrics.reading import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.plots.family import family
 from schedcmp.report.plots.style import Line, line_figure, log_ticks, nfe_axis
-from schedcmp.report.quality import Metric, Point
+from schedcmp.report.quality import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def convergence_data(found: Answer) -> list[Line]:
     return [_line(name, at) for name, at in distinct if len({p.nfe for p in at}) > 1]
 
 
-def draw_convergence(lines: Sequence[Line], metric: Metric, title: str) -> Figure:
+def draw_convergence(lines: Sequence[Line], metric: Reading, title: str) -> Figure:
     prepare = partial(_scales, values=[x for line in lines for x in line.x], ratio=metric.ratio)
     return line_figure(lines, title, "denoiser evaluations (NFE)", metric.title, prepare)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from schedcmp.metrics.reading import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.plots.style import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain
-from schedcmp.report.quality import Metric, Point, cost
+from schedcmp.report.quality import Point, cost
 from schedcmp.report.sentences import short
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def pareto_data(found: Answer) -> list[Place]:
     return [_place(p, by_latency=found.by_latency, on_front=p in found.front) for p in ordered]
 
 
-def draw_pareto(places: list[Place], metric: Metric, title: str, *, by_latency: bool) -> Figure:
+def draw_pareto(places: list[Place], metric: Reading, title: str, *, by_latency: bool) -> Figure:
     fig = figure(8, 5.5, title)
     ax = fig.subplots()
     if by_latency:

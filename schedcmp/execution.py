@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.background import in_background
 from schedcmp.files import to_json
+from schedcmp.metrics.measuring import measure
 from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
@@ -20,7 +21,7 @@ from schedcmp.sweep.document import dump
 from schedcmp.truth.clip import Clip
 from schedcmp.truth.metrics import measure_references
 from schedcmp.truth.reference import LABEL as REFERENCE
-from schedcmp.truth.scoring import measure_adherence, measure_clip, measure_distribution
+from schedcmp.truth.scoring import measure_distribution
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew
@@ -55,6 +56,8 @@ class Execution:
         """
         text = dump(prepared.portable_sweep)
         clip = prepared.load_clip()
+        for metric in prepared.metrics:
+            metric.prepare()
         if fresh:
             pending = list(prepared.supported)
             references = list(prepared.references.cells if prepared.references else ())
@@ -101,17 +104,18 @@ class Execution:
         if self.throughput:
             self.store.note("throughput", self.throughput[0].as_dict())
 
-    def measure(self) -> None:
-        """Take the metrics that the sweep asks for of what is in the store, where they are missing."""
+    def measure(self) -> list[str]:
+        """Take the metrics that the sweep asks for of what is in the store, where they are missing.
+
+        Returns sentences on what could not be measured.
+        """
         prepared = self.prepared
         if prepared.references:
             measure_references(prepared.supported, prepared.references, prepared.keys, self.store)
-        if "adherence" in prepared.metrics:
-            measure_adherence(self.store)
-        if self.clip and "clip" in prepared.metrics:
-            measure_clip(self.store, self.clip)
+        failed = measure(self.store, prepared.metrics)
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
+        return failed
 
     def _results(
         self,

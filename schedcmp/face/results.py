@@ -1,0 +1,198 @@
+"""A run's results, to look at and to compute with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schedcmp.records import Cell, StoredCell
+from schedcmp.store.reading import Results
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from schedcmp.report.answer import Answer
+    from schedcmp.report.tables import TimingRow
+
+Axes = str | Sequence[str]
+
+
+def open_run(folder: str | PathLike[str]) -> Run:
+    """The results in a run's folder. Raises RunFolderError."""
+    return Run(Path(folder).expanduser())
+
+
+class Run:
+    """What a run's folder held when it was opened.
+
+    Attributes:
+        folder: where everything is: tables, grids, plots, and report.html.
+        cells: the finished images with their settings, timings and metrics, in the sweep's order.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises RunFolderError."""
+        self.folder = folder
+        with self._results() as results:
+            self.sweep = results.sweep()
+            self.cells = tuple(results.cells())
+
+    def _results(self) -> Results:
+        return Results.open(self.folder)
+
+    def __repr__(self) -> str:
+        return f"<schedcmp.Run {self.folder}: {len(self.cells)} images>"
+
+    def _repr_html_(self) -> str:
+        from schedcmp.face.html import described
+
+        facts = {"count": len(self.cells), "troubled": len(self.troubled), "folder": self.folder}
+        grid = self.grid() if self.cells else None
+        return described(grid, self.answer.splitlines(), self.timings, **facts)
+
+    @property
+    def troubled(self) -> tuple[StoredCell, ...]:
+        """The cells that failed, or whose images are flagged; they count in no answer."""
+        return tuple(cell for cell in self.cells if cell.result.status in ("failed", "flagged"))
+
+    @cached_property
+    def timings(self) -> tuple[TimingRow, ...]:
+        """Latency by scheduler and steps, seconds."""
+        from schedcmp.report.tables import timing_rows
+
+        return tuple(timing_rows(self.cells))
+
+    @property
+    def answer(self) -> str:
+        """Which scheduler to take, and how sure that is, a sentence a line."""
+        from schedcmp.report.sentences import sentences, setting_text
+
+        answers = self.recommend()
+        heads = [[f"{setting_text(found)}:"] if len(answers) > 1 else [] for found in answers]
+        return "\n".join(line for head, found in zip(heads, answers, strict=True) for line in head + sentences(found))
+
+    def recommend(
+        self,
+        *,
+        budget_s: float | None = None,
+        budget_nfe: int | None = None,
+        metric: str | None = None,
+        limit: float | None = None,
+    ) -> list[Answer]:
+        """Which scheduler to take: an answer for each guidance and size, `fastest.scheduler` and `fastest.steps` in it.
+
+        Args:
+            budget_s: at most so many seconds an image.
+            budget_nfe: at most so many denoiser evaluations an image.
+            metric: what decides; by default the distance from the converged image.
+            limit: near enough to converged, in standard deviations of the latents.
+
+        Raises:
+            RequestError: two budgets, or a metric that the run does not have.
+        """
+        from schedcmp.report.answer import CONVERGED, Budget, answer
+
+        with self._results() as results:
+            references, known = results.references().values(), results.readings()
+        budget = Budget.of(budget_s, budget_nfe)
+        near = CONVERGED if limit is None else limit
+        return answer(self.cells, references, metric=metric, budget=budget, limit=near, known=known)
+
+    def code(self, cell: Cell | StoredCell | None = None, form: str = "diffusers") -> str:
+        """What to paste to make a cell's image elsewhere, by default the recommended one's.
+
+        Args:
+            form: "diffusers" (a program), "a1111", "comfyui", "comfyui-workflow" or "invokeai".
+
+        Raises:
+            RequestError: nothing is recommended, or that program has nothing like it.
+        """
+        from schedcmp.errors import RequestError
+        from schedcmp.report.paste import paste
+        from schedcmp.report.paste.subject import subject
+
+        best = next((found.best for found in self.recommend()), None)
+        wanted = (cell.id if isinstance(cell, Cell) else cell.cell.id) if cell else ""
+        key = (best.scheduler, best.steps) if best else None
+        those = (c for c in self.cells if c.cell.id == wanted or (not cell and (c.cell.scheduler, c.cell.steps) == key))
+        if (chosen := next(those, None)) is None:
+            raise RequestError(f"{self.folder}: has no such cell, or recommends none")
+        with self._results() as results:
+            return paste(subject(results, chosen), form)
+
+    def image(self, cell: Cell | StoredCell) -> Image:
+        """A cell's image. Raises RunFolderError if it has none."""
+        from schedcmp.errors import RunFolderError
+        from schedcmp.report.tiles import open_picture
+
+        id_ = cell.id if isinstance(cell, Cell) else cell.cell.id
+        path = next((found.image_path for found in self.cells if found.cell.id == id_), None)
+        try:
+            return open_picture(self.folder, path)
+        except OSError as error:
+            raise RunFolderError(f"{self.folder}: cell {id_} has no image ({error})") from error
+
+    def grid(self, rows: Axes | None = None, cols: Axes | None = None, page: Axes | None = None, **where: Any) -> Image:
+        """The first of `grids`."""
+        return self.grids(rows, cols, page, **where)[0]
+
+    def grids(
+        self, rows: Axes | None = None, cols: Axes | None = None, page: Axes | None = None, **where: Any
+    ) -> list[Image]:
+        """Labelled grids of images, one per value of every axis that is neither rows nor columns.
+
+        Args:
+            rows, cols, page: axes ("scheduler", "steps", "seed", ...), one or several; by default the sweep's.
+            **where: the cells to show, by their attributes: `seed=0`, `scheduler=["euler", "ddim"]`.
+
+        Raises:
+            RequestError: there is no such axis, or no such cell.
+        """
+        from schedcmp.report.grid import GridAxes, draw_grids
+        from schedcmp.report.tables import with_group_timings
+
+        given = {"rows": rows, "cols": cols, "page": page}
+        own = {name: _several(value) for name, value in given.items() if value is not None}
+        shown = with_group_timings(_those(self.cells, where))
+        axes = GridAxes(**{**{name: tuple(names) for name, names in self.sweep["grid"].items()}, **own})
+        return draw_grids(shown, self.folder, axes, self.sweep["name"])
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One for each cell, as results.csv has them: unrounded, units in the names."""
+        from schedcmp.report.tables import result_rows
+
+        with self._results() as results:
+            return result_rows(self.cells, results.trajectories())
+
+    def to_pandas(self) -> Any:
+        """`to_dicts` as a pandas.DataFrame. Raises ImportError without pandas."""
+        import pandas
+
+        return pandas.DataFrame(self.to_dicts())
+
+
+def _several(value: Axes) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _those(cells: Sequence[StoredCell], where: dict[str, Any]) -> list[StoredCell]:
+    """The cells with these attributes. Raises RequestError."""
+    from dataclasses import fields
+
+    from schedcmp.errors import RequestError
+
+    known = [field.name for field in fields(Cell)]
+    for name in where.keys() - set(known):
+        raise RequestError(f"grid: cells have no {name!r}; they have {', '.join(known)}")
+    wanted = {
+        name: value if isinstance(value, list | tuple | set | range) else [value] for name, value in where.items()
+    }
+    found = [c for c in cells if all(getattr(c.cell, name) in values for name, values in wanted.items())]
+    if not found:
+        raise RequestError(
+            f"grid: no finished image has {', '.join(f'{k} {v!r}' for k, v in where.items()) or 'any value'}"
+        )
+    return found

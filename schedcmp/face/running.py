@@ -1,0 +1,82 @@
+"""Running a sweep from Python."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from os import PathLike
+from typing import Any
+
+from schedcmp.face.asking import asked
+from schedcmp.face.results import Run
+from schedcmp.records import StoredCell
+
+
+class SchedcmpWarning(UserWarning):
+    """What the user should know before trusting a comparison."""
+
+
+def run(
+    sweep: str | PathLike[str] | Mapping[str, Any] | None = None,
+    /,
+    *,
+    pipeline: Any = None,
+    output: str | PathLike[str] | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+    **keys: Any,
+) -> Run:
+    """Make every image of a sweep that is not there yet, and the reports; interrupted, the same call goes on.
+
+    Args:
+        sweep: a sweep's file, its text, or its keys as a mapping; none if all are keywords.
+        pipeline: a diffusers pipeline that is loaded already, instead of the sweep's `model`: with LoRAs, quantised,
+            customised in any way. It is used as it is and left as it was.
+        output: the run's folder or address; by default outputs/NAME.
+        fresh: forget what the folder has of earlier runs.
+        progress: show how far it is.
+        **keys: the sweep's keys; they win over those of `sweep`. A scheduler may be a class.
+
+    Raises:
+        RequestError: the sweep is wrong; nothing is written.
+        RunError: the disk is full or fails; what was finished is kept.
+    """
+    from schedcmp.cli.making import make, workers
+    from schedcmp.cli.places import place
+    from schedcmp.execution import Execution
+    from schedcmp.report.page import write_page
+    from schedcmp.report.write import write_reports
+    from schedcmp.store.store import Store
+
+    prepared = asked(sweep, keys, pipeline)
+    _warn(prepared.warnings)
+    evaluating = getattr(prepared.checkpoint, "evaluating", nullcontext)
+    with (
+        evaluating(),
+        workers(prepared) as crew,
+        place(str(output or prepared.folder)) as where,
+        Store.create(where.folder) as store,
+    ):
+        execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
+        try:
+            make(execution, where, silent=not progress)
+            _warn(execution.measure())
+        except KeyboardInterrupt:
+            write_page(store)  # it says no longer that the run goes on
+            raise
+        reports = write_reports(store)
+        _warn([*reports.seen, *reports.left_out, *(f"not drawn: {text}" for text in reports.missing)])
+    found = Run(where.folder)
+    _warn(map(_trouble, found.troubled))
+    return found
+
+
+def _trouble(stored: StoredCell) -> str:
+    cell, result = stored.cell, stored.result
+    return f"{result.status}: {cell.scheduler} at {cell.steps} steps, seed {cell.seed}: {result.error}"
+
+
+def _warn(texts: Iterable[str]) -> None:
+    for text in texts:
+        warnings.warn(text, SchedcmpWarning, stacklevel=3)

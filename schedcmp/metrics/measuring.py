@@ -1,0 +1,67 @@
+"""Taking metrics of what a run's store has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from PIL import Image
+
+from schedcmp.errors import one_line
+from schedcmp.foreign import contained
+from schedcmp.metrics.metric import Metric
+from schedcmp.metrics.reading import NOTE, noted
+from schedcmp.records import StoredCell
+from schedcmp.store.images import opened
+from schedcmp.store.store import Store
+
+ORIGINS = "metric_origins"
+_MOST_S = 600.0  # of one measurement
+
+
+def measure(store: Store, metrics: Sequence[Metric]) -> list[str]:
+    """Take each metric of each image that has none of its origin; every image is opened once.
+
+    Returns sentences on metrics that failed.
+    """
+    broken: dict[str, str] = {}
+    before = store.meta(ORIGINS) or {}
+    origins = {metric.column: metric.origin for metric in metrics}
+    for name in (name for name, origin in origins.items() if before.get(name, "") != origin):
+        store.forget(name)
+    store.note(ORIGINS, before | origins)
+    store.note(NOTE, noted(metric.reading for metric in metrics))
+    for stored in with_image(store):
+        missing = [m for m in metrics if m.column not in stored.metrics and m.column not in broken]
+        if missing:
+            with suppress(OSError), opened(store.folder, stored.image_path) as picture:  # a damaged image has none
+                image = picture.convert("RGB")
+                store.measure({stored.cell.id: dict(_values(missing, image, stored.cell.prompt, broken))})
+    return [f"the metric {name} failed, and its values are missing: {error}" for name, error in broken.items()]
+
+
+def _values(
+    metrics: Iterable[Metric], image: Image.Image, prompt: str, broken: dict[str, str]
+) -> Iterator[tuple[str, float]]:
+    for metric in metrics:
+        try:
+            with contained(_MOST_S):
+                value = metric.measure(image, prompt)
+        except Exception as error:  # somebody's code
+            broken.setdefault(metric.column, one_line(error))
+            continue
+        if value is not None and math.isfinite(value):
+            yield metric.column, float(value)
+
+
+def with_image(store: Store) -> list[StoredCell]:
+    """The cells that count."""
+    return [c for c in store.cells() if c.counts and c.image_path]
+
+
+def images(store: Store, cells: Iterable[StoredCell]) -> Iterator[tuple[StoredCell, Image.Image]]:
+    """Opened one by one, so that a large run need not fit into memory. Raises OSError."""
+    for stored in cells:
+        with opened(store.folder, stored.image_path) as image:
+            yield stored, image.convert("RGB")

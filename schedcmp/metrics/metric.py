@@ -1,0 +1,62 @@
+"""What a metric is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from schedcmp.metrics.reading import Reading
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from schedcmp.checkpoint.source import Checkpoint
+
+
+class Metric:
+    """A number that is read off an image and its prompt.
+
+    Class attributes say how to read it, `measure` takes it; the rest may stay as it is here. The constructor takes the
+    options that a sweep gives: `metrics: [{name: mine, metric: my_package.Mine, options: {strength: 2}}]`.
+    """
+
+    name: ClassVar[str]  # a column of results.csv
+    label: ClassVar[str]  # "CLIP score"
+    brief: ClassVar[str] = ""  # in sentences; the label by default
+    unit: ClassVar[str] = ""
+    higher: ClassVar[bool | None] = True  # more is better; None: neither end is
+    ratio: ClassVar[bool] = False  # positive, and compared as ratios
+    decides: ClassVar[bool] = True  # an answer may go by it without being asked to
+    source: ClassVar[str] = ""  # where it is defined
+
+    called: str = ""  # its name in this sweep, where that is another one
+
+    def refusal(self, checkpoint: Checkpoint) -> str:
+        """Why it means nothing on this checkpoint, or "". Nothing is loaded yet."""
+        return ""
+
+    def prepare(self) -> None:
+        """Load what it needs; before an image is made. Raises CheckpointError."""
+
+    @property
+    def origin(self) -> str:
+        """What it is measured with: values of another origin are taken again."""
+        return ""
+
+    @property
+    def told(self) -> str:
+        """What the user should know of how it is measured, or ""."""
+        return ""
+
+    def measure(self, image: Image, prompt: str) -> float | None:
+        """Of an RGB image; None where it has no meaning."""
+        raise NotImplementedError
+
+    @property
+    def column(self) -> str:
+        return self.called or self.name
+
+    @property
+    def reading(self) -> Reading:
+        label = self.label if not self.called else f"{self.label} ({self.called})"
+        facts: dict[str, Any] = {"higher": self.higher, "ratio": self.ratio, "unit": self.unit, "decides": self.decides}
+        return Reading(self.column, label, self.brief or label, **facts)

@@ -1,0 +1,116 @@
+"""A cell as a program: executed, it makes the same image as the cell does alone, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from schedcmp.checkpoint.source import GIVEN
+from schedcmp.files import to_json
+from schedcmp.registry.build import constructor_defaults, load_class
+from schedcmp.registry.entry import DEFAULT_SIGMAS
+from schedcmp.registry.naming import read_levels
+from schedcmp.report.paste.subject import Subject
+
+_BUILTIN = "builtin:"
+_TORCH = {"float32": "torch.float32", "float16": "torch.float16", "bfloat16": "torch.bfloat16"}
+
+
+def write(subject: Subject) -> str:
+    """Imports, the pipeline, its scheduler with all options that are not the class's defaults, the call."""
+    pipeline, scheduler = [*_pipeline(subject)], [*_scheduler(subject)]
+    body = [*pipeline, *scheduler, *_call(subject)]
+    return "\n".join([*_imports(subject, "\n".join(body)), "", *body]) + "\n"
+
+
+def _imports(subject: Subject, body: str) -> Iterator[str]:
+    if "files(" in body:
+        yield "from importlib.resources import files\n"
+    yield "import torch"
+    known = (_class(subject), subject.environment["pipeline"], "AutoencoderKL")
+    names = {name for name in known if f"{name}." in body or f"{name}(" in body}
+    if names:
+        yield f"from diffusers import {', '.join(sorted(names))}"
+    if "schedcmp." in body:
+        yield "\nimport schedcmp"
+
+
+def _pipeline(subject: Subject) -> Iterator[str]:
+    model, environment = subject.model, subject.environment
+    dtype = _TORCH[environment["dtype"]]
+    if model["id"].startswith(GIVEN):
+        yield f"pipe = ...  # the {environment['pipeline']} that was handed to schedcmp.run"
+        return
+    argument = "torch_dtype" if environment["diffusers"].startswith("0.38.") else "dtype"  # its name since then
+    options = {argument: dtype}
+    options |= {name: repr(model[name]) for name in ("revision", "variant", "config") if model.get(name)}
+    if model.get("vae"):
+        method = "from_single_file" if model["vae"].endswith(".safetensors") else "from_pretrained"
+        options["vae"] = f"AutoencoderKL.{method}({model['vae']!r}, {argument}={dtype})"
+    if not subject.sweep.get("safety_checker", True):
+        options |= {"safety_checker": "None", "requires_safety_checker": "False"}
+    method = "from_single_file" if model["id"].endswith(".safetensors") else "from_pretrained"
+    arguments = ", ".join([_place(model["id"]), *(f"{name}={value}" for name, value in options.items())])
+    yield f"pipe = {environment['pipeline']}.{method}({arguments})"
+    if environment["device"] != "cpu":
+        yield f'pipe.to("{environment["device"]}")'
+    if "vae_dtype" in environment:
+        yield f"pipe.vae.to({_TORCH[environment['vae_dtype']]})  # schedcmp casts its latents too"
+    for name, value in (environment.get("optimize") or {}).items():
+        yield f"# the run had optimize: {{{name}: {value}}}"
+
+
+def _place(model: str) -> str:
+    if model.startswith(_BUILTIN):
+        return f'files("schedcmp") / "builtin" / "{model.removeprefix(_BUILTIN)}"'
+    return repr(model)
+
+
+def _class(subject: Subject) -> str:
+    return str(subject.config["_class_name"])
+
+
+def _scheduler(subject: Subject) -> Iterator[str]:
+    """By its constructor, or by schedcmp where no options of diffusers' classes say it."""
+    config = subject.config
+    if "." in _class(subject) or "_levels" in config:
+        yield f"pipe.scheduler = schedcmp.build({_built(subject)})"
+        return
+    defaults = constructor_defaults(load_class(_class(subject)))
+    stored = json.loads(to_json(defaults))  # what is no number of JSON's is a text there
+    options = {name: value for name, value in config.items() if name in defaults and value != stored[name]}
+    if subject.entry and subject.entry.seed:
+        options[subject.entry.seed] = subject.cell.seed
+    yield f"pipe.scheduler = {_class(subject)}("
+    yield from (f"    {name}={value!r}," for name, value in options.items())
+    yield ")"
+
+
+def _built(subject: Subject) -> str:
+    cell, entry = subject.cell, subject.entry
+    arguments: dict[str, Any] = {}
+    name = cell.base
+    if cell.sigma_schedule != DEFAULT_SIGMAS:
+        own = entry is not None and read_levels(entry.sigmas.levels)
+        arguments["sigmas"] = entry.sigmas.levels if entry and own else cell.sigma_schedule
+    if entry and entry.origin == "sweep":
+        name, arguments["options"] = entry.cls, {**entry.unless, **entry.options}
+    if entry and entry.seed:
+        arguments["seed"] = cell.seed
+    return ", ".join([repr(name), "pipe", *(f"{key}={value!r}" for key, value in arguments.items())])
+
+
+def _call(subject: Subject) -> Iterator[str]:
+    cell = subject.cell
+    where = "cpu" if subject.sweep.get("generator", "cpu") == "cpu" else subject.environment["device"]
+    yield "image = pipe("
+    yield f"    {cell.prompt!r},"
+    if cell.negative_prompt:
+        yield f"    negative_prompt={cell.negative_prompt!r},"
+    yield f"    num_inference_steps={cell.steps},"
+    yield f"    guidance_scale={cell.guidance_scale!r},"
+    if cell.width and cell.height:
+        yield f"    width={cell.width}, height={cell.height},"
+    yield f'    generator=torch.Generator("{where}").manual_seed({cell.seed}),'
+    yield ").images[0]"
