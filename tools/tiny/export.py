@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
 )
+from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
 from tools.tiny.captions import MAX_TOKENS, all_words
@@ -63,8 +63,11 @@ def load_flow_pipeline(work: Path, tiny: Path) -> StableDiffusion3Pipeline:
     """The pipeline of the flow stages' results on the VAE and the tokenizer of builtin:tiny, in single precision."""
     tokenizer = CLIPTokenizer.from_pretrained(tiny / "tokenizer")
     networks: dict[str, Any] = dict(zip(("text_encoder", "text_encoder_2"), new_text_encoders(tokenizer), strict=True))
-    networks["transformer"] = new_transformer()
-    for name, state in torch.load(work / "flow.pt", weights_only=True).items():
+    networks |= {"transformer": new_transformer(), "vae": new_vae()}
+    networks["vae"].register_to_config(shift_factor=0.0)
+    states = torch.load(work / "flow.pt", weights_only=True)
+    states["vae"] = load_file(tiny / "vae" / "diffusion_pytorch_model.safetensors")
+    for name, state in states.items():
         networks[name].load_state_dict(state)
     return StableDiffusion3Pipeline(
         **networks,
@@ -72,7 +75,6 @@ def load_flow_pipeline(work: Path, tiny: Path) -> StableDiffusion3Pipeline:
         tokenizer_2=tokenizer,
         text_encoder_3=None,
         tokenizer_3=None,
-        vae=AutoencoderKL.from_pretrained(tiny / "vae", shift_factor=0.0),
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=TIMESTEPS, shift=SHIFT),
     )
 
