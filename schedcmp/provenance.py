@@ -50,7 +50,9 @@ def image_key(recipe: Recipe, shared: Mapping[str, Any]) -> str:
 
 def _code(recipe: Recipe) -> dict[str, str]:
     """What decides an image beside class and config, where it is not in diffusers: lists of levels, source code."""
-    found = {"levels": recipe.entry.sigmas.levels} if recipe.entry.sigmas.levels else {}
+    found = {"levels": recipe.levels} if recipe.levels else {}
+    if recipe.spacing:
+        found["spacing"] = repr(recipe.spacing.options)
     contract = getattr(recipe.cls, "contract", None)
     made_of = contract.function if contract else recipe.cls
     package = made_of.__module__.partition(".")[0]

@@ -78,7 +78,7 @@ def test_the_shift_is_carried_over_under_the_name_that_the_class_has() -> None:
     wan = {"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True, "flow_shift": 5.0}
     assert resolve(REGISTRY.entry("flow-euler"), wan).config["shift"] == 5.0
     assert judge(REGISTRY.entry("flow-euler"), wan)[0] == judge(REGISTRY.entry("dpmpp-2m"), wan)[0] == "ok"
-    assert judge(REGISTRY.entry("euler"), wan)[0] == "wrong"
+    assert resolve(REGISTRY.entry("euler"), wan).config["shift"] == 5.0
 
 
 def test_the_shifted_levels_are_the_checkpoints() -> None:
@@ -94,28 +94,33 @@ def test_more_works_than_compatibles_lists() -> None:
 
 
 @pytest.mark.parametrize("name", ["deis", "sa-solver", "unipc-bh1"])
-def test_who_would_leave_noise_in_the_image_is_refused(name: str) -> None:
-    assert judge(REGISTRY.entry(name), SD3) == (
-        "unsupported",
-        f"{name}: at 10 steps it ends at sigma 0.25 instead of 0: images would keep that much noise",
-    )
+def test_who_would_leave_noise_in_the_image_follows_the_checkpoints_levels_to_the_end(name: str) -> None:
+    assert judge(REGISTRY.entry(name), SD3)[0] == "ok"
+    own = preflight(resolve(REGISTRY.entry("euler"), SD3), 10).sigmas
+    found = preflight(resolve(REGISTRY.entry(name), SD3), 10).sigmas
+    assert found[1:] == own[1:]
+    assert found[0] == pytest.approx(1 - 1e-4 / (3 - 2e-4))  # its formulas have log(1 - s)
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "reason"),
+    ("name", "config"),
     [
-        ("sa-solver", FLUX_SCHNELL, "does not take mu, which FluxPipeline"),
-        ("sa-solver", FLUX_DEV, "depend on the image's size, which the class ignores"),
-        ("flow-heun", SD3 | {"use_dynamic_shifting": True}, "depend on the image's size, which the class ignores"),
-        ("dpmpp-2m", FLUX_SCHNELL, "does not expect mu, which its pipeline sets"),
-        ("euler", FLUX_DEV, "assumes a noise schedule of betas"),
-        ("dpmpp-2m-karras", SD3, "takes karras sigmas from betas"),
+        ("sa-solver", FLUX_SCHNELL), ("sa-solver", FLUX_DEV), ("flow-heun", SD3 | {"use_dynamic_shifting": True}),
+        ("dpmpp-2m", FLUX_SCHNELL), ("heun", FLUX_DEV), ("deis", mended(FLOW, "ZImagePipeline")),
     ],
-)
-def test_what_the_pipeline_would_fail_at_is_known_beforehand(name: str, config: dict[str, Any], reason: str) -> None:
-    status, said = judge(REGISTRY.entry(name), config)
+)  # fmt: skip
+def test_what_a_class_does_not_take_of_its_pipeline_it_is_spared(name: str, config: dict[str, Any]) -> None:
+    assert judge(REGISTRY.entry(name), config)[0] == "ok"
+    own = preflight(resolve(REGISTRY.entry("euler"), config), 6).sigmas
+    found = dict.fromkeys(preflight(resolve(REGISTRY.entry(name), config), 6).sigmas)
+    assert [*found][1:] == pytest.approx(own[1:])
+
+
+@pytest.mark.parametrize("name", ["pndm", "tcd", "edm-euler"])
+def test_what_has_no_implementation_for_flow_matching_says_so(name: str) -> None:
+    status, said = judge(REGISTRY.entry(name), FLUX_DEV)
     assert status in ("unsupported", "wrong")
-    assert reason in said
+    assert "this checkpoint has flow matching" in said
 
 
 def test_static_shifting_in_flux_works_where_the_class_lets_mu_be() -> None:

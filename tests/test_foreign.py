@@ -310,11 +310,11 @@ def test_a_step_that_hangs_fails_its_cell_after_the_steps_limit(
 def test_a_plugin_that_hangs_when_it_is_tried_is_waited_for_once(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "TRIAL_S", 0.2)
+    monkeypatch.setattr(build.recipe, "TRIAL_S", 0.2)
     recipe, appraisal = recipe_of("HangsWhenTried", config), Appraisal(config)
     with pytest.raises(RegistryError, match=r"had not ended after 0.28 s, when it was at HangsWhenTried.set_timesteps"):
         appraisal.trajectory(recipe.entry, 4)
-    monkeypatch.setattr(build, "TRIAL_S", 1000)
+    monkeypatch.setattr(build.recipe, "TRIAL_S", 1000)
     with pytest.raises(RegistryError, match=r"had not ended after 0.28 s"):
         appraisal.trajectory(recipe.entry, 5)
 

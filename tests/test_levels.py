@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from schedcmp.errors import RegistryError, RequestError
-from schedcmp.registry import levels
+from schedcmp.registry import flow_levels, levels
 from schedcmp.registry.build import resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.flow import PIPELINE
@@ -52,9 +52,8 @@ def sigma(t: float) -> float:
 def test_the_checkpoints_own_noise_levels_are_read_from_the_scheduler() -> None:
     scheduler = resolve(REGISTRY.entry("euler"), SD15).build()
     assert levels.own_sigmas(scheduler) == pytest.approx(SIGMAS, rel=2e-5)  # float32 betas
-    flow = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    t = np.arange(1, 1001) / 1000
-    assert levels.own_sigmas(flow) == pytest.approx(3 * t / (1 + 2 * t), rel=1e-6)
+    flow = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).sigmas.numpy()[::-1]
+    assert flow_levels.Trained(3.0, 1000).sigmas == pytest.approx(flow, rel=1e-6)
 
 
 @pytest.mark.parametrize("n", STEPS)
@@ -135,9 +134,12 @@ def test_the_schedulers_sigmas_are_the_levels(e: Any, s: Any) -> None:
         assert variant.name in reason or "assumes" in reason
         return
     scheduler = resolve(variant, config).build()
-    own = levels.own_sigmas(scheduler)
+    trained = flow_levels.Trained(3.0, 1000)
+    own = trained.sigmas if config is FLOW else levels.own_sigmas(scheduler)
+    expected = (
+        flow_levels.schedule_called(s.flow)(10, trained) if config is FLOW else levels.SCHEDULES[s.levels](10, own)
+    )
     scheduler.set_timesteps(10)
-    expected = getattr(levels, s.levels)(10, own)
     visited = list(dict.fromkeys(getattr(scheduler, "schedule", scheduler.sigmas).tolist()))
     assert visited[:10] == pytest.approx(expected, rel=1e-6)
     assert visited[10:] in ([], [0.0])
@@ -151,11 +153,13 @@ def test_a_sampler_function_that_chooses_its_levels_itself_takes_no_schedule() -
         assert "chooses its noise levels itself" in judge(REGISTRY.entry(name), SD15)[1]
 
 
-def test_who_cannot_take_a_schedule_names_who_can() -> None:
-    for name in ("Euler a Karras", "ddpm-kl-optimal"):
-        refusal = judge(REGISTRY.entry(name), SD15)[1]
-        instead = refusal.partition("; ")[2].removesuffix(" can")
-        assert judge(REGISTRY.entry(instead), SD15)[0] == "ok"
+@pytest.mark.parametrize(
+    ("name", "same"), [("Euler a Karras", "euler-a-any-karras"), ("ddpm-kl-optimal", "euler-a-any-kl-optimal"),
+                       ("ddim-simple", "euler-simple")]
+)  # fmt: skip
+def test_what_the_class_cannot_take_another_implementation_of_the_method_does(name: str, same: str) -> None:
+    assert judge(REGISTRY.entry(name), SD15)[0] == "ok"
+    assert resolve(REGISTRY.entry(name), SD15).work == resolve(REGISTRY.entry(same), SD15).work
 
 
 def test_classes_with_karras_sigmas_take_every_list() -> None:
@@ -231,14 +235,24 @@ def test_too_many_steps_for_a_list_are_refused_with_the_remedy() -> None:
 
 
 def test_automatic_is_a1111s_choice_and_shown_by_its_real_name() -> None:
-    chosen = {name: REGISTRY.entry(name, "automatic").name for name in ("euler", "dpmpp-2m", "dpmpp-2m-sde", "kdpm2-a")}
-    assert chosen == {
-        "euler": "euler", "dpmpp-2m": "dpmpp-2m-karras", "dpmpp-2m-sde": "dpmpp-2m-sde-exponential",
-        "kdpm2-a": "kdpm2-a-karras",
+    chosen = {
+        "euler": "euler-normal", "lms": "lms-normal", "heun": "heun-normal", "euler-a": "euler-a-linspace",
+        "dpmpp-2m": "dpmpp-2m-karras", "dpmpp-2m-sde": "dpmpp-2m-sde-exponential", "kdpm2-a": "kdpm2-a-karras",
+        "ddim": "ddim",
     }  # fmt: skip
+    assert {name: REGISTRY.entry(name, "automatic").name for name in chosen} == chosen
     assert REGISTRY.entry("DPM++ 2M Automatic").sigmas.name == "karras"
     row = {"name": "mine", "base": "dpmpp-2m-sde", "sigmas": "automatic"}
     assert REGISTRY.with_rows([row], "here").entry("mine").sigmas.name == "exponential"
+
+
+@pytest.mark.parametrize("name", ["euler", "lms", "heun", "euler-a"])
+def test_automatic_goes_over_all_timesteps_whatever_spacing_the_checkpoint_has(name: str) -> None:
+    leading = SD15 | {"timestep_spacing": "leading", "steps_offset": 1}
+    found, plain = (preflight(resolve(REGISTRY.entry(name, s), leading), 10) for s in ("automatic", "default"))
+    everywhere = [float(t) for t in np.linspace(999, 0, 10)]
+    assert [*dict.fromkeys(found.timesteps)] == pytest.approx(everywhere, abs=0.01)
+    assert plain.timesteps[0] < 910
 
 
 def test_a_schedule_turns_off_the_one_that_the_checkpoint_has() -> None:
@@ -248,7 +262,7 @@ def test_a_schedule_turns_off_the_one_that_the_checkpoint_has() -> None:
     assert preflight(recipe, 10).sigmas == preflight(resolve(REGISTRY.entry("euler-exponential"), SD15), 10).sigmas
 
 
-@pytest.mark.parametrize("name", [s.name for s in LISTS if s.flow])
+@pytest.mark.parametrize("name", [s.name for s in LISTS if s.flow and s.name != "ddim-uniform"])  # which begins lower
 def test_on_flow_matching_lists_run_over_the_shifted_levels(name: str) -> None:
     trajectory = preflight(resolve(REGISTRY.entry(f"flow-euler-{name}"), FLOW), 8)
     assert trajectory.sigmas[0] == pytest.approx(1)
@@ -262,11 +276,12 @@ def test_simple_is_what_flux_pipelines_do_by_themselves() -> None:
     assert simple.sigmas == pytest.approx(default.sigmas)
 
 
-def test_lists_are_refused_where_the_noise_levels_are_not_known_beforehand() -> None:
-    dynamic = FLOW | {"use_dynamic_shifting": True}
-    assert "depend on the image's size" in judge(REGISTRY.entry("flow-euler-simple"), dynamic)[1]
-    assert "not defined for flow matching" in judge(REGISTRY.entry("flow-euler-turbo"), FLOW)[1]
-    assert "takes simple sigmas from betas" in judge(REGISTRY.entry("dpmpp-2m-simple"), FLOW)[1]
+def test_lists_for_the_other_kind_of_model_are_refused_with_the_reason() -> None:
+    for name, why in [("turbo", "SD-Turbo's timesteps are of betas"), ("ays-sd15", "optimised for a model with betas")]:
+        said = judge(REGISTRY.entry("euler", name), FLOW)[1]
+        assert "not defined for flow matching" in said
+        assert why in said
+    assert "those of a model for flow matching" in judge(REGISTRY.entry("euler-ltxv"), SD15)[1]
 
 
 def test_the_plot_draws_an_entry_on_the_schedules_that_it_can_take() -> None:
@@ -278,7 +293,7 @@ def test_the_plot_draws_an_entry_on_the_schedules_that_it_can_take() -> None:
     with pytest.raises(RequestError, match="a plot can be svg, png, pdf"):
         sigma_plot(curves, "heun", "gif")
     with pytest.raises(RegistryError, match="keeps no sigmas"):
-        sigma_curves(REGISTRY.entry("ddim"), REGISTRY.sigma_schedules, SD15, 8)
+        sigma_curves(REGISTRY.entry("tcd"), REGISTRY.sigma_schedules, SD15, 8)
 
 
 LevelsFunction = Callable[[int, Any], Any]
@@ -316,8 +331,8 @@ def test_a_list_that_cannot_be_followed_says_why() -> None:
         preflight(resolve(REGISTRY.entry("euler", "80 10 1"), SD15), 3)
     with pytest.raises(RegistryError, match="must descend and be above 0"):
         REGISTRY.entry("euler", "1, 2, 3")
-    with pytest.raises(RegistryError, match=r"ddim.* has no place for a list"):
-        resolve(REGISTRY.entry("ddim", "14.6 1"), SD15)
+    with pytest.raises(RegistryError, match=r"tcd.* has no place for a list"):
+        resolve(REGISTRY.entry("tcd", "14.6 1"), SD15)
 
 
 def test_long_lists_with_the_same_ends_have_names_of_their_own() -> None:

@@ -51,7 +51,7 @@ WITH_K = "deis lms heun euler kdpm_2 kdpm_2_a dpmpp_2s dpmpp_2m dpmpp_2m_sde dpm
 OTHER_SCHEDULES = {
     "turbo": "turbo", "align_your_steps": "ays", "AYS SD1": "ays-sd15", "AYS SDXL": "ays-sdxl", "AYS SVD": "ays-svd",
 }  # fmt: skip
-WITHOUT_EQUAL = ("ltxv", "ltxv-image", "flux2", "ideogram4", "ideogram4turbo", "GITS", "Karras Exponential")
+WITHOUT_EQUAL = ("ltxv-image", "ideogram4turbo", "Karras Exponential")
 NAMES = tuple(dict.fromkeys((*A1111, *COMFYUI.split(), *INVOKEAI.split(), *(f"{n}_k" for n in WITH_K.split()))))
 REGISTRY = builtin_registry()
 PAGE = Path(__file__).parent.parent / "docs" / "names.md"
@@ -186,7 +186,7 @@ def _options(options: object) -> str:
 
 def _sampler(e: Entry) -> list[str]:
     theirs = "" if "." in e.cls else f"{e.class_name.removesuffix('Scheduler')}{_options(e.options)}"
-    return [e.name, *_names(e.also, "a1111", "comfyui", "invokeai"), theirs, e.note]
+    return [e.name, *_names(e.also, "a1111", "comfyui", "invokeai"), _others(e.also), theirs, e.note]
 
 
 def _schedule(s: SigmaSchedule) -> list[str]:
@@ -202,7 +202,7 @@ def generated() -> dict[str, str]:
     absent = ([", ".join(a.names), a.kind, a.place, a.reason, a.nearest] for a in REGISTRY.absent)
     return {
         "samplers": _table(
-            ["schedcmp", "A1111", "ComfyUI", "InvokeAI", "diffusers", "remark"], (_sampler(e) for e in plain)
+            ["schedcmp", "A1111", "ComfyUI", "InvokeAI", "others", "diffusers", "remark"], (_sampler(e) for e in plain)
         ),
         "schedules": _table(
             ["schedcmp", "A1111", "ComfyUI", "InvokeAI", "others", "diffusers option", "what"],

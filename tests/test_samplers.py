@@ -31,7 +31,18 @@ from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
-from schedcmp.samplers import ancestral, dpm, er_sde, multistep, res, restart, sde, seeds
+from schedcmp.samplers import (
+    adams,
+    ancestral,
+    dpm,
+    er_sde,
+    multistep,
+    res,
+    restart,
+    runge_kutta,
+    sde,
+    seeds,
+)
 from schedcmp.samplers.adapter import scheduler_class
 
 REGISTRY = builtin_registry()
@@ -82,7 +93,13 @@ def to_zero(n: int) -> torch.Tensor:
         (restart.restart, {"restarts": 0}, 2),
         (res.res_multistep, {}, 2),
         (res.res_multistep_cfg_pp, {}, 2),
+        (res.res_multistep_cfg_pp, {"comfyui": True}, 2),
         (res.dpmpp_2m_cfg_pp, {}, 2),
+        (res.dpmpp_2m, {}, 2),
+        (ancestral.dpm_2_ancestral, {"eta": 0.0}, 2),
+        (sde.dpmpp_sde, {"eta": 0.0}, 2),
+        (sde.dpmpp_2m_sde, {"eta": 0.0}, 2),
+        (sde.dpmpp_2m_sde, {"eta": 0.0, "solver_type": "heun"}, 2),
         (multistep.gradient_estimation, {}, 1),
         (multistep.ipndm, {}, 2),
         (multistep.ipndm_v, {"max_order": 3}, 3),
@@ -192,6 +209,14 @@ STOCHASTIC = [
     (ancestral.dpmpp_2s_ancestral, {}),
     (sde.dpmpp_3m_sde, {}),
     (sde.dpmpp_3m_sde, {"eta": 0.5, "corrected": True}),
+    (sde.dpmpp_2m_sde, {}),
+    (sde.dpmpp_2m_sde, {"solver_type": "heun"}),
+    (ancestral.dpm_2_ancestral, {}),
+    (adams.exponential_adams, {"order": 4, "eta": 1.0}),
+    (adams.exponential_adams, {"order": 2, "eta": 0.5}),
+    (adams.sa_solver, {}),
+    (adams.sa_solver, {"pece": True, "tau": 0.7}),
+    (runge_kutta.exponential_runge_kutta, {"tableau": "res_3s", "eta": 0.5}),
     (restart.restart, {}),
     (res.res_multistep_ancestral, {}),
     (er_sde.er_sde, {}),
@@ -218,6 +243,22 @@ def test_a_stochastic_sampler_draws_from_the_datas_distribution(
     assert float(end.std()) == pytest.approx(Gaussian.std, abs=4 * Gaussian.std / math.sqrt(2 * n) + 0.02)
 
 
+def exponential_rk(model: Any, x: torch.Tensor, sigmas: torch.Tensor, tableau: str) -> torch.Tensor:
+    return runge_kutta.exponential_runge_kutta(model, x, sigmas, tableau=tableau)
+
+
+def dpm_2(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    """Karras et al. 2022, algorithm 2 without churn."""
+    for sigma, to in pairwise(sigmas):
+        slope = (x - model(x, sigma)) / sigma
+        if to:
+            middle = (sigma * to).sqrt()
+            ahead = x + (middle - sigma) * slope
+            slope = (ahead - model(ahead, middle)) / middle
+        x = x + (to - sigma) * slope
+    return x
+
+
 def no_noise(sigma: float, to: float) -> torch.Tensor:
     raise AssertionError("noise was drawn")
 
@@ -232,6 +273,13 @@ def no_noise(sigma: float, to: float) -> torch.Tensor:
         (er_sde.er_sde, {"max_stage": 1}, lambda m, x, s: ancestral.euler_ancestral(m, x, s, eta=0.0)),
         (ancestral.euler_ancestral_cfg_pp, {}, ancestral.euler_cfg_pp),
         (res.res_multistep_ancestral_cfg_pp, {}, res.res_multistep_cfg_pp),
+        (ancestral.dpmpp_2s_ancestral, {}, lambda m, x, s: exponential_rk(m, x, s, "dpmpp_2s")),
+        (seeds.seeds_3, {}, lambda m, x, s: exponential_rk(m, x, s, "dpmpp_3s")),
+        (seeds.exp_heun_2_x0_sde, {}, lambda m, x, s: exponential_rk(m, x, s, "etdrk_2")),
+        (ancestral.dpm_2_ancestral, {}, lambda m, x, s: dpm_2(m, x, s)),
+        (ancestral.euler_ancestral, {}, lambda m, x, s: runge_kutta.runge_kutta(m, x, s, tableau="euler")),
+        (adams.exponential_adams, {"order": 2}, res.res_multistep),
+        (sde.dpmpp_2m_sde, {}, res.dpmpp_2m),
     ],
 )
 def test_without_noise_a_sampler_is_its_deterministic_self(
@@ -247,6 +295,12 @@ def test_without_noise_a_sampler_is_its_deterministic_self(
     [
         (lambda m, x, s: ancestral.euler_ancestral(m, x, s, eta=0.0), ancestral.euler_cfg_pp),
         (res.res_multistep, res.res_multistep_cfg_pp),
+        (res.res_multistep, lambda m, x, s: res.res_multistep_cfg_pp(m, x, s, comfyui=True)),
+        (res.dpmpp_2m, res.dpmpp_2m_cfg_pp),
+        (
+            lambda m, x, s: seeds.seeds_2(m, x, s, eta=0.0),
+            lambda m, x, s: ancestral.dpmpp_2s_ancestral_cfg_pp(m, x, s, eta=0.0),
+        ),
         (multistep.gradient_estimation, multistep.gradient_estimation_cfg_pp),
     ],
 )
@@ -255,7 +309,9 @@ def test_cfg_pp_without_guidance_changes_nothing(plain: Any, cfg_pp: Any) -> Non
     torch.testing.assert_close(cfg_pp(Gaussian(), x, to_zero(12)), plain(Gaussian(), x, to_zero(12)))
 
 
-@pytest.mark.parametrize("e", [e for e in FUNCTIONS if e.noise and e.name != "restart"], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "e", [e for e in FUNCTIONS if e.noise and e.family not in ("heun", "sa-solver")], ids=lambda e: e.name
+)
 def test_more_noise_than_a_level_can_hold_goes_down_to_zero_and_up_again(e: Any) -> None:
     sampler = resolve(e, SD15).cls.contract.function  # type: ignore[attr-defined]
     x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * HIGH
@@ -265,7 +321,7 @@ def test_more_noise_than_a_level_can_hold_goes_down_to_zero_and_up_again(e: Any)
 @pytest.mark.parametrize("n", [1, 2, 3, 20])
 @pytest.mark.parametrize("e", FUNCTIONS, ids=lambda e: e.name)
 def test_any_number_of_steps_gives_the_evaluations_that_the_table_says(e: Any, n: int) -> None:
-    counts = {"N": n, "2N-1": 2 * n - 1, "3N-2": 3 * n - 2, "3N-3": max(3 * n - 3, 1)}
+    counts = {"N": n, "3N-3": max(3 * n - 3, 1)} | {f"{k}N-{k - 1}": k * n - k + 1 for k in range(2, 8)}
     got = preflight(resolve(e, SD15), n).nfe
     assert got == counts.get(e.nfe, got)
     assert got > 0
@@ -518,12 +574,20 @@ def test_cfg_pp_is_refused_where_the_halves_are_not_in_one_batch() -> None:
         assert "PixArtSigmaPipeline does not make" in str(result.error)
 
 
-def test_flow_matching_refuses_what_would_be_wrong_there() -> None:
-    assert "draws noise" in judge(REGISTRY.entry("dpmpp-2s-a"), FLOW)[1]
-    assert "CFG++ is not defined" in judge(REGISTRY.entry("euler-cfgpp"), FLOW)[1]
-    assert "draws noise" in judge(REGISTRY.entry(here(global_noise)[0]), FLOW)[1]
-    calm = REGISTRY.with_rows([{"name": "calm", "base": "dpmpp-2s-a", "options": {"eta": 0.0}}], "here").entry("calm")
-    assert judge(calm, FLOW) == ("ok", "")
+def test_on_flow_matching_a_function_has_the_coordinates_that_it_is_written_for() -> None:
+    """Begins below 1 where these are x0 + sigma * noise, which is infinite at 1."""
+
+    def begins(name: str, registry: Any = REGISTRY) -> float:
+        assert judge(registry.entry(name), FLOW)[0] == "ok"
+        return preflight(resolve(registry.entry(name), FLOW), 4).sigmas[0]
+
+    lower = pytest.approx(1 - 1e-4 / (3 - 2e-4))
+    for name in ("res-multistep-a", "euler-cfgpp", "exp-heun", "seeds-2", "er-sde"):
+        assert begins(name) == lower, name
+    for name in ("euler-a", "dpmpp-2s-a", "res-multistep", "heunpp2", here(euler)[0]):
+        assert begins(name) == 1, name
+    calm = REGISTRY.with_rows([{"name": "calm", "base": "res-multistep-a", "options": {"eta": 0.0}}], "here")
+    assert begins("calm", calm) == 1
 
 
 THIRD_PARTY = """
@@ -615,7 +679,7 @@ def test_the_adapter_looks_like_any_scheduler_class() -> None:
     cls = scheduler_class(ancestral.dpmpp_2s_ancestral)
     assert scheduler_class(ancestral.dpmpp_2s_ancestral) is cls
     own = set(inspect.signature(cls).parameters) - set(inspect.signature(EulerDiscreteScheduler).parameters)
-    assert own == {"eta", "s_noise"}
+    assert own == {"eta", "s_noise", "init_noise", "timestep_grid", "extra_level"}
     with pytest.raises(ValueError, match="prediction_type must be one of"):
         cls(prediction_type="flow_prediction")
     used, fresh = cls(), cls()

@@ -67,6 +67,12 @@ class Known:
         """Two evaluations a step for what is of second order."""
         return (nfe + 1) // 2 if entry.name == "heun" else nfe
 
+    def work(self, entry: Entry) -> str:
+        return entry.name
+
+    def shift_refusal(self, shift: str) -> str:
+        return ""
+
 
 def plan_of(tmp_path: Path, judge: Any = lambda entry: ("ok", ""), **changes: Any) -> Plan:
     sweep, source = load(write(tmp_path, {k: v for k, v in (GOOD | changes).items() if v is not None}))

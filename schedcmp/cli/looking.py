@@ -62,7 +62,7 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
     rows = [
         (
             f"{_MARKS[c.status]} {c.entry.name}",
-            c.entry.class_name.removesuffix("Scheduler"),
+            c.class_name.removesuffix("Scheduler"),
             "yes" if c.listed else "no",
             c.reason,
         )
@@ -144,7 +144,7 @@ def show_scheduler(name: str, model: str, steps: int, plot: Path | None = None) 
     recipe = resolve(entry, config)
     trajectory = preflight(recipe, steps)
     status, reason = judge(entry, config)
-    say(f"{entry.name}: {entry.class_name}, {_character(entry)}")
+    say(f"{entry.name}: {recipe.entry.class_name}, {_character(entry)}")
     say(f"with {model}: {status}{f' ({reason})' if reason else ''}")
     for place, names in registry.equivalents(entry).items():
         say(f"in {place}: {names}")
@@ -215,7 +215,7 @@ def _entries(registry: Registry, listed: set[str], every_sigma_schedule: bool) -
 def _as_json(c: Compatibility) -> dict[str, object]:
     return {
         "name": c.entry.name,
-        "class": c.entry.class_name,
+        "class": c.class_name,
         "status": c.status,
         "reason": c.reason,
         "listed": c.listed,

@@ -82,7 +82,7 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
     _headline(prepared)
     counts = Counter((c.scheduler, c.steps) for c in prepared.plan.cells)
     rows = [
-        (name, prepared.plan.entries[name].class_name, str(n), _nfe(prepared, name, n), str(count))
+        (name, _class_of(prepared, name), str(n), _nfe(prepared, name, n), str(count))
         for (name, n), count in counts.items()
     ]
     table(["scheduler", "class", "steps", "NFE", "cells"], rows, left=("scheduler", "class"))
@@ -93,6 +93,12 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
         pairs, nfe = prepared.references.pairs, prepared.references.nfe
         say(f"distance {len(pairs):,} references, {nfe:,} denoiser evaluations more; `metrics: off` leaves them out")
     say(f"time     {estimate(prepared, folder)}")
+
+
+def _class_of(prepared: Prepared, label: str) -> str:
+    """Of the implementation that runs; of the entry, where none can."""
+    recipe = prepared.recipes.get(label)
+    return (recipe.entry if recipe else prepared.plan.entries[label]).class_name
 
 
 def rebuild_reports(run: str) -> int:

@@ -11,6 +11,7 @@ from schedcmp.foreign import OvertimeError
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry
+from schedcmp.registry.flow import shifted
 from schedcmp.registry.preflight import Trajectory, preflight
 
 _TOO_FEW = 2  # some solvers refuse so few steps, none refuses more for being few
@@ -31,6 +32,18 @@ class Appraisal:
         if entry.name not in self._judged:
             self._judged[entry.name] = judge(entry, self._config, lambda e, _: self.recipe(e))
         return self._judged[entry.name]
+
+    def shift_refusal(self, shift: str) -> str:
+        """Why the checkpoint cannot have this shift; empty if it can."""
+        try:
+            shifted(self._config, shift)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def work(self, entry: Entry) -> str:
+        """Equal for entries that make the same images, see `Recipe.work`. Raises RegistryError."""
+        return self.recipe(entry).work
 
     def recipe(self, entry: Entry) -> Recipe:
         """The entry resolved against the checkpoint. Raises RegistryError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,8 @@ class SigmaSchedule:
     options: Mapping[str, Any] = field(default_factory=dict)  # the class must take these
     where_taken: Mapping[str, Any] = field(default_factory=dict)  # set where the class has them
     levels: str = ""  # a function of registry.levels
-    flow: bool = False  # the list makes sense on flow matching's noise levels too, from 1 to 0
+    flow: str = ""  # a function of registry.flow_levels, or a list: what the schedule is on flow matching
+    not_on_flow: str = ""  # why it is nothing there
     by_entry: Mapping[str, SigmaSchedule] = field(default_factory=dict)  # for these entries it is another; else default
     by_pipeline: Mapping[str, SigmaSchedule] = field(default_factory=dict)  # by how the pipeline's class name starts
     source: str = ""
@@ -34,8 +35,16 @@ class SigmaSchedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Implementation:
+    """A class or sampler function that does what an entry's class does, for other models or noise levels."""
+
+    cls: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A named scheduler: a class and the options that define it.
+    """A named method: a class and the options that define it, and its other implementations.
 
     `options` win over the checkpoint's scheduler config, `unless` fills what that config does not name.
     """
@@ -53,7 +62,9 @@ class Entry:
     needs: str | None = None
     seed: str | None = None
     suits: str | None = None
-    other_sigmas: str = ""  # the entry that runs on sigma schedules which this class cannot take
+    shift: str = ""  # instead of the checkpoint's, see `registry.flow.shifted`
+    flow: Implementation | None = None  # for flow matching
+    any_levels: Implementation | None = None  # for what neither `cls` nor `flow` can do; takes any list of levels
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: str = ""
     origin: str = "schedcmp"
@@ -62,9 +73,24 @@ class Entry:
     def class_name(self) -> str:
         return self.cls.rpartition(".")[2]
 
+    def implementations(self, *, flow: bool) -> Iterator[Entry]:
+        """The entry as each of its implementations, the preferred one first."""
+        if flow and self.flow:
+            yield self._as(self.flow)
+        yield self
+        if self.any_levels:
+            yield self._as(self.any_levels)
+
+    def _as(self, other: Implementation) -> Entry:
+        return replace(self, cls=other.cls, options={**other.options, **self.options}, needs=None, seed=None)
+
     def with_sigmas(self, sigmas: SigmaSchedule) -> Entry:
         """The same solver on another sigma schedule; `default` means the entry as it is."""
         sigmas = sigmas.for_entry(self.base)
         if sigmas.name in (DEFAULT_SIGMAS, self.sigmas.name):
             return self
         return replace(self, name=f"{self.base}-{sigmas.name}", sigmas=sigmas, also={})
+
+    def with_shift(self, shift: str) -> Entry:
+        """The same, with another shift of flow matching's noise levels than the checkpoint's."""
+        return replace(self, name=f"{self.name} shift={shift}", shift=shift)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from schedcmp.registry.naming import read_levels
@@ -82,11 +84,41 @@ def beta_timesteps(n: int, sigmas: Levels, alpha: float = 0.6, beta: float = 0.6
     return _array(sigmas[np.rint(quantiles * (len(sigmas) - 1)).astype(int)])
 
 
+def beta57(n: int, sigmas: Levels) -> Levels:
+    """`beta_timesteps` with alpha 0.5 and beta 0.7, as RES4LYF has it."""
+    return beta_timesteps(n, sigmas, 0.5, 0.7)
+
+
+def bong_tangent(n: int, sigmas: Levels) -> Levels:
+    """Two pieces of an arctangent, from the largest level to its half and on to 0, as RES4LYF has it.
+
+    The curve bends at 0.6 of the way, the less sharply the more steps there are.
+    """
+    if n == 1:
+        return sigmas[-1:]
+    bend, slope = int(0.6 * (n + 2)), 8 / (n + 2)
+    upper = _arctangent(np.arange(-bend, 0) * slope, 1.0, 0.5)
+    lower = _arctangent(np.arange(n + 2 - bend) * slope, 0.5, 0.0)
+    return _array(sigmas[-1] * np.concatenate([upper[:-1], lower[:-1]]))
+
+
+def _arctangent(x: NDArray[Any], start: float, end: float) -> Levels:
+    """An arctangent over ascending x, scaled to fall from `start` to `end`."""
+    curve = np.arctan(x)
+    return _array(end + (start - end) * (curve[-1] - curve) / np.ptp(curve))
+
+
 def turbo(n: int, sigmas: Levels) -> Levels:
     """The first n of the ten timesteps that SD-Turbo was distilled at: Sauer et al. 2023, as in ComfyUI."""
     if n > _TURBO_STEPS:
         raise ValueError(f"SD-Turbo was distilled at {_TURBO_STEPS} timesteps; ask for {_TURBO_STEPS} steps or fewer")
     return sigmas[len(sigmas) * (_TURBO_STEPS - np.arange(n)) // _TURBO_STEPS - 1]
+
+
+def lcm_grid(n: int, sigmas: Levels) -> Levels:
+    """Even steps among the 50 timesteps that latent consistency models were distilled at, as in A1111."""
+    grid = sigmas[len(sigmas) // 50 - 1 :: len(sigmas) // 50]
+    return _at(grid, np.linspace(len(grid) - 1, 0, n))
 
 
 def ays_sd15(n: int, sigmas: Levels) -> Levels:
@@ -101,6 +133,20 @@ def ays_svd(n: int, sigmas: Levels) -> Levels:
     return _aligned("svd", n, sigmas)
 
 
+def gits(n: int, sigmas: Levels) -> Levels:
+    """The published list for n steps; beyond 20, log-linear in between (ComfyUI)."""
+    if n == 1:
+        return sigmas[-1:]
+    lists = _gits()
+    return _starting(lists[min(n, max(lists))], n, sigmas)
+
+
+@cache
+def _gits() -> dict[int, tuple[float, ...]]:
+    text = files("schedcmp.registry").joinpath("gits.yaml").read_text(encoding="utf-8")
+    return {n: tuple(values) for n, values in yaml.safe_load(text).items()}
+
+
 def given(values: tuple[float, ...], n: int, sigmas: Levels) -> Levels:
     """A list of the user's own, for as many steps as it has levels."""
     if n != len(values):
@@ -112,11 +158,20 @@ def given(values: tuple[float, ...], n: int, sigmas: Levels) -> Levels:
 
 def _aligned(which: str, n: int, sigmas: Levels) -> Levels:
     """The published list at 10 steps; at others, log-linear in between, as its authors advise."""
-    published = _ALIGNED[which]
+    return _starting(_ALIGNED[which], n, sigmas)
+
+
+def _starting(published: tuple[float, ...], n: int, sigmas: Levels) -> Levels:
+    """n levels of a list for models whose noise levels start where it does. Raises ValueError for others."""
     if not math.isclose(published[0], sigmas[-1], rel_tol=0.01):
         raise ValueError(
             f"the list starts at sigma {published[0]:g}, and this checkpoint's noise levels at {sigmas[-1]:.4g}"
         )
+    return interpolated(published, n)
+
+
+def interpolated(published: tuple[float, ...], n: int) -> Levels:
+    """n levels of a published list, log-linear in between; its last value, where it ends, is left out."""
     places = np.linspace(0, 1, len(published))
     return _array(np.exp(np.interp(np.linspace(0, 1, n + 1), places, np.log(published))))[:-1]
 
@@ -156,30 +211,22 @@ def listed(name: str, scheduler: Any) -> Listed:
     Raises ValueError.
     """
     values = read_levels(name)
-    return Listed(partial(given, values) if values else _SCHEDULES[name], own_sigmas(scheduler))
+    return Listed(partial(given, values) if values else SCHEDULES[name], own_sigmas(scheduler))
 
 
 def own_sigmas(scheduler: Any) -> Levels:
-    """The noise levels that the model was trained on, ascending, of a scheduler that has not been used.
-
-    Raises:
-        ValueError: they are not known before the size of the image is.
-    """
+    """The noise levels that the model was trained on, ascending, of a scheduler for betas that has not been used."""
     config = scheduler.config
-    if config.get("use_dynamic_shifting"):
-        raise ValueError("the checkpoint's noise levels depend on the image's size (use_dynamic_shifting)")
-    if "shift" in config:  # flow matching: in the order of steps
-        return _array(scheduler.sigmas.double().cpu())[::-1]
     if config.get("timestep_type") == "continuous" and config.get("sigma_max"):  # Stable Video Diffusion
         return _array(np.geomspace(config["sigma_min"], config["sigma_max"], config["num_train_timesteps"]))
     alphas = _array(scheduler.alphas_cumprod.double().cpu())
     return _array(np.sqrt(1 / alphas - 1))
 
 
-_SCHEDULES: dict[str, Schedule] = {
+SCHEDULES: dict[str, Schedule] = {
     f.__name__: f
     for f in (
         normal, sgm_uniform, simple, ddim_uniform, polyexponential, kl_optimal, linear_quadratic, beta_timesteps, turbo,
-        ays_sd15, ays_sdxl, ays_svd,
+        beta57, bong_tangent, gits, lcm_grid, ays_sd15, ays_sdxl, ays_svd,
     )
 }  # fmt: skip

@@ -50,6 +50,38 @@ def _together(place: str, samplers: tuple[str, ...], schedules: tuple[str, ...])
     return f"{', '.join(samplers)} with {', '.join(schedules)}"
 
 
+_IDLE_WORDS = {"k", "sample", "sampler", "scheduler", "gpu"}  # of names elsewhere, which say nothing of the method
+_SHORT = {"ancestral": "a", "singlestep": "s", "multistep": "m"}
+
+
+def relatives(key: str, names: Iterable[str]) -> list[str]:
+    """The names that share a family's word (the first of any name: euler, res, dpmpp) with a wrong one, nearest first:
+    those with most of its words, and of these with fewest of their own. Empty if it has no such word."""
+    words = {name: _words(name) for name in names}
+    asked = _words(key)
+    families = {own[0] for own in words.values() if own and len(own[0]) > 1} & set(asked)
+    scores = {
+        name: sum(_likeness(word, own) for word in asked) - len(own) / 100
+        for name, own in words.items()
+        if families & set(own)
+    }
+    best = max(scores.values(), default=0)
+    return sorted((name for name, score in scores.items() if score > best - 1), key=lambda name: -scores[name])
+
+
+def _words(name: str) -> list[str]:
+    """Of a normalised name: `dpm-2-a` and `dpm2-ancestral` have the same."""
+    found = re.findall(r"[a-z]+|[0-9.]+[a-z]*", name)
+    return [_SHORT.get(word, word) for word in found if word not in _IDLE_WORDS]
+
+
+def _likeness(word: str, words: list[str]) -> float:
+    """1 if it is among the words, less if it abbreviates one or is abbreviated."""
+    if word in words:
+        return 1.0
+    return 0.5 if any(word.startswith(other) or other.startswith(word) for other in words) else 0.0
+
+
 def sigma_names(schedules: Iterable[SigmaSchedule]) -> dict[str, SigmaSchedule]:
     """Every normalised name → sigma schedule. A schedule's own name wins over anybody's alias."""
     schedules = list(schedules)
@@ -69,9 +101,27 @@ def read_schedules(table: Mapping[str, Mapping[str, Any]]) -> dict[str, SigmaSch
             fields[choice] = {key: schedules[chosen] for key, chosen in fields[choice].items()}
         if "levels" in fields:
             fields |= LISTED
+        if fields.get("flow") is True:
+            fields["flow"] = fields["levels"]
         also = {place: tuple(names) for place, names in fields.get("also", {}).items()}
         schedules[name] = SigmaSchedule(name, **{**fields, "also": also})
     return schedules
+
+
+def read_originals(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The rows of `originals.yaml` by place and normalised name."""
+    return {
+        place: {
+            normalise(name): {
+                "note": f"as {place} runs it",
+                **row,
+                "options": {**program["options"], **row.get("options", {})},
+                "also": {place: [name]},
+            }
+            for name, row in program["samplers"].items()
+        }
+        for place, program in table.items()
+    }
 
 
 _LEVELS = re.compile(r"[\d.]+(?:[eE][-+]?\d+)?(?:[\s,]+[\d.]+(?:[eE][-+]?\d+)?)+")
@@ -104,5 +154,5 @@ def own_schedule(name: str) -> SigmaSchedule | None:
         text = (
             f"{len(values)} from {values[0]:g} to {values[-1]:g} {blake2s(exact.encode(), digest_size=2).hexdigest()}"
         )
-    own = SigmaSchedule(f"list-{normalise(text)}", levels=exact, flow=True, source="a list of the sweep's")
+    own = SigmaSchedule(f"list-{normalise(text)}", levels=exact, flow=exact, source="a list of the sweep's")
     return replace(own, **LISTED)

@@ -12,9 +12,8 @@ from typing import Any
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import RunawayError, contained
 from schedcmp.pipelines.scheduling import misused, timestep_arguments
-from schedcmp.registry.build import Recipe
+from schedcmp.registry.build import MOST_NOISE, Recipe
 
-_MOST_NOISE = 0.1  # of data of unit variance; Stable Diffusion's smallest noise level is 0.029
 _NOT_ASKED = ("class default", "registry", "checkpoint")  # of this class at this number of steps
 _MANY_STEPS, _STARTS_LATE = 10, 0.8  # with fewer steps leading spacing starts late by its nature
 _STEPS_BY_RATIO = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
@@ -112,7 +111,7 @@ def _certainly_wrong(
 ) -> Iterator[str]:
     if not timesteps or not all(map(math.isfinite, timesteps + sigmas)):
         yield "its timesteps or sigmas are not finite numbers"
-    if sigmas and sigmas[-1] > _MOST_NOISE:
+    if sigmas and sigmas[-1] > MOST_NOISE:
         yield f"it ends at sigma {sigmas[-1]:.2g} instead of 0: images would keep that much noise"
     if hasattr(scheduler, "schedule"):  # a sampler function, which may go up again and looks nothing up
         return

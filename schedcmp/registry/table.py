@@ -15,8 +15,17 @@ import yaml
 
 from schedcmp.errors import RegistryError, shown
 from schedcmp.foreign import IMPORT_S, contained
-from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, SigmaSchedule
-from schedcmp.registry.naming import Absent, equivalents, normalise, own_schedule, read_schedules, sigma_names
+from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, Implementation, SigmaSchedule
+from schedcmp.registry.naming import (
+    Absent,
+    equivalents,
+    normalise,
+    own_schedule,
+    read_originals,
+    read_schedules,
+    relatives,
+    sigma_names,
+)
 
 ENTRY_POINTS = "schedcmp.schedulers"
 _ROW_KEYS = {f.name for f in fields(Entry)} - {"cls", "origin"} | {"class"}
@@ -31,10 +40,12 @@ class Registry:
         entries: Mapping[str, Entry],
         sigma_schedules: Mapping[str, SigmaSchedule],
         absent: Iterable[Absent] = (),
+        originals: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
     ) -> None:
         self.entries = dict(entries)
         self.sigma_schedules = dict(sigma_schedules)
         self.absent = tuple(absent)
+        self.originals = originals or {}  # place → normalised name there → row
         self._sigma_names = sigma_names(sigma_schedules.values())
         self._names = _alias_index(self.entries.values())
 
@@ -47,13 +58,15 @@ class Registry:
         registry = self
         for row in rows:
             entry = registry._read_row(row, origin)
-            registry = Registry(registry.entries | {entry.name: entry}, self.sigma_schedules, self.absent)
+            entries = registry.entries | {entry.name: entry}
+            registry = Registry(entries, self.sigma_schedules, self.absent, self.originals)
         return registry
 
     def entry(self, name: str, sigmas: str = DEFAULT_SIGMAS) -> Entry:
         """The entry with this name, here or elsewhere, on the given sigma schedule.
 
-        A name may end in a sigma schedule ("heun-karras", "Euler Karras"), or be the dotted path of a class.
+        A name may end in a sigma schedule ("heun-karras", "Euler Karras"), begin with a program that is to be followed
+        to the letter ("comfyui:lms"), or be the dotted path of a class.
 
         Raises:
             RegistryError: unknown name; the message lists the nearest ones, or says why there is no equal here.
@@ -90,10 +103,25 @@ class Registry:
             stem = key.removesuffix(f"-{suffix}")
             if stem != key and stem in self._names:
                 return self.entries[self._names[stem]].with_sigmas(sigmas)
+        original = self._original(key)
+        if original:
+            return original
         self._refuse_absent(name, key)
         if re.fullmatch(r"\w+(\.\w+)+", name):
             return Entry(name=name.rpartition(".")[2], base=name.rpartition(".")[2], cls=name, origin=name)
         raise RegistryError(self._unknown(name, key))
+
+    def _original(self, key: str) -> Entry | None:
+        """The entry that runs a program's sampler as the program does; it is in no list."""
+        place, _, rest = key.partition("-")
+        rows = self.originals.get(place, {})
+        if rest in rows:
+            return self._read_row({**rows[rest], "name": key}, "schedcmp")
+        for suffix, sigmas in self._sigma_names.items():
+            stem = rest.removesuffix(f"-{suffix}")
+            if stem != rest and stem in rows:
+                return self._read_row({**rows[stem], "name": f"{place}-{stem}"}, "schedcmp").with_sigmas(sigmas)
+        return None
 
     def _refuse_absent(self, name: str, key: str) -> None:
         """Raises RegistryError for another tool's name that has no equal, alone or with a sampler or schedule."""
@@ -107,12 +135,12 @@ class Registry:
     def _names_absent(self, key: str, kind: str, name: str) -> bool:
         """Whether a key is this name, or it with one of the other kind, which may be absent itself."""
         known = normalise(name)
-        others = {normalise(n) for absent in self.absent if absent.kind != kind for n in absent.names}
-        if kind == "scheduler":
-            return key == known or (
-                key.startswith(f"{known}-") and key.removeprefix(f"{known}-") in others | {*self._sigma_names}
-            )
-        return key == known or (key.endswith(f"-{known}") and key.removesuffix(f"-{known}") in others | {*self._names})
+        own = self._sigma_names if kind == "scheduler" else self._names
+        rest = key.removeprefix(f"{known}-") if kind == "scheduler" else key.removesuffix(f"-{known}")
+        if rest == key:
+            return key == known
+        others = (normalise(n) for absent in self.absent if absent.kind != kind for n in absent.names)
+        return rest in own or rest in others
 
     def _unknown(self, name: str, key: str) -> str:
         if key in self._sigma_names:
@@ -120,11 +148,20 @@ class Registry:
         parts = [part.strip() for part in re.split(r"[,;|]", name) if part.strip()]
         if len(parts) > 1 and all(normalise(part) in self._names for part in parts):
             return f"{shown(name)} are several names; write a list: [{', '.join(parts)}]"
-        sigmas = [f"{e}-{s}" for e in self.entries for s in self._sigma_names if s != DEFAULT_SIGMAS]
-        near = get_close_matches(key[:100], [*self._names, *sigmas], n=5, cutoff=0.6)
-        names = list(dict.fromkeys(self._names.get(n, n) for n in near))[:3]
+        names = self._near(key[:100])
         hint = f"; did you mean {' or '.join(names)}?" if names else ""
         return f"unknown scheduler {shown(name)}{hint} (`schedcmp list-compatible` lists all)"
+
+    def _near(self, key: str) -> list[str]:
+        """Up to three entries that a wrong name may mean: by its words if one is a family's, else by its spelling."""
+        ending = next((s for s in self._sigma_names if key.endswith(f"-{s}") and s != DEFAULT_SIGMAS), "")
+        related = relatives(key.removesuffix(f"-{ending}") if ending else key, self._names)
+        if related:
+            found = list(dict.fromkeys(self._names[name] for name in related))[:3]
+            return [f"{name}-{self._sigma_names[ending].name}" for name in found] if ending else found
+        sigmas = [f"{e}-{s}" for e in self.entries for s in self._sigma_names if s != DEFAULT_SIGMAS]
+        near = get_close_matches(key, [*self._names, *sigmas], n=5, cutoff=0.6)
+        return list(dict.fromkeys(self._names.get(n, n) for n in near))[:3]
 
     def _read_row(self, row: Mapping[str, Any], origin: str) -> Entry:
         name, unknown = str(row.get("name", "")), sorted(set(row) - _ROW_KEYS)
@@ -153,6 +190,8 @@ class Registry:
         plain = {k: v for k, v in row.items() if k not in ("name", "class", "base", "sigmas", "also")}
         sigmas = self.sigma_schedule(row["sigmas"]).for_entry(entry.base) if "sigmas" in row else entry.sigmas
         also = {place: tuple(names) for place, names in row.get("also", {}).items()}
+        for key in {"flow", "any_levels"} & plain.keys():
+            plain[key] = Implementation(plain[key]["class"], plain[key].get("options", {}))
         own_name = entry.name.removesuffix(f"-{sigmas.name}")
         return replace(entry, **plain, sigmas=sigmas, also=also, base=own_name)
 
@@ -163,7 +202,7 @@ def _alias_index(entries: Iterable[Entry]) -> dict[str, str]:
     index: dict[str, str] = {}
     for e in entries:
         aliases = [alias for names in e.also.values() for alias in names]
-        if e.origin == "schedcmp" and e.base == e.name:
+        if e.origin == "schedcmp" and e.base == e.name and "." not in e.cls:
             aliases += [e.class_name, e.class_name.removesuffix("Scheduler")]
         for alias in aliases:
             index.setdefault(normalise(alias), e.name)
@@ -179,7 +218,8 @@ def builtin_registry() -> Registry:
     """
     table = _read_table("schedulers.yaml")
     absent = [Absent(**row) for row in _read_table("names.yaml")["absent"]]
-    registry = Registry({}, read_schedules(table["sigma_schedules"]), absent).with_rows(table["schedulers"], "schedcmp")
+    schedules, originals = read_schedules(table["sigma_schedules"]), read_originals(_read_table("originals.yaml"))
+    registry = Registry({}, schedules, absent, originals).with_rows(table["schedulers"], "schedcmp")
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
         registry = registry.with_rows(_plugin_rows(point), f"entry point {point.name} ({point.value})")
     return registry

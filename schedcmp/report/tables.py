@@ -187,6 +187,7 @@ def _result_row(
         "cell_id": cell.id,
         "scheduler": cell.scheduler,
         "base": cell.base,
+        "class": result.scheduler_config.get("_class_name"),
         "sigma_schedule": cell.sigma_schedule,
         "steps": cell.steps,
         "nfe": result.nfe,
@@ -210,6 +211,7 @@ def _result_row(
         "first_sigma": sigmas[0],
         "final_sigma": sigmas[-1],
         "inert": inert.get(cell.id),
+        **({"shift": result.scheduler_config["_shift"]} if "_shift" in result.scheduler_config else {}),
         **stored.metrics,
     }
 

@@ -13,10 +13,22 @@ from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.configuration_utils import register_to_config
 
 from schedcmp.errors import RegistryError
+from schedcmp.registry.placed import Placed, highest_level
 from schedcmp.samplers.contract import SamplerFunction, Trial, read
+from schedcmp.samplers.coordinates import OWN, Coordinates, VarianceExploding
 from schedcmp.samplers.scheduler import SamplerScheduler
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
+# How other programs run the same functions on a noise schedule of betas: what each option may be, its default first.
+# init_noise: the latents' standard deviation at the start, as diffusers' Euler has it, sigma, or sqrt(1 + sigma^2)
+# timestep_grid: the model hears the nearest of every so many timesteps, counted from the top; 1: a whole one, 0: any
+# extra_level: of one more level than steps the last above 0 is thrown away, or the sampler ends there and not at 0
+_CUSTOMS: dict[str, tuple[Any, ...]] = {
+    "init_noise": ("", "sigma", "variance"),
+    "timestep_grid": (0, 1, 20),
+    "extra_level": ("", "discard", "end"),
+}
 
 
 class SigmaSampler(SamplerScheduler, EulerDiscreteScheduler):  # type: ignore[misc]
@@ -24,13 +36,22 @@ class SigmaSampler(SamplerScheduler, EulerDiscreteScheduler):  # type: ignore[mi
 
     @property
     def init_noise_sigma(self) -> Any:
-        """As Euler's: of the schedule, not of the levels that the function visits."""
+        """As Euler's, of the schedule and not of the levels that the function visits, unless `init_noise` says it."""
         highest = self.schedule.max() if hasattr(self, "schedule") else self.sigmas.max()
-        return highest if self.config.timestep_spacing in ("linspace", "trailing") else (highest**2 + 1) ** 0.5
+        plain = self.config.init_noise == "sigma" or (
+            not self.config.init_noise and self.config.timestep_spacing in ("linspace", "trailing")
+        )
+        return highest if plain else (highest**2 + 1) ** 0.5
 
     @functools.wraps(EulerDiscreteScheduler.set_timesteps)  # pipelines read its signature
-    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
-        super().set_timesteps(*args, **kwargs)
+    def set_timesteps(self, num_inference_steps: int | None = None, *args: Any, **kwargs: Any) -> None:
+        if not self.config.extra_level or num_inference_steps is None:
+            super().set_timesteps(num_inference_steps, *args, **kwargs)
+        else:
+            super().set_timesteps(num_inference_steps + 1, *args, **kwargs)
+            ends = self.sigmas[-1:] if self.config.extra_level == "discard" else self.sigmas[-2:-1]
+            self.sigmas, self.timesteps = torch.cat([self.sigmas[:-2], ends]), self.timesteps[:-1]
+            self.num_inference_steps = num_inference_steps
         self._log_sigmas = np.log(np.array(((1 - self.alphas_cumprod) / self.alphas_cumprod) ** 0.5))
         self._plan()
 
@@ -54,29 +75,35 @@ class SigmaSampler(SamplerScheduler, EulerDiscreteScheduler):  # type: ignore[mi
         return x / (1 + sigma**2)
 
     def _timestep(self, sigma: float) -> float:
-        if sigma in self._known:
-            return float(self._known[sigma])
         if self.config.timestep_type == "continuous" and self.config.prediction_type == "v_prediction":
-            return 0.25 * math.log(sigma)
-        return float(self._sigma_to_t(np.float64(sigma), self._log_sigmas))
+            return float(self._known.get(sigma, 0.25 * math.log(sigma)))
+        timestep = self._known[sigma] if sigma in self._known else self._sigma_to_t(np.float64(sigma), self._log_sigmas)
+        grid = self.config.timestep_grid
+        return float(round((timestep + 1) / grid) * grid - 1 if grid else timestep)
 
 
-class FlowSampler(SamplerScheduler, FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
-    """A sampler function for flow matching: x = (1 - sigma) x0 + sigma noise, so that dx/dsigma = (x - denoised)/sigma
-    as with betas. What a function does beyond solving that equation, such as adding noise, would be wrong here."""
+class FlowSampler(SamplerScheduler, Placed, FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """A sampler function for flow matching: x = (1 - s) x0 + s noise, so that dx/ds = (x - denoised) / s as with betas.
+
+    What a function does beyond solving that equation is right in these coordinates only if it is written for them; a
+    function says which it wants by its attribute `coordinates`. Without one, what draws noise has x0 + sigma noise.
+    """
 
     @functools.wraps(FlowMatchEulerDiscreteScheduler.set_timesteps)
-    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         super().set_timesteps(*args, **kwargs)
         self._plan()
 
-    def _tried(self, schedule: torch.Tensor) -> Trial:
-        trial = super()._tried(schedule)
-        if self.needs_unconditional:
-            raise ValueError("CFG++ is not defined for flow matching")
-        may_draw = "noise_sampler" in self.contract.takes and self._options.get("eta") != 0
-        if (trial.drew_noise or may_draw) and not getattr(self.contract.function, "flow_aware", False):
-            raise ValueError("it draws noise as for x0 + sigma * noise, which is wrong for flow matching")
+    def _coordinates(self, schedule: torch.Tensor) -> Coordinates:
+        exploding = VarianceExploding(highest=highest_level(self.shift_factor))
+        wanted = getattr(self.contract.function, "coordinates", "exploding" if self.needs_unconditional else None)
+        if wanted is None:
+            may_draw = "noise_sampler" in self.contract.takes and self._options.get("eta") != 0
+            wanted = "exploding" if may_draw or self._tried(schedule, OWN).drew_noise else "own"
+        return exploding if wanted == "exploding" else OWN
+
+    def _tried(self, schedule: torch.Tensor, coordinates: Coordinates | None = None) -> Trial:
+        trial = super()._tried(schedule, coordinates)
         if not trial.began_at_start:
             raise ValueError("its first evaluation is not at the latents, which pipelines for flow matching need")
         return trial
@@ -106,7 +133,9 @@ def scheduler_class(function: SamplerFunction, flow: bool = False) -> type:
     both = sorted(parameters.keys() & contract.options.keys())
     if both:
         raise RegistryError(f"{function.__module__}.{function.__qualname__}: its options {both} are the schedule's own")
-    own = {k: inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in contract.options.items()}
+    customs = {} if flow else {name: values[0] for name, values in _CUSTOMS.items()}
+    options = {**contract.options, **customs}
+    own = {k: inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in options.items()}
 
     def __init__(self: Any, **options: Any) -> None:  # noqa: N807
         base.__init__(self, **{k: v for k, v in options.items() if k in parameters})
@@ -130,6 +159,9 @@ def scheduler_class(function: SamplerFunction, flow: bool = False) -> type:
 def _check_config(config: Any) -> None:
     if config.get("prediction_type", "epsilon") not in _PREDICTIONS:
         raise ValueError(f"prediction_type must be one of {', '.join(_PREDICTIONS)}, not {config.prediction_type}")
+    for name, values in _CUSTOMS.items():
+        if config.get(name, values[0]) not in values:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, values))}, not {config[name]!r}")
     for name in ("invert_sigmas", "stochastic_sampling"):
         if config.get(name):
             raise ValueError(f"a sampler function cannot do {name}")

@@ -53,6 +53,41 @@ def euler_cfg_pp(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Ten
     return _ancestral(model, x, sigmas, None, 0.0, 0.0, cfg_pp=True)
 
 
+def lcm(
+    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, noise_sampler: NoiseSampler | None = None
+) -> torch.Tensor:
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1): the estimate, noised anew to the next level."""
+    noise = noise_for(x, noise_sampler)
+    for sigma, to in steps(sigmas):
+        x = renoise(denoise(model, x, sigma), to, noise, sigma, to)
+    return x
+
+
+def dpm_2_ancestral(
+    model: Any,
+    x: torch.Tensor,
+    sigmas: torch.Tensor,
+    *,
+    noise_sampler: NoiseSampler | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+) -> torch.Tensor:
+    """The midpoint method with the midpoint in log sigma, as k-diffusion's DPM2, with ancestral noise; eta 0 is DPM2.
+
+    The last step, to 0, evaluates once.
+    """
+    noise = noise_for(x, noise_sampler)
+    for sigma, to in steps(sigmas):
+        down, up = ancestral(sigma, to, eta)
+        slope = (x - denoise(model, x, sigma)) / sigma
+        if down > 0:
+            middle = math.sqrt(sigma * down)
+            ahead = x + (middle - sigma) * slope
+            slope = (ahead - denoise(model, ahead, middle)) / middle
+        x = renoise(x + (down - sigma) * slope, up * s_noise, noise, sigma, to)
+    return x
+
+
 def dpmpp_2s_ancestral(
     model: Any,
     x: torch.Tensor,
@@ -78,9 +113,30 @@ def dpmpp_2s_ancestral_cfg_pp(
     noise_sampler: NoiseSampler | None = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
+    comfyui: bool = False,
 ) -> torch.Tensor:
-    """DPM-Solver++(2S) with ancestral noise and CFG++: both stages renoise without guidance."""
-    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, two_stages=True, cfg_pp=True)
+    """DPM-Solver++(2S) with ancestral noise and CFG++, as CFG++'s authors have it (Chung et al. 2024): the first stage
+    without guidance, the second denoises with it and renoises without.
+
+    `comfyui`: guidance in both stages, renoised from the first estimate with it and the second without.
+    """
+    noise = noise_for(x, noise_sampler)
+    for sigma, to in steps(sigmas):
+        denoised, alone = denoise(model, x, sigma), model.unconditional
+        down, up = ancestral(sigma, to, eta)
+        if down == 0:
+            x = denoised
+        elif comfyui:
+            middle = math.sqrt(sigma * down)
+            stage = exponential_euler(x + denoised - alone, denoised, sigma, middle)
+            second = denoise(model, stage, middle)
+            x = exponential_euler(x + denoised - model.unconditional, second, sigma, down)
+        else:
+            middle = math.sqrt(sigma * down)
+            second = denoise(model, exponential_euler(x, alone, sigma, middle), middle)
+            x = second + (x - model.unconditional) * (down / sigma)
+        x = renoise(x, up * s_noise, noise, sigma, to)
+    return x
 
 
 def _ancestral(

@@ -7,7 +7,7 @@ for a constant denoised by exp(-h) x + (1 - exp(-h)) denoised; higher orders add
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -61,6 +61,14 @@ def ancestral(sigma: float, to: float, eta: float) -> tuple[float, float]:
 def renoise(x: torch.Tensor, up: float, sampler: NoiseSampler, sigma: float, to: float) -> torch.Tensor:
     """Add noise of standard deviation `up`; none is drawn where that is 0."""
     return x + up * sampler(sigma, to) if up > 0 else x
+
+
+def weighed(weights: Sequence[float], parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of the parts, each with its weight."""
+    total = weights[0] * parts[0]
+    for weight, part in zip(weights[1:], parts[1:], strict=True):
+        total = total + weight * part if weight else total
+    return total
 
 
 def guided(model: Any, x: torch.Tensor, sigma: float, cfg_pp: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -26,6 +26,18 @@ def needs_unconditional(function: SamplerFunction) -> SamplerFunction:
     return function
 
 
+def in_own_coordinates(function: SamplerFunction) -> SamplerFunction:
+    """Mark a function that is written for flow matching as it is, x = (1 - s) x0 + s noise, its noise included."""
+    function.coordinates = "own"  # type: ignore[attr-defined]
+    return function
+
+
+def in_exploding_coordinates(function: SamplerFunction) -> SamplerFunction:
+    """Mark a function that must have x0 + sigma noise on flow matching too: it steps in log sigma."""
+    function.coordinates = "exploding"  # type: ignore[attr-defined]
+    return function
+
+
 @dataclass(frozen=True)
 class Trial:
     """What a function did when it was tried."""
@@ -59,7 +71,7 @@ class Contract:
             "extra_args": {},
             "callback": None,
             "disable": True,  # of the progress bar
-            "noise_sampler": noise,
+            "noise_sampler": lambda sigma, sigma_next: noise(level(sigma), level(sigma_next)),
         }
         return self.function(model, x, **{name: given[name] for name in self.takes}, **options)
 
@@ -67,7 +79,7 @@ class Contract:
         """Run the function on a small x with a known denoiser; torch's global generators stay as they are."""
         noise = Noise(torch.Generator().manual_seed(0), torch.empty(1, 4, 8, 8))
         with torch.no_grad(), noise.in_charge():
-            x = noise() * sigmas[0]
+            x = noise.draw() * sigmas[0]
             before = torch.get_rng_state()
             model = _Recorder(denoise)
             end = self.call(model, x, sigmas, noise, options)

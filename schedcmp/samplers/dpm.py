@@ -16,18 +16,21 @@ import torch
 from schedcmp.samplers.common import denoise
 
 
-def dpm_fast(model: Any, x: torch.Tensor, sigma_min: float, sigma_max: float, n: int) -> torch.Tensor:
+def dpm_fast(
+    model: Any, x: torch.Tensor, sigma_min: float, sigma_max: float, n: int, *, denoise_last: bool = True
+) -> torch.Tensor:
     """DPM-Solver-fast (section 3.4): steps of order 3, and of 2 or 1 for what is left of n evaluations.
 
-    Of the n evaluations the last denoises; k-diffusion's stops at sigma_min and leaves its noise in.
+    Of the n evaluations the last denoises; without `denoise_last` it stops at sigma_min and leaves its noise in, as
+    k-diffusion's.
     """
-    budget = n - 1
+    budget = n - 1 if denoise_last else n
     orders = _orders(budget)
     start, end = -math.log(sigma_max), -math.log(sigma_min)
     times = [start + (end - start) * i / max(1, len(orders)) for i in range(len(orders) + 1)]
     for order, (t, to) in zip(orders, pairwise(times), strict=True):
         x = Stages(model, x, t, to).solve(order)
-    return denoise(model, x, sigma_min)
+    return denoise(model, x, sigma_min) if denoise_last else x
 
 
 def dpm_adaptive(
@@ -44,16 +47,19 @@ def dpm_adaptive(
     icoeff: float = 1.0,
     dcoeff: float = 0.0,
     accept_safety: float = 0.81,
+    denoise_last: bool = True,
+    round_steps: bool = True,
 ) -> torch.Tensor:
     """DPM-Solver-12 or -23 (appendix C): steps as long as two embedded orders agree to `rtol` and `atol`.
 
-    The step sizes are those of a PID controller (Söderlind 2003), rounded to a sixteenth of an octave, so that they do
-    not follow the last bits of the model's answers, which a batch changes. How often it evaluates depends on the data.
+    The step sizes are those of a PID controller (Söderlind 2003), with `round_steps` rounded to a sixteenth of an
+    octave, so that they do not follow the last bits of the model's answers, which a batch changes. How often it
+    evaluates depends on the data. k-diffusion's rounds nothing, and ends at sigma_min, as without `denoise_last`.
     """
     if order not in (2, 3):
         raise ValueError(f"order must be 2 or 3, not {order}")
     t, end = -math.log(sigma_max), -math.log(sigma_min)
-    control = StepSize(h_init, order, (pcoeff, icoeff, dcoeff), accept_safety)
+    control = StepSize(h_init, order, (pcoeff, icoeff, dcoeff), accept_safety, rounds=round_steps)
     lower = x
     while t < end - 1e-5:
         to = min(end, t + control.h)
@@ -65,7 +71,7 @@ def dpm_adaptive(
             return high  # which nobody takes for an image
         if control.accepts(error):
             x, lower, t = high, low, to
-    return denoise(model, x, math.exp(-t))
+    return denoise(model, x, math.exp(-t)) if denoise_last else x
 
 
 @dataclass
@@ -76,6 +82,7 @@ class StepSize:
     order: int
     pid: tuple[float, float, float]
     safety: float
+    rounds: bool = True
     inverse_errors: list[float] = field(default_factory=list)  # of this step and the two before
 
     def accepts(self, error: float) -> bool:
@@ -86,7 +93,7 @@ class StepSize:
         powers = (p + i + d, -(p + 2 * d), d)
         raw = math.prod(e ** (power / self.order) for e, power in zip(present, powers, strict=True))
         factor = 1 + math.atan(raw - 1)
-        self.h = _rounded(self.h * factor)
+        self.h = _rounded(self.h * factor) if self.rounds else self.h * factor
         if factor < self.safety:
             return False
         self.inverse_errors = present[:2]

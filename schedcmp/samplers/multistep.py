@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.polynomial import Polynomial
 
-from schedcmp.samplers.common import denoise, guided, steps
+from schedcmp.samplers.common import denoise, exponential_euler, guided, steps, weighed
 from schedcmp.samplers.contract import needs_unconditional
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 # Adams-Bashforth's weights of the present slope and those before, for steps of equal length
 _ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -39,19 +43,55 @@ def ipndm(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int =
         denoised = denoise(model, x, sigma)
         slopes = [(x - denoised) / sigma, *slopes][:max_order]
         weights = _ADAMS_BASHFORTH[len(slopes) - 1]
-        x = x + (to - sigma) * _weighed(weights, slopes) if to else denoised
+        x = x + (to - sigma) * weighed(weights, slopes) if to else denoised
     return x
 
 
-def ipndm_v(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int = 4) -> torch.Tensor:
-    """iPNDM with Adams-Bashforth's weights for the steps as they are: the polynomial through the slopes, integrated."""
+def ipndm_v(
+    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int = 4, published: bool = False
+) -> torch.Tensor:
+    """iPNDM with Adams-Bashforth's weights for the steps as they are: the polynomial through the slopes, integrated.
+
+    `published`: the weights of its authors' code and ComfyUI's, which from order 3 on are others by a slip.
+    """
+    weights = _ipndm_v_as_published if published else _integrals
+    return _adams_bashforth(model, x, sigmas, max_order, weights)
+
+
+def lms(
+    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, order: int = 4, denoise_last: bool = False
+) -> torch.Tensor:
+    """Linear multistep, as in k-diffusion: Adams-Bashforth's method for the steps as they are, to the last one.
+
+    `denoise_last`: the last step is the denoised estimate, as in ComfyUI.
+    """
+    return _adams_bashforth(model, x, sigmas, order, _integrals, denoise_last=denoise_last)
+
+
+def deis(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int = 3) -> torch.Tensor:
+    """tAB-DEIS (Zhang and Chen 2023, arXiv:2204.13902): the polynomial through the slopes is one in the time of a
+    variance-preserving process whose noise grows linearly from sigma 0.002 to 80, and is integrated exactly."""
+    return _adams_bashforth(model, x, sigmas, max_order, _integrals_in_time)
+
+
+def plms(
+    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int = 4, to_unit_variance: bool = False
+) -> torch.Tensor:
+    """PNDM's linear multistep part (Liu et al. 2022, arXiv:2202.09778), as in CompVis's code, on sigmas: the first step
+    is Heun's, and the last level above 0 is where it ends. Of order 1 it is DDIM.
+
+    `to_unit_variance`: what it ends with is scaled as the latents of a variance-preserving process are.
+    """
     slopes: list[torch.Tensor] = []
-    levels: list[float] = []
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
-        slopes, levels = [(x - denoised) / sigma, *slopes][:max_order], [sigma, *levels][:max_order]
-        x = x + _weighed(_integrals(tuple(levels), to), slopes) if to else denoised
-    return x
+    levels = [level for level in sigmas.tolist() if level > 0]
+    for sigma, to in pairwise(levels):
+        slopes = [(x - denoise(model, x, sigma)) / sigma, *slopes][:max_order]
+        if len(slopes) == 1 < max_order:
+            ahead = x + (to - sigma) * slopes[0]
+            x = x + (to - sigma) / 2 * (slopes[0] + (ahead - denoise(model, ahead, to)) / to)
+        else:
+            x = x + (to - sigma) * weighed(_ADAMS_BASHFORTH[len(slopes) - 1], slopes)
+    return x / math.hypot(1, levels[-1]) if to_unit_variance else x
 
 
 def heunpp2(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
@@ -67,7 +107,36 @@ def heunpp2(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
             ahead, at = ahead + (node - at) * slopes[-1], node
             slopes.append((ahead - denoise(model, ahead, at)) / at)
         weights = [node / (len(slopes) * levels[0]) for node in nodes]
-        x = x + (to - sigma) * _weighed([1 - sum(weights), *weights], slopes)
+        x = x + (to - sigma) * weighed([1 - sum(weights), *weights], slopes)
+    return x
+
+
+@needs_unconditional
+def ddim_cfg_pp(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    """DDIM with CFG++ (Chung et al. 2024, algorithm 1), which ends as `plms` does, scaled to unit variance."""
+    levels = [level for level in sigmas.tolist() if level > 0]
+    for sigma, to in pairwise(levels):
+        x, denoised, _ = guided(model, x, sigma, cfg_pp=True)
+        x = exponential_euler(x, denoised, sigma, to)
+    return x / math.hypot(1, levels[-1])
+
+
+def _adams_bashforth(
+    model: Any,
+    x: torch.Tensor,
+    sigmas: torch.Tensor,
+    order: int,
+    weights: Callable[[tuple[float, ...], float], tuple[float, ...]],
+    *,
+    denoise_last: bool = True,
+) -> torch.Tensor:
+    """`weights`: of the slopes at the last levels, for the step from the first of these to another level."""
+    slopes: list[torch.Tensor] = []
+    levels: list[float] = []
+    for sigma, to in steps(sigmas):
+        denoised = denoise(model, x, sigma)
+        slopes, levels = [(x - denoised) / sigma, *slopes][:order], [sigma, *levels][:order]
+        x = x + weighed(weights(tuple(levels), to), slopes) if to or not denoise_last else denoised
     return x
 
 
@@ -85,13 +154,6 @@ def _gradient_estimation(
     return x
 
 
-def _weighed(weights: Sequence[float], slopes: list[torch.Tensor]) -> torch.Tensor:
-    total = weights[0] * slopes[0]
-    for weight, slope in zip(weights[1:], slopes[1:], strict=True):
-        total = total + weight * slope
-    return total
-
-
 @functools.lru_cache(maxsize=4096)
 def _integrals(levels: tuple[float, ...], to: float) -> tuple[float, ...]:
     """Integrals from levels[0] to `to` of the Lagrange polynomials on `levels`."""
@@ -103,3 +165,46 @@ def _integrals(levels: tuple[float, ...], to: float) -> tuple[float, ...]:
         basis = Polynomial.fromroots(others) / np.prod(node - others) if len(others) else Polynomial([1.0])
         weights.append(float(basis.integ()((to - levels[0]) / scale)) * scale)
     return tuple(weights)
+
+
+@functools.lru_cache(maxsize=4096)
+def _integrals_in_time(levels: tuple[float, ...], to: float) -> tuple[float, ...]:
+    """Integrals over sigma from levels[0] to `to` of the Lagrange polynomials in time on the times of `levels`."""
+    s = (levels[0] + to) / 2 + (to - levels[0]) / 2 * _NODES
+    nodes, t = _time(np.array(levels)), _time(s)
+    weights = []
+    for i, node in enumerate(nodes):
+        others = np.delete(nodes, i)
+        values = np.prod((t - others[:, None]) / (node - others[:, None]), axis=0)
+        weights.append(float((to - levels[0]) / 2 * (_WEIGHTS * values).sum()))
+    return tuple(weights)
+
+
+def _time(sigma: Any) -> Any:
+    """When a variance-preserving process with these betas has this sigma / alpha: log(1 + sigma^2) is the integral of
+    beta."""
+    low, high, start = 0.002, 80.0, 1e-3  # sigma at the start and at time 1
+    slope = 2 * (math.log1p(low**2) / start - math.log1p(high**2)) / (start - 1)
+    first = math.log1p(high**2) - slope / 2
+    return (np.sqrt(first**2 + 2 * slope * np.log1p(sigma**2)) - first) / slope
+
+
+def _ipndm_v_as_published(levels: tuple[float, ...], to: float) -> tuple[float, ...]:
+    """The weights of zju-pi/diff-sampler, with a product beyond its parenthesis and a ratio of the wrong steps."""
+    h, *past = (later - earlier for later, earlier in pairwise((to, *levels)))
+    a, b, c = (*past, math.inf, math.inf, math.inf)[:3]  # the steps before
+    third = fourth = q = 0.0
+    if len(levels) > 2:
+        third = (1 - h / (3 * (h + a)) * (h * (h + a)) / (a * (a + b))) / 2
+    if len(levels) > 3:
+        bracket = (1 - h / (3 * (h + a))) / 2 + (1 - h / (2 * (h + a))) * h / (6 * (h + a + b))
+        fourth = bracket * (h * (h + a) * (h + a + b)) / (a * (a + b) * (a + b + c))
+        q = a * (a + b) / (b * (b + c))
+    p = a / b if len(levels) > 2 else 0.0
+    weights = (
+        1 + h / (2 * a) + third + fourth,
+        -h / (2 * a) - (1 + p) * third - (1 + p + q) * fourth,
+        third * p + (p + q * (1 + b / c)) * fourth,
+        -fourth * q * p,
+    )
+    return tuple(h * weight for weight in weights[: len(levels)])

@@ -22,12 +22,13 @@ def restart(
     restart_min: float = 0.1,
     restart_max: float = 2.0,
     restarts: int | None = None,
+    karras: bool = False,
 ) -> torch.Tensor:
     """Restart (Xu et al. 2023, arXiv:2306.14878, algorithm 2) with Heun's method, for N steps in all.
 
     Like A1111's it has no restart below 20 steps, one of 9 steps from 20, two of N/4 from 36, unless `restarts` says
     otherwise. The steps of the restarts are taken from the schedule, which is thinned out evenly, so that the number of
-    evaluations is that of Heun's method.
+    evaluations is that of Heun's method. `karras`: its fewer steps are Karras' instead, as A1111's.
     """
     noise = noise_for(x, noise_sampler)
     total = len(sigmas) - 1
@@ -35,7 +36,10 @@ def restart(
     inner = min(total // 4 if total >= 36 else 9, total // (times + 1))
     if times and total < times + 2:
         raise ValueError(f"{times} restarts need {times + 2} steps or more")
-    levels = _with_restarts(sigmas.tolist(), inner, times, restart_min, restart_max) if times else sigmas.tolist()
+    levels = sigmas.tolist()
+    if times:
+        outer = (_karras if karras else _thinned)(levels[:-1], total - inner * times)
+        levels = [*_with_restarts(outer, inner, times, restart_min, restart_max), levels[-1]]
     for sigma, to in pairwise(levels):
         if to > sigma:
             x = renoise(x, math.sqrt(to**2 - sigma**2) * s_noise, noise, sigma, to)
@@ -53,17 +57,21 @@ def _heun(model: Any, x: torch.Tensor, sigma: float, to: float) -> torch.Tensor:
     return x + (to - sigma) / 2 * (slope + (ahead - denoise(model, ahead, to)) / to)
 
 
-def _with_restarts(levels: list[float], inner: int, times: int, low: float, high: float) -> list[float]:
-    """`levels` with fewer steps, and at the one nearest to `low` so often up to the one nearest to `high` and down in
-    `inner` steps (Karras' spacing, as A1111's)."""
-    outer = _thinned(levels[:-1], len(levels) - 1 - inner * times)
+def _with_restarts(outer: list[float], inner: int, times: int, low: float, high: float) -> list[float]:
+    """`outer`, and at its level nearest to `low` so often up to the one nearest to `high` and down in `inner` steps
+    (Karras' spacing, as A1111's)."""
     bottom = min(range(1, len(outer)), key=lambda i: abs(outer[i] - low), default=0)
     top = min(range(len(outer)), key=lambda i: abs(outer[i] - high))
     if top >= bottom:
         raise ValueError(f"{len(outer)} noise levels are too few for a restart from {low} to {high}")
-    ramp = np.linspace(outer[top] ** (1 / 7), outer[bottom] ** (1 / 7), inner + 1) ** 7
-    again = [outer[top], *ramp[1:-1].tolist(), outer[bottom]]
-    return [*outer[: bottom + 1], *again * times, *outer[bottom + 1 :], levels[-1]]
+    again = _karras([outer[top], outer[bottom]], inner + 1)
+    return [*outer[: bottom + 1], *again * times, *outer[bottom + 1 :]]
+
+
+def _karras(levels: list[float], number: int) -> list[float]:
+    """So many from the first to the last (Karras et al. 2022, equation 5)."""
+    ramp = np.linspace(levels[0] ** (1 / 7), levels[-1] ** (1 / 7), number) ** 7
+    return [levels[0], *ramp[1:-1].tolist(), levels[-1]]
 
 
 def _thinned(levels: list[float], number: int) -> list[float]:

@@ -10,6 +10,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from greenlet import getcurrent, greenlet
 
+from schedcmp.samplers.brownian import BrownianPath
 from schedcmp.samplers.global_random import Own, torch_sources
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -28,16 +29,21 @@ class Model:
 
 
 class Noise:
-    """A run's random numbers: a noise sampler that draws from `generator`, and torch's global generators as this run
-    alone has them, for functions that call `torch.randn_like`."""
+    """A run's random numbers: a noise sampler that draws from `generator`, along one Brownian path, and torch's global
+    generators as this run alone has them, for functions that call `torch.randn_like`."""
 
     def __init__(self, generator: Generators, like: torch.Tensor) -> None:
         self.generator = generator
         self.drawn = 0
         self._like = like
         self._own = Own(torch_sources(like.device), seed_from(generator))
+        self._path = BrownianPath()
 
-    def __call__(self, sigma: Any = None, sigma_next: Any = None) -> torch.Tensor:
+    def __call__(self, sigma: float, sigma_next: float) -> torch.Tensor:
+        """Standard normal noise for a step, in the shape of the latents; independent where steps do not overlap."""
+        return self._path.between(sigma, sigma_next, self.draw)
+
+    def draw(self) -> torch.Tensor:
         """Standard normal noise in the shape of the latents, independent from call to call."""
         x = self._like
         self.drawn += 1

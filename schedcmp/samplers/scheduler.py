@@ -15,6 +15,7 @@ import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedulerOutput
 
 from schedcmp.samplers.contract import Contract, Trial, level
+from schedcmp.samplers.coordinates import OWN, Coordinates
 from schedcmp.samplers.running import Generators, Noise, Run
 
 
@@ -45,8 +46,9 @@ class SamplerScheduler:
     """What both adapters share. Subclasses say how the model's output becomes a denoised estimate.
 
     Attributes:
+        coordinates: what the function takes for latents and levels.
         generator: where the function's noise comes from until `step` is given one.
-        schedule: the function's sigmas (N + 1,); `sigmas` has one for each evaluation, and the last.
+        schedule: the levels that it is given (N + 1,); `sigmas` has one for each evaluation, and the last.
         unconditional_output: from the guided model output to the one without the prompt, for functions that need it;
             without it both are the same, as they are without guidance.
     """
@@ -60,6 +62,7 @@ class SamplerScheduler:
     sigmas: torch.Tensor
     timesteps: Any
 
+    coordinates: Coordinates = OWN
     generator: Generators = None
     unconditional_output: Callable[[torch.Tensor], torch.Tensor] | None = None
     _run: Run | None = None
@@ -86,22 +89,30 @@ class SamplerScheduler:
         assert run.x is not None
         assert self._step_index is not None
         first = self._step_index == (self._begin_index or 0)
-        x = run.x if first else sample.to(run.x.dtype)  # a pipeline may have changed it (inpainting)
-        denoised = self._denoised(model_output.to(x.dtype), x, torch.tensor(run.sigma))
+        here = self.coordinates
+        # A pipeline may have changed it (inpainting)
+        x = run.x * here.scale(run.sigma) if first else sample.to(run.x.dtype)
+        sigma = torch.tensor(here.level(run.sigma))
+        denoised = self._denoised(model_output.to(x.dtype), x, sigma)
         if self.needs_unconditional:
             alone = self.unconditional_output(model_output) if self.unconditional_output else model_output
-            run.model.unconditional = self._denoised(alone.to(x.dtype), x, torch.tensor(run.sigma))
+            run.model.unconditional = self._denoised(alone.to(x.dtype), x, sigma)
         run.go_on(denoised)
         self._step_index += 1
         self._arrived(run)
-        previous = run.x.to(model_output.dtype)
+        at = here.sigma(float(self.schedule[-1])) if run.sigma is None else run.sigma
+        previous = (run.x * here.scale(at)).to(model_output.dtype)
         return EulerDiscreteSchedulerOutput(previous, denoised) if return_dict else (previous, denoised)
 
     def _denoised(self, output: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
+    def _coordinates(self, schedule: torch.Tensor) -> Coordinates:
+        """Which coordinates the function takes on this schedule."""
+        return OWN
+
     def _ideal(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
-        """The denoised estimate for data that is standard normal."""
+        """The denoised estimate for data that is standard normal, in the model's coordinates."""
         raise NotImplementedError
 
     def _timestep(self, sigma: float) -> float:
@@ -114,18 +125,30 @@ class SamplerScheduler:
         if not (self.schedule[:-1].diff() < 0).all():
             raise ValueError("two of the noise levels are equal, a step of no length; ask for fewer steps")
         self._known = dict(zip(self.schedule.tolist(), self.timesteps.tolist(), strict=False))
-        trial = self._tried(self.schedule)
-        levels = [*trial.sigmas, float(self.schedule[-1])]
+        self.coordinates = self._coordinates(self.schedule)
+        self.schedule = self.coordinates.begun(self.schedule)
+        evaluated = self._tried(self.schedule).sigmas
+        levels = [*map(self._level, evaluated), float(self.schedule[-1])]
         self.sigmas = torch.tensor(levels)  # one for each evaluation; on the host, which compares them at each
-        visited = [self._timestep(sigma) for sigma in trial.sigmas]
+        visited = [self._timestep(sigma) for sigma in levels[:-1]]
         timesteps = torch.tensor(visited, dtype=torch.float32, device=self.timesteps.device)
         self.timesteps = LazyTimesteps(timesteps) if self.contract.adaptive else timesteps
         self.order = -(-len(visited) // (len(self.schedule) - 1))  # evaluations per step, for image-to-image
 
-    def _tried(self, schedule: torch.Tensor) -> Trial:
-        key = (repr(self._options), *schedule.tolist())
+    def _level(self, sigma: float) -> float:
+        """The model's level of the function's; one of the schedule's is exactly that."""
+        found = self.coordinates.level(sigma)
+        if found == sigma:
+            return found
+        nearest = float(self.schedule[(self.schedule - found).abs().argmin()])
+        return nearest if math.isclose(nearest, found, rel_tol=1e-6) else found
+
+    def _tried(self, schedule: torch.Tensor, coordinates: Coordinates | None = None) -> Trial:
+        """A trial on these levels, in the function's coordinates unless others are given."""
+        here = coordinates or self.coordinates
+        key = (here.name, repr(self._options), *schedule.tolist())
         if key not in self._trials:
-            self._trials[key] = self.contract.try_on(schedule, self._options, self._ideal)
+            self._trials[key] = self.contract.try_on(here.sigmas(schedule), self._options, here.denoiser(self._ideal))
         return self._trials[key]
 
     @property
@@ -136,6 +159,8 @@ class SamplerScheduler:
         """Run the function to its first call of the model. `sample`: (B, ...), the pipeline's latents."""
         schedule = self._schedule_from(timestep)
         x = sample.float() if sample.dtype in (torch.float16, torch.bfloat16) else sample
+        schedule = self.coordinates.sigmas(schedule)
+        x = x / self.coordinates.scale(float(schedule[0]))
         noise = Noise(self.generator, x)
         contract, options = self.contract, self._options  # not self: the function would keep its own greenlet alive
         run = self._run = Run(lambda model: contract.call(model, x, schedule, noise, options), noise)
@@ -153,7 +178,7 @@ class SamplerScheduler:
             return self.schedule
         start = self.sigmas[self._begin_index]
         schedule = torch.cat([start[None], self.schedule[self.schedule < start]])
-        rest = self._tried(schedule).sigmas
+        rest = [*map(self.coordinates.level, self._tried(schedule).sigmas)]
         if self.contract.adaptive or not np.allclose(rest, self.sigmas[self._begin_index : -1]):
             raise RuntimeError(f"{type(self).__name__} cannot begin in the middle of its steps")
         return schedule
@@ -165,13 +190,15 @@ class SamplerScheduler:
             run.sigma = level(run.sigma)
         if isinstance(self.timesteps, LazyTimesteps):
             if run.sigma is not None:
-                visited = torch.tensor(self._timestep(run.sigma), device=self.timesteps.device)
+                t = self._timestep(self.coordinates.level(run.sigma))
+                visited = torch.tensor(t, device=self.timesteps.device)
                 self.timesteps.visited.append(visited)
             return
         ended = self._step_index == len(self.timesteps)
         planned = None if ended else float(self.sigmas[self._step_index])
-        if not math.isclose(run.sigma or 0, planned or 0, rel_tol=1e-3):
+        at = None if run.sigma is None else self.coordinates.level(run.sigma)
+        if not math.isclose(at or 0, planned or 0, rel_tol=1e-3):
             raise RuntimeError(
-                f"{type(self).__name__} evaluates where it did not when it was tried (sigma {run.sigma}, expected "
+                f"{type(self).__name__} evaluates where it did not when it was tried (sigma {at}, expected "
                 f"{planned}); if that depends on the data, set the function's attribute `adaptive` to True"
             )

@@ -1,4 +1,4 @@
-"""DPM-Solver++ for the diffusion SDE: multistep, of two or three steps.
+"""DPM-Solver++ for the diffusion SDE: multistep, of two or three steps, and of two stages.
 
 With noise, over a step of length h in lambda = -log sigma, denoised is weighed as over (1 + eta) h, and noise of
 variance sigma_next^2 (1 - exp(-2 eta h)) is added: the marginal distributions stay the same for every eta.
@@ -7,13 +7,84 @@ variance sigma_next^2 (1 - exp(-2 eta h)) is added: the marginal distributions s
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from schedcmp.samplers.common import NoiseSampler, decay, denoise, noise_for, phi2, phi3, renoise, steps
+from schedcmp.samplers.common import (
+    NoiseSampler,
+    ancestral,
+    decay,
+    denoise,
+    exponential_euler,
+    noise_for,
+    phi2,
+    phi3,
+    renoise,
+    steps,
+)
+from schedcmp.samplers.contract import in_exploding_coordinates
 
 
+@in_exploding_coordinates
+def dpmpp_sde(
+    model: Any,
+    x: torch.Tensor,
+    sigmas: torch.Tensor,
+    *,
+    noise_sampler: NoiseSampler | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    r: float = 0.5,
+) -> torch.Tensor:
+    """SDE-DPM-Solver++(2S) (Lu et al. 2022, arXiv:2211.01095), as in k-diffusion: a stage at `r` of the step in log
+    sigma, whose noise is the beginning of the whole step's, as they are increments of one Brownian path."""
+    noise = noise_for(x, noise_sampler)
+    for sigma, to in steps(sigmas):
+        denoised = denoise(model, x, sigma)
+        if to == 0:
+            return denoised
+        middle = sigma ** (1 - r) * to**r
+        down, up = ancestral(sigma, middle, eta)
+        stage = renoise(exponential_euler(x, denoised, sigma, down), up * s_noise, noise, sigma, middle)
+        denoised = denoised + (denoise(model, stage, middle) - denoised) / (2 * r)
+        down, up = ancestral(sigma, to, eta)
+        x = renoise(exponential_euler(x, denoised, sigma, down), up * s_noise, noise, sigma, to)
+    return x
+
+
+@in_exploding_coordinates
+def dpmpp_2m_sde(
+    model: Any,
+    x: torch.Tensor,
+    sigmas: torch.Tensor,
+    *,
+    noise_sampler: NoiseSampler | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    solver_type: Literal["midpoint", "heun"] = "midpoint",
+) -> torch.Tensor:
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095), as in k-diffusion: the derivative of the estimate is
+    weighed exactly (`heun`) or to second order (`midpoint`)."""
+    if solver_type not in ("midpoint", "heun"):
+        raise ValueError(f"solver_type must be midpoint or heun, not {solver_type!r}")
+    noise = noise_for(x, noise_sampler)
+    past: list[tuple[torch.Tensor, float]] = []
+    for sigma, to in steps(sigmas):
+        denoised = denoise(model, x, sigma)
+        if to == 0:
+            return denoised
+        h = math.log(sigma / to)
+        wide = (1 + eta) * h
+        first, _ = _differences(denoised, h, past)
+        x = math.exp(-wide) * x + decay(wide) * denoised
+        x = x + (phi2(wide) if solver_type == "heun" else decay(wide) / 2) * first
+        x = renoise(x, to * math.sqrt(decay(2 * eta * h)) * s_noise, noise, sigma, to)
+        past = [(denoised, h)]
+    return x
+
+
+@in_exploding_coordinates
 def dpmpp_3m_sde(
     model: Any,
     x: torch.Tensor,

@@ -11,8 +11,10 @@ from typing import Any, Literal
 import torch
 
 from schedcmp.samplers.common import NoiseSampler, decay, denoise, noise_for, phi2, steps
+from schedcmp.samplers.contract import in_exploding_coordinates
 
 
+@in_exploding_coordinates
 def seeds_2(
     model: Any,
     x: torch.Tensor,
@@ -43,6 +45,7 @@ def seeds_2(
     return x
 
 
+@in_exploding_coordinates
 def seeds_3(
     model: Any,
     x: torch.Tensor,
@@ -67,11 +70,13 @@ def seeds_3(
     return x
 
 
+@in_exploding_coordinates
 def exp_heun_2_x0(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """The exponential Heun method for the denoised estimate: SEEDS-2 without noise, its second stage at the end."""
     return seeds_2(model, x, sigmas, eta=0.0, r=1.0, solver_type="phi_2")
 
 
+@in_exploding_coordinates
 def exp_heun_2_x0_sde(
     model: Any,
     x: torch.Tensor,

@@ -30,6 +30,7 @@ from schedcmp.sweep.parts import (
     Pixels,
     Prompts,
     Seeds,
+    Shifts,
     Sigmas,
     Sizes,
     Texts,
@@ -60,6 +61,9 @@ class Sweep(Part):
     schedulers: Entries = Field(description='names, entries of your own, or "*" for all that work with the checkpoint')
     sigmas: Sigmas = Field(
         ("default",), description="sigma schedules, or lists of noise levels: each scheduler runs on each of them"
+    )
+    shift: Shifts | None = Field(
+        None, description='of flow matching, instead of the checkpoint\'s: numbers, or base/maximum such as "0.5/1.15"'
     )
     steps: Counts | None = Field(None, description='whole numbers, or a range such as "4..30 step 2"')
     nfe: Counts | None = Field(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schedcmp.sweep.prompt_file import prompts_of, refuse_file_names
-from schedcmp.sweep.values import as_levels, integers, numbers, sigma_names, sizes, words
+from schedcmp.sweep.values import as_levels, integers, numbers, shifts, sigma_names, sizes, words
 
 Axis = Literal[
     "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size"
@@ -30,6 +30,8 @@ Sigmas = Annotated[
     tuple[str, ...],
     BeforeValidator(sigma_names, json_schema_input_type=str | list[str | float | list[float]]),
 ]
+
+Shifts = Annotated[tuple[str, ...], BeforeValidator(shifts, json_schema_input_type=float | str | list[float | str])]
 
 
 def printable(text: str) -> str:

@@ -191,6 +191,7 @@ def identity(cell: Cell, entry: Entry, generator: str) -> blake2s:
         "guidance_scale": cell.guidance_scale,
         "size": [cell.width, cell.height],
         "generator": generator,
+        **({"shift": entry.shift} if entry.shift else {}),
     }
     text = json.dumps(parts, sort_keys=True, default=str)
     return blake2s(text.encode(), digest_size=8)

@@ -25,6 +25,8 @@ class Appraiser(Protocol):
 
     def judge(self, entry: Entry) -> tuple[str, str]: ...
     def most_steps(self, entry: Entry, nfe: int) -> int: ...
+    def work(self, entry: Entry) -> str: ...
+    def shift_refusal(self, shift: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,12 @@ class Selection:
     found: dict[str, Selected] = field(default_factory=dict)
     _named: dict[str, int] = field(default_factory=dict)  # label → the item that names it
     _left_out: dict[str, dict[str, str]] = field(default_factory=dict)  # by kind of reason: those that "*" leaves out
+    _works: dict[str, str] = field(default_factory=dict)  # what entries of "*" do → the first label that does it
 
     def collect(self) -> Mapping[str, Selected]:
         """By label. Raises SweepError, with file:line."""
         self._refuse_too_many()
+        self._refuse_shifts()
         for i, item in enumerate(self.sweep.schedulers):
             try:
                 self._add(i, item)
@@ -89,18 +93,29 @@ class Selection:
                     f"{where}: schedulers.{i}: a sweep may have {MOST_ENTRIES:,} schedulers, and with this it has more"
                 )
 
+    def _refuse_shifts(self) -> None:
+        for shift in self.sweep.shift or ():
+            if refusal := self.appraiser.shift_refusal(shift):
+                raise SweepError(f"{self.source.where(('shift',))}: shift: {refusal}")
+
     def _add(self, place: int, item: str | EntrySpec) -> None:
         own_steps = item.steps if isinstance(item, EntrySpec) else None
         paired = any({"schedulers", "sigmas"} <= {*group} for group in self.sweep.zip)
-        for base, (at, sigmas) in product(self._bases(item), enumerate(self._sigmas())):
+        shifts = self.sweep.shift or ("",)
+        for base, (at, sigmas), shift in product(self._bases(item), enumerate(self._sigmas()), shifts):
             if paired and at != place:
                 continue
             entry = base.with_sigmas(sigmas)
+            entry = entry.with_shift(shift) if shift else entry
             refusal = self._refusal(entry, item == EVERYTHING, swept=entry != base)
-            if refusal is not None:
+            if refusal is not None and not (item == EVERYTHING and self._is_there(entry)):
                 lengths = self._lengths(entry, own_steps) if not refusal else _plain_lengths(self.sweep, own_steps)
                 selected = Selected(entry, lengths, place, at, refusal, own_steps is not None)
                 self._put(selected, named=item != EVERYTHING and entry == base)
+
+    def _is_there(self, entry: Entry) -> bool:
+        """Whether an earlier entry of "*" makes the same images."""
+        return self._works.setdefault(self.appraiser.work(entry), entry.name) != entry.name
 
     def _bases(self, item: str | EntrySpec) -> Iterable[Entry]:
         if item == EVERYTHING:

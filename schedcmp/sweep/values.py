@@ -14,6 +14,7 @@ from schedcmp.errors import shown
 MAX_VALUES = 1_000_000  # of one key
 MAX_IN_ALL = 3_000_000  # of all of a sweep's ranges
 _NUMBERS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*\.\.\s*(\d+(?:\.\d+)?)(?:\s+step\s+(\d+(?:\.\d+)?))?\s*")
+_BASE_AND_MOST = re.compile(r"([\d.]+)\s*/\s*([\d.]+)")
 _RANGE = re.compile(r"\s*(-?[\d_]+)\s*\.\.\s*(-?[\d_]+)(?:\s+step\s+(\d+))?\s*")
 
 
@@ -30,6 +31,23 @@ def numbers(value: Any) -> tuple[float, ...]:
 def sizes(value: Any) -> tuple[str, ...]:
     """A size in pixels, "512x768" (width first) or one number for a square, or a list of these. Raises ValueError."""
     return _distinct([_size(item) for item in _listed(value)])
+
+
+def shifts(value: Any) -> tuple[str, ...]:
+    """A positive number, a range, "0.5/1.15" (base and maximum by the image's size), or a list of these: as texts.
+
+    Raises ValueError.
+    """
+    return _distinct([text for item in _listed(value) for text in _shifts(item)])
+
+
+def _shifts(item: Any) -> list[str]:
+    by_size = _BASE_AND_MOST.fullmatch(item.strip()) if isinstance(item, str) else None
+    values = [float(part) for part in by_size.groups()] if by_size else [float(v) for v in _number_or_range(item)]
+    if any(v <= 0 for v in values):
+        raise ValueError(f"a shift is above 0, got {shown(item)}")
+    texts = [repr(v).removesuffix(".0") for v in values]
+    return ["/".join(texts)] if by_size else texts
 
 
 def words(value: Any) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import torch
 
 from schedcmp.errors import RegistryError
 from schedcmp.registry.build import Recipe, constructor_defaults, load_class
-from schedcmp.registry.compat import noise_kind
+from schedcmp.registry.build.kinds import kind_of, noise_kind
 from schedcmp.registry.flow import is_flow
 from schedcmp.truth.mixture import Array, Level
 
@@ -24,7 +24,7 @@ class NoiseSchedule(Protocol):
 
     @property
     def kind(self) -> str:
-        """The word of `registry.compat.noise_kind`."""
+        """The word of `registry.build.kinds.noise_kind`."""
 
     def level(self, t: float) -> Level:
         """The noise level of the denoiser's input at timestep t."""
@@ -117,7 +117,7 @@ def noise_schedule(scheduler_config: Mapping[str, Any]) -> NoiseSchedule:
 
 def fits(recipe: Recipe, schedule: NoiseSchedule) -> bool:
     """Whether a resolved scheduler takes the noise schedule for the kind that it is."""
-    return schedule.kind == ("flow" if recipe.config.get("use_flow_sigmas") else noise_kind(recipe.cls))
+    return schedule.kind == kind_of(recipe)
 
 
 def _predicted(x: torch.Tensor, x0: torch.Tensor, level: Level, prediction_type: str) -> torch.Tensor:
