@@ -13,6 +13,8 @@ from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
+from schedcmp.metrics.clip_model import Clip, opened_clip
+from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.arguments import refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.guidance import inert_guidance
@@ -28,9 +30,7 @@ from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.parts import Model
 from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
-from schedcmp.truth.clip import Clip, opened_clip
 from schedcmp.truth.reference import References
-from schedcmp.truth.wanted import real_images, wanted_metrics, wanted_references, wants_references
 
 
 class Prepared:

@@ -23,7 +23,7 @@ from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import Recipe, resolve
-from schedcmp.registry.flow import PIPELINE
+from schedcmp.spacing.flow import PIPELINE
 from schedcmp.registry.table import builtin_registry
 
 REGISTRY = builtin_registry()

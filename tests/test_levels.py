@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from schedcmp.errors import RegistryError, RequestError
-from schedcmp.registry import flow_levels, levels
+from schedcmp.spacing import flow_levels, levels
 from schedcmp.registry.build import resolve
 from schedcmp.registry.compat import judge
-from schedcmp.registry.flow import PIPELINE
+from schedcmp.spacing.flow import PIPELINE
 from schedcmp.registry.plot import sigma_curves, sigma_plot
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry

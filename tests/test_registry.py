@@ -20,7 +20,7 @@ from schedcmp.errors import RegistryError
 from schedcmp.registry import build, table
 from schedcmp.registry.compat import compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry
-from schedcmp.registry.flow import PIPELINE
+from schedcmp.spacing.flow import PIPELINE
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import Registry, builtin_registry, normalise
 

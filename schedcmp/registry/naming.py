@@ -12,7 +12,7 @@ from typing import Any
 from schedcmp.errors import shown
 from schedcmp.registry.entry import DEFAULT_SIGMAS, SigmaSchedule
 
-# How a list of noise levels is brought into a class, see `registry.levels`
+# How a list of noise levels is brought into a class, see `spacing.levels`
 LISTED: Mapping[str, Any] = {
     "options": {"use_karras_sigmas": True},
     "where_taken": {"timestep_spacing": "linspace"},

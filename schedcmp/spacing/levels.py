@@ -143,7 +143,7 @@ def gits(n: int, sigmas: Levels) -> Levels:
 
 @cache
 def _gits() -> dict[int, tuple[float, ...]]:
-    text = files("schedcmp.registry").joinpath("gits.yaml").read_text(encoding="utf-8")
+    text = files("schedcmp.spacing").joinpath("gits.yaml").read_text(encoding="utf-8")
     return {n: tuple(values) for n, values in yaml.safe_load(text).items()}
 
 
