@@ -721,6 +721,31 @@ def test_on_flow_matching_a_solver_of_comfyuis_is_the_same(name: str) -> None:
     assert difference(found, expected) < CLOSE
 
 
+EXPLODING = (
+    "er_sde", "seeds_2", "seeds_3", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "dpmpp_sde", "exp_heun_2_x0",
+    "exp_heun_2_x0_sde", "lcm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPLODING)
+def test_on_flow_matching_comfyuis_samplers_that_step_in_log_snr_are_the_same(name: str) -> None:
+    """They divide by 1 - s, and begin at the timestep 0.9999 instead of 1."""
+    oracle, generator = Oracle(DATA, noise_schedule(FLOW)), torch.Generator().manual_seed(0)
+    levels = simple_on_flow(STEPS)
+    levels[0] = levels[0] if name == "lcm" else 3 * 0.9999 / (1 + 2 * 0.9999)
+
+    def denoised(x: Tensor, sigma: float) -> Tensor:
+        s = sigma / (1 + sigma)
+        return (1 - s) * x - s * oracle((1 - s) * x, 1000 * s)
+
+    first = 1 - levels[0] if levels[0] < 1 else 1e-12
+    S = [s / max(1 - s, 1e-12) for s in levels] + [0.0]
+    z = lambda: torch.randn(START.shape, generator=generator, dtype=START.dtype)  # noqa: E731
+    expected = COMFYUI[name](denoised, START / first, S, z)
+    found, _ = loop(resolve(REGISTRY.entry(f"comfyui:{name} simple"), FLOW), oracle, START, STEPS, flow=True)
+    assert difference(found, expected) < CLOSE
+
+
 def test_all_of_comfyuis_names_run_on_flow_matching() -> None:
     found = {name: judge(REGISTRY.entry(f"comfyui:{name}"), FLOW) for name in COMFYUI}
     assert {name: why for name, (status, why) in found.items() if status != "ok"} == {}
