@@ -746,6 +746,36 @@ def test_on_flow_matching_comfyuis_samplers_that_step_in_log_snr_are_the_same(na
     assert difference(found, expected) < CLOSE
 
 
+def renoised(D: Callable[..., Tensor], x: Tensor, S: list[float], z: Noise, kind: str) -> Tensor:
+    """Ancestral sampling that keeps x = (1 - s) x0 + s noise."""
+    for a, b in pairwise(S):
+        d, down = D(x, a), b * b / a
+        if not b:
+            return d
+        if kind == "dpm_2_ancestral":
+            c = math.exp((math.log(a) + math.log(down)) / 2)
+            y = x + (c - a) / a * (x - d)
+            x = x + (down - a) / c * (y - D(y, c))
+        else:
+            log_snr = (math.log((1 - a) / a) + math.log((1 - down) / down)) / 2 if a < 1 else math.inf
+            c = 1 / (1 + math.exp(log_snr)) if a < 1 else 0.9999
+            d = D(c / a * x + (1 - c / a) * d, c) if kind == "dpmpp_2s_ancestral" else d
+            x = down / a * x + (1 - down / a) * d
+        kept = (1 - b) / (1 - down)
+        x = kept * x + math.sqrt(b**2 - (down * kept) ** 2) * z()
+    return x
+
+
+@pytest.mark.parametrize("name", ["euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral"])
+def test_on_flow_matching_comfyuis_ancestral_samplers_are_the_same(name: str) -> None:
+    oracle, generator = Oracle(DATA, noise_schedule(FLOW)), torch.Generator().manual_seed(0)
+    levels = (discarded(simple_on_flow) if name in DISCARDING else simple_on_flow)(STEPS)
+    z = lambda: torch.randn(START.shape, generator=generator, dtype=START.dtype)  # noqa: E731
+    expected = renoised(lambda x, s: x - s * oracle(x, 1000 * s), START, [*levels, 0.0], z, name)
+    found, _ = loop(resolve(REGISTRY.entry(f"comfyui:{name} simple"), FLOW), oracle, START, STEPS, flow=True)
+    assert difference(found, expected) < CLOSE
+
+
 def test_all_of_comfyuis_names_run_on_flow_matching() -> None:
     found = {name: judge(REGISTRY.entry(f"comfyui:{name}"), FLOW) for name in COMFYUI}
     assert {name: why for name, (status, why) in found.items() if status != "ok"} == {}
