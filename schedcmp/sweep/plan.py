@@ -102,6 +102,7 @@ def _outer(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[tuple[Cel
             guidance_scale=guidance_scale,
             width=width,
             height=height,
+            shift=found.entry.shift,
         )
         place = {"prompt": p, "negative_prompt": n, "guidance_scale": g, "size": s}
         yield cell, found, place | {"schedulers": found.item, "sigmas": found.sigmas}

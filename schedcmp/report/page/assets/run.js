@@ -17,6 +17,7 @@ const AXIS_LABELS = {
   negative_prompt: "Negative prompt",
   guidance_scale: "Guidance",
   size: "Size",
+  ...(axes.shift ? { shift: "Shift" } : {}), // only of runs that have several
 };
 const STATUSES = { ok: "ok", flagged: "flagged", failed: "failed", unsupported: "unsupported", inert: "same image" };
 

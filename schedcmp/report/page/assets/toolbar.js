@@ -36,6 +36,7 @@ function axisChoice(key, name) {
     "negative_prompt",
     "guidance_scale",
     "size",
+    ...(axes.shift ? ["shift"] : []),
   ];
   const usable = names.filter((axis) => varies(axis) || axis === state[key] || axis === DEFAULTS[key]);
   const swap = (value) => ({ [key]: value, ...(value && state[other] === value ? { [other]: state[key] } : {}) });
