@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+_SOON_S = 0.01
 
 
 def _end(number: int, _: object) -> None:
@@ -24,8 +28,22 @@ def interruptible() -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) is not _end:  # this process is somebody else's
         yield
         return
+    sys.unraisablehook = _raised_again
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, _end)
+        sys.unraisablehook = sys.__unraisablehook__
+
+
+def _raised_again(lost: Any) -> None:
+    """An interrupt that came where nothing can be raised, as while a lock of an import is freed, comes again."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    from threading import Timer
+
+    again = Timer(_SOON_S, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()

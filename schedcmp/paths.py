@@ -15,13 +15,14 @@ from schedcmp.store.images import image_path
 from schedcmp.sweep.document import Sweep
 from schedcmp.truth.reference import LABEL as REFERENCE
 
-Setting = tuple[str, str, str, str, float, int | None, int | None]
+Setting = tuple[str, str, str, str, float, int | None, int | None, str]
 # What a sweep may have several of, and its folder; a scheduler has one always.
 _AXES: dict[str, Callable[[Cell], str]] = {
     "prompt": lambda c: c.prompt_name,
     "negative_prompt": lambda c: f"negative-{c.negative_prompt or 'none'}",
     "size": lambda c: f"size-{c.width}x{c.height}" if c.width or c.height else "size-own",
     "guidance_scale": lambda c: f"guidance-{_number(c.guidance_scale)}",
+    "call": lambda c: "call-" + "-".join(f"{name}-{value}" for name, value in c.arguments.items()),
 }
 
 
@@ -41,6 +42,7 @@ class ImagePaths:
             "negative_prompt": {*sweep.negative_prompt},
             "size": {*sweep.sizes},
             "guidance_scale": {*sweep.guidance_scale},
+            "call": {*sweep.calls},
         }
         self._axes = {axis for axis, own in values.items() if len(own) > 1}
         self._by_text = False  # an automatic name of a prompt stands for another one in another plan
@@ -80,7 +82,7 @@ def _setting(cell: Cell) -> Setting:
     """All but steps and seed."""
     return (
         cell.scheduler, cell.prompt_name, cell.prompt, cell.negative_prompt,
-        cell.guidance_scale, cell.width, cell.height,
+        cell.guidance_scale, cell.width, cell.height, cell.call,
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def _timed(cells: Iterable[Cell], seeds: int) -> set[str]:
     """Ids of the cells with the first so many seeds of each setting: not every setting need have all of them."""
     timed, seen = set(), Counter[tuple[object, ...]]()
     for c in cells:
-        setting = (c.scheduler, c.steps, c.prompt, c.negative_prompt, c.guidance_scale, c.width, c.height)
+        setting = (c.scheduler, c.steps, c.prompt, c.negative_prompt, c.guidance_scale, c.width, c.height, c.call)
         seen[setting] += 1
         if seen[setting] <= seeds:
             timed.add(c.id)

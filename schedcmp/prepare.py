@@ -13,6 +13,7 @@ from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
+from schedcmp.pipelines.arguments import refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.guidance import inert_guidance
 from schedcmp.pipelines.inputs import unfit
@@ -80,6 +81,8 @@ class Prepared:
         """Raises RequestError for what the pipeline would refuse, or make otherwise, in every cell."""
         if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config):
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
+        for name, why in refused_arguments(self.checkpoint.pipeline_class, self.sweep.call):
+            raise SweepError(f"{self._source.where(('call', name))}: call: {why}")
         sizes = [(width, height) for width, height in self.sweep.sizes if width and height]
         if wrong := size_refusal(self.checkpoint.pipeline_class, self.checkpoint.config, sizes):
             key = "size" if self.sweep.size else "width"
@@ -133,7 +136,7 @@ class Prepared:
             *filter(None, [told_left_out(self.scheduler_config)]),
             *foreign_notation(self._texts),
             *cut_prompts(self.checkpoint, self._texts),
-            *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt),
+            *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt, self.sweep.call),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
             *self._idle_options(),

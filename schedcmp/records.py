@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Status = Literal["ok", "flagged", "failed", "unsupported"]
-Task = tuple[str, str, float, int | None, int | None, int]
+Task = tuple[str, str, float, int | None, int | None, int] | tuple[str, str, float, int | None, int | None, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,18 @@ class Cell:
     height: int | None
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
+    call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
 
     @property
     def task(self) -> Task:
         """All but the scheduler and its steps: deterministic schedulers of one task head for one image."""
-        return (self.prompt, self.negative_prompt, self.guidance_scale, self.width, self.height, self.seed)
+        plain = (self.prompt, self.negative_prompt, self.guidance_scale, self.width, self.height, self.seed)
+        return (*plain, self.call) if self.call else plain
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the pipeline's call, beside those that are fields here."""
+        return dict(json.loads(self.call)) if self.call else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import families
 import fsspec
 import numpy as np
 import pytest
 import torch
 from checkpoints import scheduler, text_config, tokenizer, unet, vae
 from diffusers import (
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
@@ -107,6 +109,14 @@ def test_a_folder_loads_as_diffusers_loads_it_and_quietly(sd1: Path, capfd: pyte
     theirs = StableDiffusionPipeline.from_pretrained(sd1)
     theirs.set_progress_bar_config(disable=True)
     assert np.array_equal(image(pipeline), image(theirs))
+
+
+def test_stable_diffusion_3_that_was_saved_without_its_t5_encoder_loads(tmp_path: Path) -> None:
+    parts = families.sd3().components | {"text_encoder_3": None, "tokenizer_3": None}
+    StableDiffusion3Pipeline(**parts).save_pretrained(tmp_path / "sd3")
+    found = load(inspect(of(tmp_path / "sd3")), "cpu")
+    assert found.text_encoder_3 is None
+    assert found.text_encoder is not None
 
 
 def test_dtype_is_applied(sd1: Path) -> None:

@@ -203,6 +203,17 @@ def test_a_config_asks_for_no_more_than_there_are_weights(
     assert f"{path}: `{key}` is larger than the" in refusal(folder)
 
 
+@pytest.mark.parametrize(("length", "refused"), [(10**9, True), (10**18, True), (77, False), (int(1e30), False)])
+def test_texts_are_not_filled_up_beyond_all_memory(folder: Path, length: int, refused: bool) -> None:
+    """A tokenizer in Rust ends the process where it finds no memory."""
+    path = folder / "tokenizer" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": length}))
+    if refused:
+        assert f"{path}: `model_max_length` is {length:,}, and no text encoder" in refusal(folder)
+    else:
+        inspect(ModelSpec(str(folder)))
+
+
 def test_a_checkpoints_own_size_is_bounded(folder: Path) -> None:
     path = folder / "unet/config.json"
     for size in (10**6, [8, 10**6]):

@@ -107,9 +107,9 @@ def test_list_compatible_tells_what_diffusers_does_not(sd1: Path, capsys: pytest
     assert found["sa-solver"] | {"status": "ok", "listed": False} == found["sa-solver"]
     assert set(found) == set(builtin_registry().entries)
     every = json.loads(output(capsys, "list-compatible", sd1, "--all", "--json"))
-    assert {"heun-karras", "pndm-karras", "dpmpp-2m-lu"} <= {row["name"] for row in every}
+    assert {"heun-karras", "euler-a-karras", "dpmpp-2m-lu"} <= {row["name"] for row in every}
     assert len({row["name"] for row in every}) == len(every)
-    assert next(r for r in every if r["name"] == "pndm-karras")["status"] == "unsupported"
+    assert next(r for r in every if r["name"] == "ddim-lu")["status"] == "unsupported"
     text = output(capsys, "list-compatible", sd1)
     assert "✗ edm-euler" in text
     assert "most also run with another sigma schedule" in text

@@ -50,6 +50,27 @@ def test_ctrl_c_after_a_command_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (130, "")
 
 
+def test_ctrl_c_where_nothing_can_be_raised_comes_again() -> None:
+    """As while Python frees an object, or the lock of an import."""
+    code = (
+        "import os, signal, sys, time\n"
+        "from schedcmp.interrupts import end_at_once, interruptible\n"
+        "class Freed:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        for _ in range(1000): pass\n"
+        "end_at_once()\n"
+        "try:\n"
+        "    with interruptible():\n"
+        "        Freed()\n"
+        "        time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = _ran(code=code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
 def test_sigterm_ends_a_command_without_a_word() -> None:
     done = _ran("schedcmp.registry.table", int(signal.SIGTERM), "list-compatible")
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "", "")

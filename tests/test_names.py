@@ -68,6 +68,41 @@ def test_every_sampler_of_other_tools_is_an_entry_or_has_a_reason(name: str) -> 
         assert name in found.note or any(normalise(name) in map(normalise, names.split(", ")) for names in known)
 
 
+@pytest.mark.parametrize(("place", "names", "schedules"), [
+    ("a1111", A1111, A1111_SCHEDULES),
+    ("comfyui", tuple(COMFYUI.split()), COMFYUI_SCHEDULES | {"beta": "beta-timesteps"}),
+])  # fmt: skip
+def test_every_name_may_be_followed_to_the_letter(
+    place: str, names: tuple[str, ...], schedules: dict[str, str]
+) -> None:
+    for name in names:
+        found = REGISTRY.entry(f"{place}:{name}")
+        assert found.also == {place: (name,)}
+        assert found.name not in REGISTRY.entries
+        for theirs, ours in schedules.items():
+            on = REGISTRY.entry(f"{place} {name} {theirs}")
+            assert (on.base, on.sigmas.name, on.cls) == (found.base, ours, found.cls)
+            assert REGISTRY.equivalents(on)[place].startswith(f"{name} with ")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("res_9s", "res-multistep or res-2s or res-3s"),
+        ("sample_dpmpp_2m", "dpmpp-2m or"),
+        ("k_dpmpp_2m_ka", "dpmpp-2m-karras or"),
+        ("k_ipndm_karras", "ipndm-karras or"),
+        ("DPM++ 2M v2", "dpmpp-2m or"),
+        ("deis_7m", "deis or deis-3m or deis-2m"),
+        ("eular-karras", "euler-karras or"),
+        ("dpm_3", "dpmpp-3m-sde or kdpm2 or"),
+    ],
+)
+def test_a_wrong_name_is_answered_by_its_words(name: str, nearest: str) -> None:
+    with pytest.raises(RegistryError, match=f"did you mean {nearest}"):
+        REGISTRY.entry(name)
+
+
 def _combined() -> Iterator[tuple[str, str, str, str]]:
     for samplers, schedules, glue in [
         (A1111, A1111_SCHEDULES | OTHER_SCHEDULES, " "),

@@ -271,6 +271,18 @@ def dpmpp_2s(D: Model, x: Tensor, S: list[float], z: Noise, cfgpp: bool = False)
     return x
 
 
+def authors_2s(D: Model, x: Tensor, S: list[float], z: Noise) -> Tensor:
+    """DPM-Solver++(2S) with ancestral noise and CFG++, by CFG++'s authors."""
+    for a, b in pairwise(S):
+        d, alone = D(x, a), D.alone
+        down, up = ancestral(a, b)
+        if down:
+            c = math.sqrt(a * down)
+            d = D(c / a * x + (1 - c / a) * alone, c)
+        x = add(d + down / a * (x - D.alone), up, z)
+    return x
+
+
 def seeds(D: Model, x: Tensor, S: list[float], z: Noise, places: tuple[float, ...], eta: float, exact: bool) -> Tensor:
     """SEEDS-2 or -3, with the noise of each stage a part of the next one's."""
     for a, b in pairwise(S):
@@ -680,6 +692,22 @@ def test_a_programs_sampler_gives_what_the_program_gives(place: str, name: str) 
     bound, plain = PUBLISHED[place, name]
     assert found <= 10.0 ** int(bound)
     assert alone(name, schedule, expected) == pytest.approx(plain, rel=0.3, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("euler-cfgpp", having(euler, cfgpp=True)),
+        ("euler-a-cfgpp", having(euler, cfgpp=True, eta=1.0)),
+        ("dpmpp-2m-cfgpp", having(dpmpp_2m, cfgpp=True)),
+        ("dpmpp-2s-a-cfgpp", authors_2s),
+    ],
+)
+def test_cfg_pp_is_as_its_authors_have_it(name: str, sampler: Callable[..., Tensor]) -> None:
+    S, generator = [*karras(STEPS), 0.0], torch.Generator().manual_seed(0)
+    z = lambda: torch.randn(START.shape, generator=generator, dtype=START.dtype)  # noqa: E731
+    expected = sampler(Model(fractional, guided=True), START * S[0], S, z)
+    assert difference(ours(name, "karras", guided=True), expected) < 10 * CLOSE  # levels are float32 there
 
 
 def test_every_name_of_a_program_has_its_own_row() -> None:

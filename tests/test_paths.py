@@ -102,7 +102,7 @@ def test_changed_options_under_one_name_have_a_folder_of_their_own(tmp_path: Pat
 
 def test_what_the_sweep_itself_has_under_one_name_is_kept_apart() -> None:
     sweep = prepared(negative_prompt=["", "none"])
-    nothing = Held({}, {}, {a: set() for a in ("prompt", "negative_prompt", "guidance_scale", "size")})
+    nothing = Held({}, {}, {a: set() for a in ("prompt", "negative_prompt", "guidance_scale", "size", "call")})
     paths = ImagePaths(sweep.sweep, sweep.supported, nothing, sweep.mark)
     assert len({*map(paths, sweep.supported)}) == 2
 

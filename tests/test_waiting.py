@@ -24,8 +24,7 @@ SYSTEM = "its coefficients are the solution of a system of equations, set up and
 REASONS = {
     "unipc": SYSTEM,
     "unipc-bh1": SYSTEM,
-    "FlowMatchHeunDiscreteScheduler": "it asks at each step whether its level, which is on the device, lies between two"
-    " others",
+    "FlowMatchHeunDiscreteScheduler": "it asks at each step whether its noise level, on the device, is within bounds",
     "dpm-adaptive": "the length of its next step depends on the error of the last one",
 }
 

@@ -126,6 +126,12 @@ def components(index: Mapping[str, Any], where: str, *, safety_checker: bool = T
     return found
 
 
+def absent(index: Mapping[str, Any]) -> list[str]:
+    """The components that a model_index.json says are not there, as Stable Diffusion 3 is saved without its T5 encoder:
+    diffusers loads such a folder only if told so."""
+    return [name for name, value in index.items() if value == [None, None]]
+
+
 def _is_known_library(library: str) -> bool:
     # Besides the two packages, diffusers resolves a name among its own pipeline modules ("stable_diffusion").
     if library in LIBRARIES:

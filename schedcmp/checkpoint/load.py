@@ -136,6 +136,7 @@ def _load_from(
     unwanted: dict[str, Any] = {"add_watermarker": False}
     if not checkpoint.spec.safety_checker:
         unwanted |= {layout.SAFETY_CHECKER: None, "requires_safety_checker": False}
+    unwanted |= dict.fromkeys(layout.absent(layout.read_json(folder / layout.MODEL_INDEX)))
     takes = inspect.signature(pipeline_class.__init__).parameters
     options |= {name: value for name, value in unwanted.items() if name in takes}
     for part in checkpoint.elsewhere:

@@ -17,6 +17,7 @@ from schedcmp.checkpoint.weights import (
     ContentFile,
     content_file,
     fingerprint,
+    refuse_endless,
     refuse_oversized,
     resolve_shards,
     tensor_shapes,
@@ -241,6 +242,8 @@ def _checkpoint(
     parts = [*elsewhere, *([other_vae(spec.vae, folder)] if spec.vae else [])]
     replaced = tuple(f"{part.name}/" for part in parts)
     kept = [name for name in indexes if not name.startswith(replaced)]
+    for part in index:
+        refuse_endless(folder / part / "tokenizer_config.json")
     width, height = layout.image_size(folder)
     if max(width or 0, height or 0) > _MOST_PIXELS:
         raise CheckpointError(

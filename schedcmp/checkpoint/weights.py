@@ -28,6 +28,7 @@ _PROVENANCE = {
 _COUNTS_LAYERS = re.compile(r"(layers?|layers_per_block|blocks|depths?|experts)$")
 _NO_SIZE = re.compile(r"theta|(^|_)ids?$|token|seed")
 _MOST_FREE, _FREE_LAYERS = 1_000_000, 256  # what a number may be however small the model
+_LONGEST_TEXT, _INFINITE = 10_000_000, 1e20  # tokens; beyond the latter transformers fills nothing up
 _ONE_PER_LAYER = re.compile(r"layer|block|depth")
 
 
@@ -134,6 +135,20 @@ def refuse_oversized(config: Path, shapes: Collection[tuple[int, ...]]) -> None:
             raise CheckpointError(
                 f"{config}: `{key}` is larger than the {most:,} {of} of the weights; fetch them again."
             )
+
+
+def refuse_endless(tokenizer: Path) -> None:
+    """Texts are filled up to what a tokenizer says is their length, unless that is as good as infinite.
+
+    Raises:
+        CheckpointError: it is beyond all memory and not infinite.
+    """
+    length = read_json(tokenizer).get("model_max_length") if tokenizer.is_file() else None
+    if isinstance(length, int | float) and _LONGEST_TEXT < length <= _INFINITE:
+        raise CheckpointError(
+            f"{tokenizer}: `model_max_length` is {length:,}, and no text encoder reads over {_LONGEST_TEXT:,} tokens; "
+            "fetch it again."
+        )
 
 
 def _sizes(config: Mapping[str, Any]) -> Iterator[tuple[str, int, bool]]:

@@ -41,7 +41,7 @@ def show(answers: list[Answer], most: int | None = None) -> None:
     """The sentences, or so many of the first, under the guidance and size where there are several."""
     for found in answers:
         if len(answers) > 1:
-            say(f"{setting_text(found)}:")
+            say(f"{setting_text(found.setting)}:")
         for sentence in sentences(found)[:most]:
             say(sentence)
     if not answers:

@@ -120,4 +120,5 @@ class Workbench:
             **({"num_images_per_prompt": len(generators)} if more else {}),
             **{name: value for name, value in settings.items() if value is not None and name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels},
+            **cell.arguments,
         }

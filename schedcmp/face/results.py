@@ -71,7 +71,7 @@ class Run:
         from schedcmp.report.sentences import sentences, setting_text
 
         answers = self.recommend()
-        heads = [[f"{setting_text(found)}:"] if len(answers) > 1 else [] for found in answers]
+        heads = [[f"{setting_text(found.setting)}:"] if len(answers) > 1 else [] for found in answers]
         return "\n".join(line for head, found in zip(heads, answers, strict=True) for line in head + sentences(found))
 
     def recommend(

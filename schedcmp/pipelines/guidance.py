@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from schedcmp.pipelines.arithmetic import Configs
 from schedcmp.pipelines.source import PipelineSource, pipeline_source
@@ -12,12 +14,22 @@ _ALWAYS, _NEVER = float("-inf"), float("inf")
 _RULES = ("__call__", "do_classifier_free_guidance")
 
 
-def inert_guidance(pipeline: str, configs: Configs, scales: Sequence[float], negatives: Sequence[str]) -> Iterator[str]:
-    """Sentences on what of a sweep's guidance and negative prompts changes nothing."""
+def inert_guidance(
+    pipeline: str,
+    configs: Configs,
+    scales: Sequence[float],
+    negatives: Sequence[str],
+    call: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+) -> Iterator[str]:
+    """Sentences on what of a sweep's guidance and negative prompts changes nothing.
+
+    Args:
+        call: values of further arguments of the call.
+    """
     source = pipeline_source(pipeline)
     if source is None:
         return
-    if any(negatives) and (why := _unread(source, configs)):
+    if any(negatives) and (why := _unread(source, configs, call)):
         yield f"negative_prompt changes nothing: {why}; leave it out"
         negatives = ()
     if why := _unguided(source, configs):
@@ -53,9 +65,9 @@ def _asks_for_guidance(node: ast.Compare) -> bool:
     return left == "guidance_scale" and isinstance(node.ops[0], ast.Gt) and isinstance(right, ast.Constant)
 
 
-def _unread(source: PipelineSource, configs: Configs) -> str:
+def _unread(source: PipelineSource, configs: Configs, call: Mapping[str, Sequence[Any]]) -> str:
     """Why no negative prompt is read, whatever the guidance."""
-    scale = source.defaults.get("true_cfg_scale")
+    scale = max(call.get("true_cfg_scale", ()), default=source.defaults.get("true_cfg_scale"))
     if "negative_prompt" not in source.arguments:
         return f"{source.name} takes none"
     if isinstance(scale, int | float) and scale <= 1:

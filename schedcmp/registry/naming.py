@@ -114,6 +114,7 @@ def read_originals(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
         place: {
             normalise(name): {
                 "note": f"as {place} runs it",
+                **({"sigmas": program["sigmas"]} if "sigmas" in program else {}),
                 **row,
                 "options": {**program["options"], **row.get("options", {})},
                 "also": {place: [name]},

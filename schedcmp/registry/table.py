@@ -75,7 +75,8 @@ class Registry:
 
     def equivalents(self, entry: Entry) -> dict[str, str]:
         """What other tools call an entry, sampler and sigma schedule together, by place."""
-        return equivalents(entry.also or self.entries.get(entry.base, entry).also, entry.sigmas)
+        base = self.entries.get(entry.base) or self._original(entry.base) or entry
+        return equivalents(entry.also or base.also, entry.sigmas)
 
     def sigma_schedule(self, name: str) -> SigmaSchedule:
         """Raises RegistryError for an unknown name."""
@@ -112,12 +113,13 @@ class Registry:
         raise RegistryError(self._unknown(name, key))
 
     def _original(self, key: str) -> Entry | None:
-        """The entry that runs a program's sampler as the program does; it is in no list."""
+        """The entry that runs a program's sampler as the program does, on what the program calls that; in no list."""
         place, _, rest = key.partition("-")
         rows = self.originals.get(place, {})
         if rest in rows:
             return self._read_row({**rows[rest], "name": key}, "schedcmp")
-        for suffix, sigmas in self._sigma_names.items():
+        theirs = {normalise(name): s for s in self.sigma_schedules.values() for name in s.also.get(place, ())}
+        for suffix, sigmas in {**self._sigma_names, **theirs}.items() if rows else ():
             stem = rest.removesuffix(f"-{suffix}")
             if stem != rest and stem in rows:
                 return self._read_row({**rows[stem], "name": f"{place}-{stem}"}, "schedcmp").with_sigmas(sigmas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -11,11 +12,11 @@ from schedcmp.errors import RequestError
 from schedcmp.records import Cell, StoredCell
 
 SHOWN = ("scheduler", "sigma_schedule", "steps", "seed", "prompt", "guidance_scale")  # also where they do not vary
-AXIS_NAMES = (*SHOWN, "nfe", "negative_prompt", "size", "shift")
+AXIS_NAMES = (*SHOWN, "nfe", "negative_prompt", "size", "call", "shift")
 SYNONYMS = {"guidance": "guidance_scale"}
 
 # Page axes of themselves where they vary, outermost first. A scheduler's label names its schedule already.
-PAGED = ("prompt", "negative_prompt", "size", "guidance_scale", "scheduler", "steps", "seed", "copy")
+PAGED = ("prompt", "negative_prompt", "size", "call", "guidance_scale", "scheduler", "steps", "seed", "copy")
 
 Value = str | int | float
 Key = tuple[Value, ...]
@@ -152,7 +153,14 @@ def point(stored: StoredCell, scheduler: str) -> dict[str, Value]:
         "negative_prompt": cell.negative_prompt,
         "size": f"{cell.width or 'default'} × {cell.height or 'default'}",
         "shift": cell.shift,
+        "call": call_text(cell.call),
     }
+
+
+def call_text(call: str) -> str:
+    """Further arguments of the call: "true_cfg_scale 4, clip_skip 1"."""
+    arguments = json.loads(call) if call else {}
+    return ", ".join(f"{name} {value}" for name, value in arguments.items())
 
 
 def _label(cell: Cell) -> str:

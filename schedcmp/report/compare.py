@@ -5,15 +5,16 @@ Cells are matched by `Cell.id`, which does not depend on versions or machines: s
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from schedcmp.errors import RunFolderError
 from schedcmp.records import Cell, StoredCell
-from schedcmp.report.steadiness import doubts
+from schedcmp.report.quality import Setting
+from schedcmp.report.sentences import setting_text
+from schedcmp.report.steadiness import doubts, timed_groups
 from schedcmp.store.store import Store
 from schedcmp.truth.statistics import Estimate, estimate, ratio_of_medians
 
@@ -148,19 +149,14 @@ def _slowdowns(before: Iterable[StoredCell], after: Iterable[StoredCell]) -> Ite
     old, new = _latencies(before), _latencies(after)
     several = len({key[2:] for key in new}) > 1
     for key in (k for k in old if k in new):
-        scheduler, steps, guidance, width, height = key
-        setting = f", guidance {guidance:g}, {width}×{height}" if several else ""
-        yield Slowdown(scheduler, steps, setting, ratio_of_medians(new[key], old[key]))
+        scheduler, steps, *setting = key
+        told = f", {setting_text(Setting(*setting))}" if several else ""
+        yield Slowdown(scheduler, steps, told, ratio_of_medians(new[key], old[key]))
 
 
-def _latencies(cells: Iterable[StoredCell]) -> dict[tuple[str, int, float, int | None, int | None], Sequence[float]]:
-    found: dict[tuple[str, int, float, int | None, int | None], list[float]] = defaultdict(list)
-    for stored in cells:
-        cell, result = stored.cell, stored.result
-        key = (cell.scheduler, cell.steps, cell.guidance_scale, result.width, result.height)
-        if result.timings and stored.counts:
-            found[key] += [t.latency_s for t in result.timings]
-    return dict(found)
+def _latencies(cells: Iterable[StoredCell]) -> dict[tuple[Any, ...], list[float]]:
+    groups = timed_groups(cells)
+    return {key: [t.latency_s for m in members for t in m.result.timings] for key, members in groups.items()}
 
 
 def _told(change: Change) -> str:

@@ -26,6 +26,7 @@ _TITLES = {
     "negative_prompt": "The negative prompt",
     "guidance_scale": "Guidance",
     "size": "The size",
+    "call": "What else the call is given",
 }
 _MOST_LOOKED_AT = 50  # earlier cells of the same image, for the one that is most like a cell
 _LONGEST = 60  # characters of a value

@@ -22,6 +22,7 @@ LABELS: dict[str, Callable[[Value], str]] = {
     "negative_prompt": lambda value: f"negative prompt: {value or 'none'}",
     "size": lambda value: f"{value} px",
     "shift": lambda value: f"shift {value or 'of the checkpoint'}",
+    "call": str,
     "copy": lambda value: f"copy {value}",
 }
 ON_OWN_LINE = ("prompt", "negative_prompt")

@@ -26,6 +26,7 @@ class Setting(NamedTuple):
     guidance_scale: float
     width: int | None
     height: int | None
+    call: str = ""
 
 
 class Pair(NamedTuple):
@@ -96,7 +97,11 @@ def points(
         resolved: see `resolutions`; a smaller distance counts as this, so that nothing is better by what is not known.
     """
     groups: dict[Setting, dict[tuple[str, int], list[StoredCell]]] = defaultdict(lambda: defaultdict(list))
-    made = {_asked(c): Setting(c.cell.guidance_scale, c.result.width, c.result.height) for c in cells if c.image_path}
+    made = {
+        _asked(c): Setting(c.cell.guidance_scale, c.result.width, c.result.height, c.cell.call)
+        for c in cells
+        if c.image_path
+    }
     for stored in cells:
         if stored.result.status != "unsupported":
             groups[made.get(_asked(stored), _asked(stored))][stored.cell.scheduler, stored.cell.steps].append(stored)
@@ -122,7 +127,7 @@ def _distinct(groups: Mapping[tuple[str, int], list[StoredCell]]) -> Iterator[tu
 
 
 def _asked(stored: StoredCell) -> Setting:
-    return Setting(stored.cell.guidance_scale, stored.cell.width, stored.cell.height)
+    return Setting(stored.cell.guidance_scale, stored.cell.width, stored.cell.height, stored.cell.call)
 
 
 def _unsound(members: Sequence[StoredCell]) -> Unsound:

@@ -7,7 +7,8 @@ from itertools import groupby
 
 from schedcmp.metrics.reading import Reading
 from schedcmp.report.answer import Answer, Choice
-from schedcmp.report.quality import Point, Unsound, goodness
+from schedcmp.report.axes import call_text
+from schedcmp.report.quality import Point, Setting, Unsound, goodness
 from schedcmp.report.tables import seconds
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
@@ -30,7 +31,7 @@ def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
     parts = ["# Which scheduler?"]
     for found in answers:
         if len(answers) > 1:
-            parts.append(f"## {setting_text(found)}")
+            parts.append(f"## {setting_text(found.setting)}")
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(found)))
         if found.front and found.metric:
             parts.append(_front(found, found.metric))
@@ -41,9 +42,9 @@ def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def setting_text(found: Answer) -> str:
-    guidance, width, height = found.setting
-    return f"guidance {guidance:g}, {width}×{height}"
+def setting_text(setting: Setting) -> str:
+    guidance, width, height, call = setting
+    return ", ".join(filter(None, [f"guidance {guidance:g}", f"{width}×{height}", call_text(call)]))
 
 
 def short(point: Point | Unsound) -> str:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from schedcmp.records import StoredCell, Timing
+from schedcmp.report.axes import call_text
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
 from schedcmp.texts import csv_text
 
@@ -37,6 +38,7 @@ class TimingRow:
     peak_memory_bytes: int | None
     relative: float = 1.0  # to the fastest row with the same guidance and size
     doubt: str = ""  # why no latency of the run may be compared, see `steadiness`
+    call: str = ""  # further arguments of the call, as `Cell.call`
 
 
 def timing_rows(cells: Sequence[StoredCell]) -> list[TimingRow]:
@@ -79,7 +81,8 @@ def result_rows(
 
 
 def timings_csv(rows: Sequence[TimingRow]) -> str:
-    return _csv([asdict(row) for row in rows], header=[f.name for f in fields(TimingRow)])
+    header = [f.name for f in fields(TimingRow) if f.name != "call" or any(row.call for row in rows)]
+    return _csv([{name: getattr(row, name) for name in header} for row in rows], header=header)
 
 
 def distribution_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -114,6 +117,7 @@ def readable(rows: Sequence[TimingRow]) -> list[tuple[str, ...]]:
 def _readable(row: TimingRow, *, guidance: bool, size: bool) -> tuple[str, ...]:
     name = [row.scheduler, *([f"guidance {row.guidance_scale:g}"] if guidance else [])]
     name += [f"{row.width}×{row.height}"] if size else []
+    name += [call_text(row.call)] if row.call else []
     return (
         ", ".join(name),
         str(row.steps),
@@ -143,7 +147,7 @@ def megabytes(value: int | None) -> str:
 
 
 def _task(row: TimingRow) -> tuple[Any, ...]:
-    return (row.guidance_scale, row.width, row.height)
+    return (row.guidance_scale, row.width, row.height, row.call)
 
 
 def _timing_row(members: Sequence[StoredCell]) -> TimingRow:
@@ -170,6 +174,7 @@ def _timing_row(members: Sequence[StoredCell]) -> TimingRow:
         scheduler_overhead_s=_median_of(timings, "scheduler_s"),
         vae_s=_median_of(timings, "vae_s"),
         peak_memory_bytes=max(peaks, default=None),
+        call=cell.call,
     )
 
 
@@ -212,6 +217,7 @@ def _result_row(
         "final_sigma": sigmas[-1],
         "inert": inert.get(cell.id),
         **({"shift": cell.shift} if cell.shift else {}),
+        **{f"call.{name}": value for name, value in cell.arguments.items()},
         **stored.metrics,
     }
 

@@ -17,6 +17,7 @@ import torch
 from schedcmp.samplers.common import NoiseSampler, decay, denoise, noise_for, renoise, steps, weighed
 from schedcmp.samplers.contract import in_exploding_coordinates
 
+_REACH = 1.5  # steps of the past
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 
@@ -34,7 +35,8 @@ def exponential_adams(
     """Nørsett's exponential Adams-Bashforth method (1969) with the weights for the steps as they are, for the denoised
     estimate: DPM-Solver++ (arXiv:2211.01095) and RES (arXiv:2308.02157) multistep, of any order, and their SDE forms.
 
-    It begins with lower orders; the last step, to 0, is the last denoised estimate.
+    It begins with lower orders, and takes lower ones where a step is more than half as long again as those before, as
+    far as polynomials reach; the last step, to 0, is the last denoised estimate.
     """
     noise = noise_for(x, noise_sampler)
     past: list[tuple[float, torch.Tensor]] = []  # lambda, estimate; the last first
@@ -43,7 +45,7 @@ def exponential_adams(
         if to == 0:
             return denoised
         past = [(-math.log(sigma), denoised), *past][:order]
-        x = _adams(x, past, sigma, to, eta)
+        x = _adams(x, past[: _reaching(past, math.log(sigma / to))], sigma, to, eta)
         x = renoise(x, to * math.sqrt(decay(2 * eta * math.log(sigma / to))) * s_noise, noise, sigma, to)
     return x
 
@@ -100,6 +102,12 @@ class _Corrected:
     def again(self, past: list[tuple[float, torch.Tensor]]) -> torch.Tensor:
         x, sigma, to, eta = self._step
         return _adams(x, past, sigma, to, eta) + self.noise
+
+
+def _reaching(past: list[tuple[float, torch.Tensor]], h: float) -> int:
+    """How many of the last estimates to put a polynomial through for a step of length h."""
+    means = ((past[0][0] - past[n - 1][0]) / (n - 1) for n in range(2, len(past) + 1))  # of the steps between n of them
+    return max((n for n, mean in enumerate(means, 2) if h <= _REACH * mean), default=1)
 
 
 def _adams(

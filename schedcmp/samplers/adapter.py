@@ -20,7 +20,8 @@ from schedcmp.samplers.scheduler import SamplerScheduler
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
-# How other programs run the same functions on a noise schedule of betas: what each option may be, its default first.
+# How other programs run the same functions: what each option may be, its default first. On flow matching the first two
+# change nothing: latents begin as noise, and timesteps are not counted.
 # init_noise: the latents' standard deviation at the start, as diffusers' Euler has it, sigma, or sqrt(1 + sigma^2)
 # timestep_grid: the model hears the nearest of every so many timesteps, counted from the top; 1: a whole one, 0: any
 # extra_level: of one more level than steps the last above 0 is thrown away, or the sampler ends there and not at 0
@@ -49,9 +50,7 @@ class SigmaSampler(SamplerScheduler, EulerDiscreteScheduler):  # type: ignore[mi
             super().set_timesteps(num_inference_steps, *args, **kwargs)
         else:
             super().set_timesteps(num_inference_steps + 1, *args, **kwargs)
-            ends = self.sigmas[-1:] if self.config.extra_level == "discard" else self.sigmas[-2:-1]
-            self.sigmas, self.timesteps = torch.cat([self.sigmas[:-2], ends]), self.timesteps[:-1]
-            self.num_inference_steps = num_inference_steps
+            _drop_extra_level(self)
         self._log_sigmas = np.log(np.array(((1 - self.alphas_cumprod) / self.alphas_cumprod) ** 0.5))
         self._plan()
 
@@ -90,8 +89,17 @@ class FlowSampler(SamplerScheduler, Placed, FlowMatchEulerDiscreteScheduler):  #
     """
 
     @functools.wraps(FlowMatchEulerDiscreteScheduler.set_timesteps)
-    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        super().set_timesteps(*args, **kwargs)
+    def set_timesteps(  # type: ignore[override]
+        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, **more: Any
+    ) -> None:
+        if not self.config.extra_level:
+            super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, **more)
+        elif self.spacing is None or not self.spacing.schedule:
+            raise ValueError("it takes one noise level more than steps, and so wants a sigma schedule")
+        else:
+            steps = len(sigmas) if num_inference_steps is None else num_inference_steps
+            super().set_timesteps(steps + 1, device=device, **more)
+            _drop_extra_level(self)
         self._plan()
 
     def _coordinates(self, schedule: torch.Tensor) -> Coordinates:
@@ -133,8 +141,7 @@ def scheduler_class(function: SamplerFunction, flow: bool = False) -> type:
     both = sorted(parameters.keys() & contract.options.keys())
     if both:
         raise RegistryError(f"{function.__module__}.{function.__qualname__}: its options {both} are the schedule's own")
-    customs = {} if flow else {name: values[0] for name, values in _CUSTOMS.items()}
-    options = {**contract.options, **customs}
+    options = {**contract.options, **{name: values[0] for name, values in _CUSTOMS.items()}}
     own = {k: inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in options.items()}
 
     def __init__(self: Any, **options: Any) -> None:  # noqa: N807
@@ -165,6 +172,13 @@ def _check_config(config: Any) -> None:
     for name in ("invert_sigmas", "stochastic_sampling"):
         if config.get(name):
             raise ValueError(f"a sampler function cannot do {name}")
+
+
+def _drop_extra_level(scheduler: Any) -> None:
+    sigmas = scheduler.sigmas
+    ends = sigmas[-1:] if scheduler.config.extra_level == "discard" else sigmas[-2:-1]
+    scheduler.sigmas, scheduler.timesteps = torch.cat([sigmas[:-2], ends]), scheduler.timesteps[:-1]
+    scheduler.num_inference_steps = len(sigmas) - 2
 
 
 def _copies(sample: torch.Tensor) -> int:

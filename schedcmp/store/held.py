@@ -22,14 +22,14 @@ class Held:
 def held(database: Database) -> Held:
     """The images of all plans' cells. A place that two of them claim is nobody's own."""
     query = (
-        "SELECT id, image_path, prompt, negative_prompt, guidance_scale, width, height "
+        "SELECT id, image_path, prompt, negative_prompt, guidance_scale, width, height, call "
         "FROM cells WHERE image_path IS NOT NULL"
     )
     paths: dict[str, str] = {}
     owners: dict[str, str] = {}
-    prompts, negatives, guidances, sizes = set(), set(), set(), set()
+    prompts, negatives, guidances, sizes, calls = set(), set(), set(), set(), set()
     with database.reading() as connection:
-        for id_, path, prompt, negative, guidance, width, height in connection.execute(query):
+        for id_, path, prompt, negative, guidance, width, height, call in connection.execute(query):
             if not isinstance(path, str) or not is_of_a_run(path):
                 continue
             paths[id_] = path
@@ -38,5 +38,7 @@ def held(database: Database) -> Held:
             negatives.add(negative)
             guidances.add(guidance)
             sizes.add((width, height))
+            calls.add(call or "")
     values = {"prompt": prompts, "negative_prompt": negatives, "guidance_scale": guidances, "size": sizes}
+    values["call"] = calls
     return Held({i: path for i, path in paths.items() if owners[path]}, owners, values)

@@ -29,6 +29,13 @@ PLAIN_COLUMNS = (
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+def _object(text: str | None) -> str:
+    """A JSON object, or nothing."""
+    if text and not isinstance(from_json(text), dict):
+        raise ValueError("is no JSON object")
+    return text or ""
+
+
 def _image_path(name: str) -> str:
     if not is_of_a_run(name):
         raise ValueError("is none of a run's files")
@@ -55,6 +62,7 @@ class _Row(BaseModel):
     width: int | None
     height: int | None
     shift: str = ""  # missing in a run of an earlier schedcmp
+    call: Annotated[str | None, AfterValidator(_object)] = None  # missing in a run of an earlier schedcmp
     key: str
     machine: str
     status: Status
@@ -136,7 +144,7 @@ _META: Mapping[str, TypeAdapter[Any]] = {
 
 
 def to_row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
-    values = {name: getattr(result.cell, name) for name in CELL_COLUMNS}
+    values = {name: getattr(result.cell, name) for name in CELL_COLUMNS} | {"call": result.cell.call or None}
     values |= {name: getattr(result, name.replace("made_", "")) for name in PLAIN_COLUMNS}
     timings = [asdict(t) for t in result.timings]
     return values | {
@@ -150,9 +158,8 @@ def to_row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
 
 def from_row(row: dict[str, Any]) -> StoredCell:
     found = _checked(_Row.model_validate, row)
-    cell = Cell(
-        index=found.position, nfe_budget=found.nfe_budget, **{name: getattr(found, name) for name in CELL_COLUMNS}
-    )
+    values = {name: getattr(found, name) for name in CELL_COLUMNS} | {"call": found.call or ""}
+    cell = Cell(index=found.position, nfe_budget=found.nfe_budget, **values)
     plain = {name.replace("made_", ""): getattr(found, name) for name in PLAIN_COLUMNS}
     result = CellResult(
         cell,

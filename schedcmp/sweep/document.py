@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +16,7 @@ from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
 from schedcmp.sweep.executor import Executor, Executors, Ray
 from schedcmp.sweep.parts import (
+    Call,
     Counts,
     Entries,
     EntrySpec,
@@ -58,6 +62,9 @@ class Sweep(Part):
     width: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
     height: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
     size: Sizes | None = Field(None, description='several sizes, such as ["512x512", "512x768"], width first')
+    call: Call = Field(
+        {}, description="further arguments of the pipeline's call; a list of values makes an axis of one"
+    )
     schedulers: Entries = Field(description='names, entries of your own, or "*" for all that work with the checkpoint')
     sigmas: Sigmas = Field(
         ("default",), description="sigma schedules, or lists of noise levels: each scheduler runs on each of them"
@@ -157,6 +164,12 @@ class Sweep(Part):
             return ((self.width, self.height),)
         pairs = (size.split("x") for size in self.size)
         return tuple((int(width), int(height)) for width, height in pairs)
+
+    @property
+    def calls(self) -> Iterator[str]:
+        """Each combination of the further arguments, as `Cell.call` has it; one without any, if there are none."""
+        for values in product(*self.call.values()):
+            yield json.dumps(dict(zip(self.call, values, strict=True))) if values else ""
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:

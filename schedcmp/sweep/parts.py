@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schedcmp.sweep.prompt_file import prompts_of, refuse_file_names
-from schedcmp.sweep.values import as_levels, integers, numbers, shifts, sigma_names, sizes, words
+from schedcmp.sweep.values import as_levels, call_arguments, integers, numbers, shifts, sigma_names, sizes, words
 
 Axis = Literal[
     "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size",
-    "shift",
+    "call", "shift",
 ]  # fmt: skip
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=64)]
 PromptName = Annotated[str, Field(min_length=1, max_length=64)]
@@ -33,6 +33,12 @@ Sigmas = Annotated[
 ]
 
 Shifts = Annotated[tuple[str, ...], BeforeValidator(shifts, json_schema_input_type=float | str | list[float | str])]
+
+
+Call = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)], tuple[Any, ...]],
+    BeforeValidator(call_arguments, json_schema_input_type=dict[str, Any]),
+]
 
 
 def printable(text: str) -> str:

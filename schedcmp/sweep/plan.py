@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2s
 from itertools import product
+from math import prod
 from typing import Any
 
 from schedcmp.errors import RegistryError, SweepError
@@ -49,6 +50,7 @@ def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appra
     selected = selection.collect()
     lengths = sum(len(s.lengths) for s in selected.values())
     shared = len(sweep.prompt) * len(sweep.negative_prompt) * len(sweep.guidance_scale) * len(sweep.sizes)
+    shared *= prod(map(len, sweep.call.values()))
     count = lengths * len(sweep.seeds) * shared
     if count > MOST_CELLS:
         raise SweepError(f"{source.name}: has {count:,} cells; a sweep may have {MOST_CELLS:,}. Split it, or use fewer")
@@ -86,8 +88,8 @@ def _outer(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[tuple[Cel
     """Each combination of all but steps and seeds, as a cell that lacks these."""
     prompts, negatives = enumerate(sweep.prompt.items()), enumerate(sweep.negative_prompt)
     guidances, sizes = enumerate(sweep.guidance_scale), enumerate(sweep.sizes)
-    axes = product(prompts, negatives, guidances, sizes, selected.values())
-    for (p, (name, prompt)), (n, negative), (g, guidance_scale), (s, (width, height)), found in axes:
+    axes = product(prompts, negatives, guidances, sizes, sweep.calls, selected.values())
+    for (p, (name, prompt)), (n, negative), (g, guidance_scale), (s, (width, height)), call, found in axes:
         cell = Cell(
             id="",
             index=0,
@@ -103,6 +105,7 @@ def _outer(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[tuple[Cel
             width=width,
             height=height,
             shift=found.entry.shift,
+            call=call,
         )
         place = {"prompt": p, "negative_prompt": n, "guidance_scale": g, "size": s}
         yield cell, found, place | {"schedulers": found.item, "sigmas": found.sigmas}
@@ -193,6 +196,7 @@ def identity(cell: Cell, entry: Entry, generator: str) -> blake2s:
         "size": [cell.width, cell.height],
         "generator": generator,
         **({"shift": entry.shift} if entry.shift else {}),
+        **({"call": cell.arguments} if cell.call else {}),
     }
     text = json.dumps(parts, sort_keys=True, default=str)
     return blake2s(text.encode(), digest_size=8)

@@ -64,8 +64,8 @@ class Selection:
     warnings: list[str] = field(default_factory=list)
     found: dict[str, Selected] = field(default_factory=dict)
     _named: dict[str, int] = field(default_factory=dict)  # label → the item that names it
-    _works: dict[str, str] = field(default_factory=dict)  # what entries of "*" do → the first label that does it
     _left_out: dict[str, dict[str, str]] = field(default_factory=dict)  # by kind of reason: those that "*" leaves out
+    _works: dict[str, str] = field(default_factory=dict)  # what entries of "*" do → the first label that does it
 
     def collect(self) -> Mapping[str, Selected]:
         """By label. Raises SweepError, with file:line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -57,6 +58,28 @@ def words(value: Any) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise ValueError(_no_text(item))
     return _distinct(items)
+
+
+def call_arguments(value: Any) -> dict[str, tuple[Any, ...]]:
+    """{argument: value or list of values} → {argument: values}. Raises ValueError."""
+    if not isinstance(value, dict):
+        raise ValueError("has keys of its own, the pipeline's arguments, as in {true_cfg_scale: [1, 4]}")
+    return {str(name): _argument_values(str(name), given) for name, given in value.items()}
+
+
+def _argument_values(name: str, given: Any) -> tuple[Any, ...]:
+    items = given if isinstance(given, list | tuple) else [given]
+    if not items:
+        raise ValueError(f"{name} is an empty list; give at least one value")
+    for item in items:
+        parts = item if isinstance(item, list | tuple) else [item]
+        if not all(part is None or isinstance(part, bool | int | float | str) for part in parts):
+            raise ValueError(
+                f"{name} takes numbers, texts, true, false, null, or lists of them in brackets of their own"
+            )
+    if len({json.dumps(item) for item in items}) < len(items):
+        raise ValueError(f"{name} has the same value twice; remove one of the two")
+    return tuple(tuple(item) if isinstance(item, list) else item for item in items)
 
 
 def sigma_names(value: Any) -> tuple[str, ...]:

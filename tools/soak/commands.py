@@ -9,11 +9,15 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+
+from typer import Typer
+from typer.main import get_command
 
 import schedcmp
 from tools.soak.case import Case, Failed
@@ -58,11 +62,16 @@ def here(case: Case, *arguments: object, codes: tuple[int, ...] = (0, 1, 2)) -> 
     return said
 
 
+@cache  # building it takes a fifth of what checking a sweep does
+def _command(app: Callable[..., object]) -> Callable[..., object]:
+    return get_command(app) if isinstance(app, Typer) else app
+
+
 def _call(words: list[str]) -> int:
     from schedcmp.cli import app
 
     try:
-        app(words)
+        _command(app)(words)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 99
     except _TooLong:

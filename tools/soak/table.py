@@ -19,10 +19,10 @@ class Attack:
 
 
 ATTACKS = {
-    "kills": Attack(kills.attack, 0.26, "kills"),
+    "kills": Attack(kills.attack, 0.32, "kills"),
     "signals": Attack(signals.attack, 0.07, "signals"),
-    "sweeps": Attack(sweeps.attack, 0.31, "sweeps"),
-    "corruption": Attack(corruption.attack, 0.20, "damaged runs"),
+    "sweeps": Attack(sweeps.attack, 0.27, "sweeps"),
+    "corruption": Attack(corruption.attack, 0.18, "damaged runs"),
     "crafted": Attack(crafted.attack, 0.09, "crafted runs"),
     "checkpoints": Attack(checkpoints.attack, 0.07, "hostile checkpoints"),
 }

@@ -5,22 +5,18 @@ so little that backgrounds come out in the wrong colour: there, and only there, 
 are decided.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from tools.tiny.captions import MAX_TOKENS, training_caption
+from tools.tiny.captioned import CaptionedTrainer
+from tools.tiny.captions import MAX_TOKENS
 from tools.tiny.shapes import Drawing
-from tools.tiny.training import Meter, cosine_rate, generators, run_loop, set_rate
+from tools.tiny.training import cosine_rate
 
 TIMESTEPS = 1000
 NOISY = 800  # from this timestep on, little but the layout can be seen
@@ -90,57 +86,29 @@ def alphas_cumprod() -> Tensor:
     return torch.cumprod(1 - betas, 0)
 
 
-class DenoiserTrainer:
-    """The two networks, their running average, their optimizer and their data."""
+class DenoiserTrainer(CaptionedTrainer):
+    """Text encoder and UNet, by the error of the noise that they see."""
+
+    recipe: DenoiserRecipe
 
     def __init__(
         self, latents: Tensor, drawings: Sequence[Drawing], tokenizer: CLIPTokenizer, recipe: DenoiserRecipe
     ) -> None:
-        """`latents`: (n, 4, 16, 16), of unit variance, one for each of the `drawings`."""
         torch.manual_seed(recipe.seed)
-        self.latents, self.drawings, self.tokenizer, self.recipe = latents, drawings, tokenizer, recipe
-        self.networks = nn.ModuleDict({"text_encoder": new_text_encoder(tokenizer), "unet": new_unet()})
-        self.parameters: list[Tensor] = list(self.networks.parameters())
-        self.average = [p.detach().clone() for p in self.parameters]
-        self.optimizer = torch.optim.AdamW(self.parameters, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        networks = {"text_encoder": new_text_encoder(tokenizer), "unet": new_unet()}
+        super().__init__(networks, latents, drawings, tokenizer, recipe)
         self.alphas = alphas_cumprod()
-        self.meter = Meter("denoiser")
 
-    def run(self, path: Path) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-        """Train, then hand out the networks with their averaged weights."""
-        with sdpa_kernel(SDPBackend.MATH):  # on CPU, faster than flash attention's backward pass in bfloat16
-            run_loop(self.recipe.iterations, path, self.state, self.load, self.step)
-        return self.averaged()
+    def rates(self, iteration: int) -> list[float]:
+        return [cosine_rate(iteration, self.recipe.iterations, self.recipe.rate, warmup=200)]
 
-    def averaged(self) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-        with torch.no_grad():
-            torch._foreach_copy_(self.parameters, self.average)
-        return self.networks["text_encoder"], self.networks["unet"]
-
-    def state(self) -> dict[str, Any]:
-        optimizer = self.optimizer.state_dict()
-        return {"networks": self.networks.state_dict(), "average": self.average, "optimizer": optimizer}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        self.networks.load_state_dict(saved["networks"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.average = saved["average"]
-
-    def step(self, iteration: int) -> None:
+    def losses(self, iteration: int, z: Tensor, ids: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
         r = self.recipe
-        rng, noise = generators(r.seed, iteration)
-        set_rate(self.optimizer, cosine_rate(iteration, r.iterations, r.rate, warmup=200))
         phase = next(p for p in r.phases if iteration < p.until * r.iterations)
-        rows = self.rows(iteration)
-        ids = self.tokens(rows, random.Random(int(rng.integers(2**62))))
-        z = self.latents[rows].float()  # (n, 4, 16, 16)
         t = sample_timesteps(r.batch, phase.noisy_rows, noise)  # (n,)
         eps = torch.randn(z.shape, generator=noise)
         error = (self.predict(z, eps, t, ids) - eps).pow(2).mean((1, 2, 3))  # (n,)
-        loss = (error * self.weights(phase.floor)[t]).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.update(iteration)
-        self.meter.add(iteration, loss=loss.item(), mse=error.mean().item())
+        return {"loss": (error * self.weights(phase.floor)[t]).mean(), "mse": error.mean()}
 
     def predict(self, z: Tensor, eps: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         """The noise seen in x_t = sqrt(a_t) z + sqrt(1 - a_t) eps."""
@@ -149,30 +117,6 @@ class DenoiserTrainer:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             text = self.networks["text_encoder"](ids).last_hidden_state  # (n, tokens, 128)
             return self.networks["unet"](x, t, text).sample.float()  # type: ignore[no-any-return]
-
-    def update(self, iteration: int) -> None:
-        """One step of the optimizer; the average's memory grows with the training's length."""
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        decay = min(self.recipe.ema, (iteration + 1) / (iteration + 20))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
-
-    def rows(self, iteration: int) -> list[int]:
-        """The batch's place in its epoch's shuffled order."""
-        per_epoch = len(self.latents) // self.recipe.batch
-        epoch, place = divmod(iteration, per_epoch)
-        order = np.random.default_rng((self.recipe.seed, 1, epoch)).permutation(len(self.latents))
-        return [int(i) for i in order[place * self.recipe.batch : (place + 1) * self.recipe.batch]]
-
-    def tokens(self, rows: list[int], rng: random.Random) -> Tensor:
-        """The drawings' captions, worded anew each time, (n, 32)."""
-        captions = [training_caption(self.drawings[i], rng) for i in rows]
-        encoded = self.tokenizer(
-            captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-        )
-        return encoded.input_ids  # type: ignore[no-any-return]
 
     def weights(self, floor: float) -> Tensor:
         """Of the squared error at each timestep, (1000,)."""

@@ -1,7 +1,7 @@
-"""Measure a trained checkpoint: `python -m tools.tiny.evaluate --out outputs/tiny`.
+"""Measure a trained checkpoint: `python -m tools.tiny.evaluate --checkpoint schedcmp/builtin/tiny --out outputs/tiny`.
 
 For every scheduler, number of steps and guidance: how many pictures show what their (held-out) caption says,
-and how far they are from a 1,000-step reference. Writes evaluation.json as it goes, and a sheet of pictures
+and how far they are from a reference of many steps. Writes evaluation.json as it goes, and a sheet of pictures
 for each guidance.
 """
 
@@ -17,11 +17,12 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tools.tiny.captions import plain_caption
+from tools.tiny.flow import SHIFT, PaddedOnce
 from tools.tiny.judge import Judge, check, load_judge, verdicts
 from tools.tiny.shapes import SIDE, Drawing, Pixels, draw_many, sample_drawing
 from tools.tiny.train import CHECKPOINT, DATA_SEED, PICTURES, WORK
@@ -33,7 +34,10 @@ REFERENCE_PICTURES = 16
 SHOWN = 12  # pictures in a row of the sheet
 MEASURES = ["colours", "pixels", "shape", "texture", "size", "position", "all"]
 
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+Record = dict[str, Any]
+Solvers = dict[str, tuple[str, Record]]  # a class of diffusers and its options
+
+SCHEDULERS: Solvers = {
     "DDIM": ("DDIMScheduler", {}),
     "Euler": ("EulerDiscreteScheduler", {}),
     "Euler a": ("EulerAncestralDiscreteScheduler", {}),
@@ -45,9 +49,31 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
     "reference": ("DDIMScheduler", {"timestep_spacing": "trailing"}),
 }
+_FLOWING = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": SHIFT}
+FLOW_SCHEDULERS: Solvers = {
+    "Euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "Heun": ("FlowMatchHeunDiscreteScheduler", {}),
+    "DEIS": ("DEISMultistepScheduler", _FLOWING),
+    "UniPC": ("UniPCMultistepScheduler", _FLOWING),
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", _FLOWING),
+    "reference": ("FlowMatchEulerDiscreteScheduler", {}),
+}
 
 
-Record = dict[str, Any]
+@dataclass(frozen=True)
+class Kind:
+    """What is surveyed of one of the checkpoints."""
+
+    solvers: Solvers
+    main: str  # the solver that is measured on many captions
+    reference_steps: int
+    arguments: Record  # of the pipeline's call
+
+
+KINDS = {
+    "StableDiffusionPipeline": Kind(SCHEDULERS, "DPM++ 2M Karras", 1000, {}),
+    "StableDiffusion3Pipeline": Kind(FLOW_SCHEDULERS, "Euler", 200, {"max_sequence_length": 1}),
+}
 
 
 @dataclass(frozen=True)
@@ -63,14 +89,15 @@ class Setting:
 class Bench:
     """What every setting is measured with: the same captions, noise and judge."""
 
-    pipeline: StableDiffusionPipeline
+    pipeline: DiffusionPipeline
+    kind: Kind
     config: Record  # the checkpoint's scheduler's
     judge: Judge
     drawings: list[Drawing]
 
     def sample(self, setting: Setting, count: int) -> Pixels:
         """The first `count` drawings' pictures, (count, 64, 64, 3)."""
-        name, options = SCHEDULERS[setting.scheduler]
+        name, options = self.kind.solvers[setting.scheduler]
         scheduler_class = getattr(diffusers, name)
         parts = []
         for first in range(0, count, BATCH):
@@ -84,6 +111,7 @@ class Bench:
                     num_inference_steps=setting.steps,
                     guidance_scale=setting.guidance,
                     output_type="np",
+                    **self.kind.arguments,
                 ).images
             )
         return np.asarray((np.concatenate(parts) * 255).round(), np.uint8)
@@ -119,9 +147,13 @@ def noise(row: int) -> Tensor:
     return torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(1000 + row))
 
 
-def load_pipeline(checkpoint: Path) -> StableDiffusionPipeline:
-    options = {"dtype": torch.float32, "local_files_only": True, "low_cpu_mem_usage": False}
-    pipeline = StableDiffusionPipeline.from_pretrained(checkpoint, **options)
+def load_pipeline(checkpoint: Path) -> DiffusionPipeline:
+    options: Record = {"dtype": torch.float32, "local_files_only": True, "low_cpu_mem_usage": False}
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    options |= {name: None for name in ("text_encoder_3", "tokenizer_3") if name in index}
+    pipeline = DiffusionPipeline.from_pretrained(checkpoint, **options)
+    if hasattr(pipeline, "transformer"):
+        pipeline.transformer.set_attn_processor(PaddedOnce())  # the same images in a fifth of the time
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -161,10 +193,10 @@ class Report:
 
 def survey(bench: Bench, guidance: float, args: argparse.Namespace, report: Report) -> None:
     """All schedulers at all step counts, at one guidance."""
-    reference = bench.sample(Setting("reference", 1000, guidance), REFERENCE_PICTURES)
+    reference = bench.sample(Setting("reference", bench.kind.reference_steps, guidance), REFERENCE_PICTURES)
     rows = {"reference": reference}
     for steps in args.steps:
-        for name in args.schedulers:
+        for name in args.schedulers or list(bench.kind.solvers)[:-1]:
             record, images = bench.measure(Setting(name, steps, guidance), args.survey_captions, reference)
             report.add(record)
             rows[f"{name} {steps}"] = images
@@ -175,11 +207,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--out", type=Path, default=WORK, help="folder for judge.pt, evaluation.json, sheets")
-    parser.add_argument("--captions", type=int, default=240, help="for DPM++ 2M Karras at 20 steps")
+    parser.add_argument("--captions", type=int, default=240, help="for one scheduler at 20 steps")
     parser.add_argument("--survey-captions", type=int, default=50, help="for each other setting")
     parser.add_argument("--guidance", type=float, nargs="+", default=[2.0, 3.0])
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 15, 20, 30])
-    parser.add_argument("--schedulers", nargs="+", choices=SCHEDULERS, default=list(SCHEDULERS)[:-1])
+    parser.add_argument("--schedulers", nargs="+", help="of the checkpoint's; all of them")
     return parser.parse_args()
 
 
@@ -191,10 +223,11 @@ def main() -> None:
     judge = load_judge(args.out / "judge.pt")
     pipeline = load_pipeline(args.checkpoint)
     drawings = held_out(max(args.captions, args.survey_captions))
-    bench = Bench(pipeline, dict(pipeline.scheduler.config), judge, drawings)
+    kind = KINDS[type(pipeline).__name__]
+    bench = Bench(pipeline, kind, dict(pipeline.scheduler.config), judge, drawings)
     report = Report(args.out, judge)
     for guidance in args.guidance:
-        record, _ = bench.measure(Setting("DPM++ 2M Karras", 20, guidance), args.captions, None)
+        record, _ = bench.measure(Setting(kind.main, 20, guidance), args.captions, None)
         report.add(record)
     for guidance in args.guidance:
         survey(bench, guidance, args, report)

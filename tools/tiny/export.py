@@ -1,4 +1,4 @@
-"""Writes the trained networks as a Stable Diffusion pipeline in half precision."""
+"""Writes the trained networks as Stable Diffusion pipelines in half precision."""
 
 import json
 import shutil
@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import PNDMScheduler, StableDiffusionPipeline
+from diffusers import (
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+)
+from safetensors.torch import load_file
+from transformers import CLIPTokenizer
 
 from tools.tiny.captions import MAX_TOKENS, all_words
 from tools.tiny.diffusion import BETA_END, BETA_START, TIMESTEPS, new_text_encoder, new_unet
+from tools.tiny.flow import SHIFT, new_text_encoders, new_transformer
 from tools.tiny.tokenizer import build_tokenizer
 from tools.tiny.training import log
 from tools.tiny.vae import new_vae
@@ -50,16 +59,47 @@ def load_pipeline(work: Path) -> StableDiffusionPipeline:
     )
 
 
+def load_flow_pipeline(work: Path, tiny: Path) -> StableDiffusion3Pipeline:
+    """The pipeline of the flow stages' results on the VAE and the tokenizer of builtin:tiny, in single precision."""
+    tokenizer = CLIPTokenizer.from_pretrained(tiny / "tokenizer")
+    networks: dict[str, Any] = dict(zip(("text_encoder", "text_encoder_2"), new_text_encoders(tokenizer), strict=True))
+    networks |= {"transformer": new_transformer(), "vae": new_vae()}
+    networks["vae"].register_to_config(shift_factor=0.0)
+    states = torch.load(work / "flow.pt", weights_only=True)
+    states["vae"] = load_file(tiny / "vae" / "diffusion_pytorch_model.safetensors")
+    for name, state in states.items():
+        networks[name].load_state_dict(state)
+    return StableDiffusion3Pipeline(
+        **networks,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        text_encoder_3=None,
+        tokenizer_3=None,
+        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=TIMESTEPS, shift=SHIFT),
+    )
+
+
 def export(work: Path, out: Path) -> None:
-    """Replace the folder `out` by the checkpoint."""
-    shutil.rmtree(out, ignore_errors=True)
-    load_pipeline(work).to(torch.float16).save_pretrained(out, safe_serialization=True)
-    for name in ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"):
-        shutil.copy(work / "tokenizer" / name, out / "tokenizer" / name)
+    """Replace the folder `out` by builtin:tiny."""
+    _write(load_pipeline(work), out, work / "tokenizer")
     # Named, as in Stable Diffusion 1.5: other schedulers made from this config would clip latents by default.
     _edit(out / "scheduler" / "scheduler_config.json", clip_sample=False)
-    # Else a pipeline loaded without a dtype gets a half precision text encoder and a single precision UNet.
-    _edit(out / "text_encoder" / "config.json", dtype="float32")
+
+
+def export_flow(work: Path, out: Path, tiny: Path) -> None:
+    """Replace the folder `out` by builtin:tiny-flow; `tiny` is builtin:tiny's."""
+    _write(load_flow_pipeline(work, tiny), out, tiny / "tokenizer")
+
+
+def _write(pipeline: DiffusionPipeline, out: Path, tokenizer: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
+    for folder in out.glob("tokenizer*"):
+        for name in ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"):
+            shutil.copy(tokenizer / name, folder / name)
+    for folder in out.glob("text_encoder*"):
+        # Else a pipeline loaded without a dtype gets a half precision text encoder and a single precision denoiser.
+        _edit(folder / "config.json", dtype="float32")
     for file in out.rglob("*.safetensors"):
         file.chmod(0o644)  # safetensors makes its files private
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""Train the built-in checkpoint from nothing: `python -m tools.tiny.train`.
+"""Train the built-in checkpoints from nothing: `python -m tools.tiny.train`, then again with `--flow`.
 
 Each stage leaves its result in the work folder and is skipped when it is there; an interrupted stage goes on
 from its last save and draws the same random numbers as if it had not been interrupted. One thread is enough:
@@ -10,24 +10,31 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTokenizer
 
 from tools.tiny.captions import MAX_TOKENS, all_words
 from tools.tiny.diffusion import DenoiserRecipe, DenoiserTrainer
-from tools.tiny.export import export
+from tools.tiny.export import export, export_flow
+from tools.tiny.flow import FlowRecipe, FlowTrainer, Teacher
 from tools.tiny.shapes import POSITIONS, SIDE, Drawing, Pixels, draw_many
 from tools.tiny.tokenizer import build_tokenizer
 from tools.tiny.training import log, save
-from tools.tiny.vae import VaeRecipe, VaeTrainer, encode_all, new_vae, psnr, whiten
+from tools.tiny.vae import SCALING_FACTOR, VaeRecipe, VaeTrainer, encode_all, new_vae, psnr, whiten
+
+Stage = tuple[str, Callable[[Path], None]]  # the file that it leaves in the work folder, and what makes it
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "outputs" / "tiny"
 CHECKPOINT = ROOT / "schedcmp" / "builtin" / "tiny"
+FLOW_CHECKPOINT = ROOT / "schedcmp" / "builtin" / "tiny-flow"
 PICTURES = 24_000
 DATA_SEED = 1
 
@@ -73,32 +80,58 @@ def train_denoiser(work: Path) -> None:
     tokenizer = build_tokenizer(all_words(), MAX_TOKENS, work / "tokenizer")
     latents = torch.load(work / "latents.pt", weights_only=True)
     trainer = DenoiserTrainer(latents, drawings, tokenizer, DenoiserRecipe())
-    text_encoder, unet = trainer.run(work / "denoiser_run.pt")
-    save(work / "denoiser.pt", {"text_encoder": text_encoder.state_dict(), "unet": unet.state_dict()})
+    networks = trainer.run(work / "denoiser_run.pt")
+    save(work / "denoiser.pt", {name: network.state_dict() for name, network in networks.items()})
 
 
-STAGES = [
-    ("images.npy", make_data),
+def make_flow_latents(work: Path) -> None:
+    """flow_latents.pt: (n, 4, 16, 16) in half precision, of the shipped VAE."""
+    _, images = load_data(work)
+    vae = AutoencoderKL.from_pretrained(CHECKPOINT / "vae", torch_dtype=torch.float32).eval()
+    save(work / "flow_latents.pt", (encode_all(vae, images) * SCALING_FACTOR).half())
+
+
+def train_flow(work: Path) -> None:
+    drawings, _ = load_data(work)
+    tokenizer = CLIPTokenizer.from_pretrained(CHECKPOINT / "tokenizer")
+    latents = torch.load(work / "flow_latents.pt", weights_only=True)
+    trainer = FlowTrainer(latents, drawings, tokenizer, FlowRecipe(), Teacher(CHECKPOINT))
+    networks = trainer.run(work / "flow_run.pt")
+    save(work / "flow.pt", {name: network.state_dict() for name, network in networks.items()})
+
+
+DATA: Stage = ("images.npy", make_data)
+STAGES: list[Stage] = [
+    DATA,
     ("vae.pt", train_vae),
     ("latents.pt", make_latents),
     ("denoiser.pt", train_denoiser),
+]
+FLOW_STAGES: list[Stage] = [
+    DATA,
+    ("flow_latents.pt", make_flow_latents),
+    ("flow.pt", train_flow),
 ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=WORK, help="folder for intermediate files")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder for the checkpoint")
+    parser.add_argument("--out", type=Path, help="folder for the checkpoint")
+    parser.add_argument("--flow", action="store_true", help="train the transformer of builtin:tiny-flow")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     args.work.mkdir(parents=True, exist_ok=True)
-    for result, stage in STAGES:
+    for result, stage in FLOW_STAGES if args.flow else STAGES:
         if not (args.work / result).exists():
             start = time.perf_counter()
             stage(args.work)
             log.info("%s took %.0f s", stage.__name__, time.perf_counter() - start)
-    export(args.work, args.out)
+    if args.flow:
+        export_flow(args.work, args.out or FLOW_CHECKPOINT, CHECKPOINT)
+    else:
+        export(args.work, args.out or CHECKPOINT)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,8 @@ def _check_sigmas(entry: Entry, cls: Any, *, flow: bool) -> None:
             )
     if sigmas.name == DEFAULT_SIGMAS:
         return
-    if hasattr(cls, "contract") and "sigmas" not in cls.contract.takes:
+    spacing = sigmas.options.keys() == {"timestep_spacing"}  # which says where it begins and ends
+    if hasattr(cls, "contract") and "sigmas" not in cls.contract.takes and not spacing:
         raise RegistryError(
             f"{entry.name}: {entry.base} chooses its noise levels itself and takes no {sigmas.name} sigmas"
         )

@@ -15,7 +15,7 @@ from schedcmp.files import to_json
 from schedcmp.metrics.reading import Reading
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer
-from schedcmp.report.axes import AXIS_NAMES, Value, point, scheduler_values
+from schedcmp.report.axes import AXIS_NAMES, Value, call_text, point, scheduler_values
 from schedcmp.report.labels import value_label
 from schedcmp.report.plots import FOLDER as PLOTS
 from schedcmp.report.quality import Point
@@ -43,12 +43,11 @@ def page_data(
     sweep_text, sweep = store.meta("sweep"), store.sweep()
     rows = timing_rows(cells)
     points = _points(cells)
-    names = AXES if any(stored.cell.shift for stored in cells) else [name for name in AXES if name != "shift"]
-    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in names}
+    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in AXES}
     places = {axis: {value: i for i, value in enumerate(values)} for axis, values in axes.items()}
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
     recipes = _Recipes(store.meta("trajectories") or ())
-    latency = {(r.scheduler, r.steps, r.guidance_scale, r.width, r.height): r.latency_s for r in rows}
+    latency = {(r.scheduler, r.steps, r.guidance_scale, r.width, r.height, r.call): r.latency_s for r in rows}
     return {
         "id": blake2s(to_json([sweep_text, store.meta("environment")]).encode(), digest_size=8).hexdigest(),
         "name": sweep["name"],
@@ -59,7 +58,7 @@ def page_data(
         "grid": sweep["grid"],
         "budgets": bool(sweep.get("nfe")),
         "cells": [
-            _cell(stored, [places[axis][p[axis]] for axis in names], recipes.place(stored), latency)
+            _cell(stored, [places[axis][p[axis]] for axis in AXES], recipes.place(stored), latency)
             | {
                 "task": tasks[stored.cell.task],
                 "thumb": thumbs.get(stored.cell.id),
@@ -102,7 +101,7 @@ def _cell(
     stored: StoredCell, at: Sequence[int], recipe: int | None, latency: Mapping[tuple[Any, ...], float]
 ) -> dict[str, Any]:
     cell, result = stored.cell, stored.result
-    group = (cell.scheduler, cell.steps, cell.guidance_scale, result.width or 0, result.height or 0)
+    group = (cell.scheduler, cell.steps, cell.guidance_scale, result.width or 0, result.height or 0, cell.call)
     return {
         "id": cell.id,
         "at": at,
@@ -112,6 +111,7 @@ def _cell(
         "width": result.width,
         "height": result.height,
         "asked": [cell.width, cell.height],
+        "call": cell.arguments,
         "nfe": result.nfe,
         "latency_s": latency.get(group),  # the median of its like
         "own_latency_s": median(t.latency_s for t in result.timings) if result.timings else None,
@@ -203,7 +203,7 @@ def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:
 def _point(name: str, point: Point, found: Answer) -> dict[str, Any]:
     """A scheduler's quality at a number of steps, as the answer has it."""
     return {
-        "of": [name, point.steps, *found.setting],
+        "of": [name, point.steps, *found.setting._replace(call=call_text(found.setting.call))],
         "quality": point.quality and asdict(point.quality),
         "front": point in found.front,
     }

@@ -114,5 +114,6 @@ def _call(subject: Subject) -> Iterator[str]:
     yield f"    guidance_scale={cell.guidance_scale!r},"
     if cell.width and cell.height:
         yield f"    width={cell.width}, height={cell.height},"
+    yield from (f"    {name}={value!r}," for name, value in cell.arguments.items())
     yield f'    generator=torch.Generator("{where}").manual_seed({cell.seed}),'
     yield ").images[0]"

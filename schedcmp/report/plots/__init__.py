@@ -55,8 +55,8 @@ def _plots(
     store: Store, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
 ) -> Iterator[tuple[str, Draw]]:
     for found in answers:
-        where = f" · {setting_text(found)}" if len(answers) > 1 else ""
-        suffix = f"-{slug(setting_text(found).replace('×', 'x'))}" if len(answers) > 1 else ""
+        where = f" · {setting_text(found.setting)}" if len(answers) > 1 else ""
+        suffix = f"-{slug(setting_text(found.setting).replace('×', 'x'))}" if len(answers) > 1 else ""
         yield from ((f"{plot}{suffix}", draw) for plot, draw in _of_setting(found, rows, f"{name}{where}"))
     if levels := sigma_data(store.meta("trajectories") or (), {c.cell.scheduler: c.cell.base for c in cells}):
         yield "sigmas", partial(draw_sigmas, levels, f"{name}: noise levels")
@@ -74,7 +74,7 @@ def _of_setting(found: Answer, rows: Sequence[TimingRow], name: str) -> Iterator
                 "pareto",
                 partial(draw_pareto, places, found.metric, f"{title}, the front", by_latency=found.by_latency),
             )
-    own = [row for row in rows if (row.guidance_scale, row.width, row.height) == found.setting]
+    own = [row for row in rows if (row.guidance_scale, row.width, row.height, row.call) == found.setting]
     if own:
         doubt = " (latencies must not be compared)" if own[0].doubt else ""
         title = f"{name}: where one image's time goes, {usual_steps(own)} steps{doubt}"

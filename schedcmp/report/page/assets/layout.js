@@ -12,7 +12,7 @@ const resolved = (axis) => (axis === "scheduler" && apart() ? "base" : axis);
 
 function selectors() {
   const cost = run.budgets ? "nfe" : "steps";
-  const free = ["scheduler", cost, "seed", "prompt", "negative_prompt", "guidance_scale", "size"];
+  const free = ["scheduler", cost, "seed", "prompt", "negative_prompt", "guidance_scale", "size", "call"];
   const taken = (axis) => onAxes(axis) || (axis === cost && (onAxes("steps") || onAxes("nfe")));
   return free.filter((axis) => !taken(axis) && varies(resolved(axis)));
 }

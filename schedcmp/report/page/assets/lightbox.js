@@ -88,6 +88,7 @@ function settings(cell) {
   const named = shown.map((axis) => [AXIS_LABELS[axis], String(at(cell, axis).value)]);
   return [
     ...named,
+    ["Call", label(cell, "call") === "none" ? "" : label(cell, "call")],
     ["Size", cell.width ? `${cell.width} × ${cell.height} px` : ""],
     ["Prompt's name", varies("prompt") ? label(cell, "prompt") : ""],
     ["Cell", cell.id],

@@ -17,7 +17,8 @@ const AXIS_LABELS = {
   negative_prompt: "Negative prompt",
   guidance_scale: "Guidance",
   size: "Size",
-  ...(axes.shift ? { shift: "Shift" } : {}), // only of runs that have several
+  call: "Call",
+  shift: "Shift",
 };
 const STATUSES = { ok: "ok", flagged: "flagged", failed: "failed", unsupported: "unsupported", inert: "same image" };
 
@@ -46,7 +47,7 @@ const measures = new Map([
 
 // What the answer says of a scheduler at a number of steps, where it says something
 const estimates = new Map(run.points.map((point) => [JSON.stringify(point.of), point]));
-const estimateOf = (cell) => estimates.get(JSON.stringify([...pointKey(cell), cell.width, cell.height]));
+const estimateOf = (cell) => estimates.get(JSON.stringify([...pointKey(cell), cell.width, cell.height, at(cell, "call").value]));
 const pointKey = (cell) => ["scheduler", "steps", "guidance_scale"].map((axis) => at(cell, axis).value);
 
 const tasks = group(cells, (cell) => cell.task);
@@ -82,6 +83,7 @@ function command(cell) {
     negative_prompt: value("negative_prompt"),
     guidance_scale: value("guidance_scale"),
     ...(varies("size") ? { size: `${width}x${height}` } : {}),
+    ...(Object.keys(cell.call).length ? { call: cell.call } : {}),
   };
   const sets = Object.entries(settings).map(
     ([key, v]) => `--set ${shellWord(`${key}=${v === null ? "" : yamlFlow(v)}`)}`,

@@ -5,9 +5,11 @@ const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00
 const DASHES = ["none", "7 3", "2 3"]; // where there are more lines than colours
 const PLOT = { width: 860, height: 480, left: 62, right: 150, top: 16, bottom: 46 };
 
+const SETTING = ["guidance_scale", "size", "call"]; // what images that are compared have in common
+
 function drawPlots() {
   const named = [...measures].map(([name, measure]) => [name, measure.label]);
-  const settings = ["guidance_scale", "size"].filter(varies).map(selector);
+  const settings = SETTING.filter(varies).map(selector);
   $("view-plots").replaceChildren(
     h("h2", {}, "Cost and quality"),
     h("div", { class: "row-of" }, choose("x", "Across", named), choose("y", "Up", named), ...settings),
@@ -80,8 +82,8 @@ function frontLine(points, x, y) {
 
 function series() {
   const [x, y] = [measures.get(state.x), measures.get(state.y)];
-  const made = cells.filter((cell) => isCounted(cell) && ["guidance_scale", "size"].every((axis) => isChosen(cell, axis)));
-  const same = (cell) => ["scheduler", "guidance_scale", "size"].map((axis) => cell.at[axes[axis].place]).join();
+  const made = cells.filter((cell) => isCounted(cell) && SETTING.every((axis) => isChosen(cell, axis)));
+  const same = (cell) => ["scheduler", ...SETTING].map((axis) => cell.at[axes[axis].place]).join();
   const line = (members) => ({ name: seriesName(members[0]), points: pointsOf(members, x, y) });
   return [...group(made, same).values()].map(line).filter(({ points }) => points.length);
 }
@@ -99,7 +101,7 @@ function front(points) {
 }
 
 function seriesName(cell) {
-  return ["scheduler", "guidance_scale", "size"]
+  return ["scheduler", ...SETTING]
     .filter((axis) => axis === "scheduler" || (varies(axis) && chosen(axis) < 0))
     .map((axis) => label(cell, axis))
     .join(", ");

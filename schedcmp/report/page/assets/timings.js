@@ -21,7 +21,8 @@ const timingVaries = (key) => new Set(run.timings.map((row) => row[key])).size >
 function timingName(row) {
   const guidance = timingVaries("guidance_scale") ? [`guidance ${row.guidance_scale}`] : [];
   const size = timingVaries("width") || timingVaries("height") ? [`${row.width}×${row.height}`] : [];
-  return [row.scheduler, ...guidance, ...size].join(", ");
+  const call = Object.entries(row.call ? JSON.parse(row.call) : {}).map(([name, value]) => `${name} ${value}`);
+  return [row.scheduler, ...guidance, ...size, ...call].join(", ");
 }
 
 function drawTimings() {

@@ -36,7 +36,8 @@ function axisChoice(key, name) {
     "negative_prompt",
     "guidance_scale",
     "size",
-    ...(axes.shift ? ["shift"] : []),
+    "call",
+    "shift",
   ];
   const usable = names.filter((axis) => varies(axis) || axis === state[key] || axis === DEFAULTS[key]);
   const swap = (value) => ({ [key]: value, ...(value && state[other] === value ? { [other]: state[key] } : {}) });

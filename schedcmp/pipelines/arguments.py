@@ -1,0 +1,45 @@
+"""Which arguments of a pipeline's call a sweep may give, and which it has keys or ways of its own for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+
+from schedcmp.errors import shown
+from schedcmp.pipelines.source import pipeline_source
+
+_KEYS: Mapping[str, str] = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "guidance_scale": "guidance_scale",
+    "num_inference_steps": "steps",
+    "generator": "seeds",
+    "width": "width",
+    "height": "height",
+    "num_images_per_prompt": "seeds",
+    "timesteps": "sigmas",
+    "sigmas": "sigmas",
+}
+# What is no number or text that a sweep could have, or would keep an image from being made
+_NOT_HERE = ("latents", "return_dict", "output_type", "callback", "image", "strength")
+_TENSORS = ("_embeds", "_mask", "_image", "_latents")
+
+
+def refused_arguments(pipeline: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(argument, why it cannot be given); of a class that is not diffusers' nothing is known."""
+    source = pipeline_source(pipeline)
+    known = sorted(source.arguments) if source else []
+    for name in names:
+        if name in _KEYS:
+            yield name, f"{name} is this sweep's key {_KEYS[name]}"
+        elif not _may_be_given(name):
+            yield name, f"{name} cannot be given in a sweep"
+        elif known and name not in known:
+            near = get_close_matches(name, known, n=1)
+            others = ", ".join(n for n in known if n not in _KEYS and _may_be_given(n))
+            told = f"did you mean {near[0]}?" if near else f"it takes: {others}"
+            yield name, f"{pipeline} takes no {shown(name)}; {told}"
+
+
+def _may_be_given(name: str) -> bool:
+    return name not in _NOT_HERE and not name.startswith("callback") and not name.endswith(_TENSORS)
