@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -11,11 +12,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_sweep import GOOD, write
 
+from schedcmp.errors import RegistryError
+from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
+from schedcmp.sweep.document import load
+from schedcmp.sweep.plan import make_plan
 from schedcmp.truth.drive import Oracle, drive
 from schedcmp.truth.measure import DATA, measure, stratified
 from schedcmp.truth.noise import noise_schedule
@@ -215,3 +221,28 @@ def test_image_to_image_begins_where_it_should(img2img: Any) -> None:
         assert np.abs(image(same) - own).max() < close, same
     assert np.isfinite(image({"base": "heun"})).all()
     assert np.isfinite(image({"base": "seeds-2"})).all()
+
+
+@pytest.mark.parametrize("kind", ["sd3", "flux"])
+def test_everything_holds_nothing_twice(kind: str, tmp_path: Path) -> None:
+    sweep, source = load(write(tmp_path, GOOD | {"schedulers": "*"}))
+    appraisal = Appraisal(CONFIGS[kind])
+    entries = make_plan(sweep, source, REGISTRY, appraisal).entries
+    assert len({appraisal.work(entry) for entry in entries.values()}) == len(entries)
+    assert {"euler", "heun", "euler-a", "er-sde"} <= entries.keys()
+    assert not {"flow-euler", "flow-heun", "euler-a-any", "ddim"} & entries.keys()
+
+
+def test_a_shift_is_that_of_the_levels_whatever_implements_the_method() -> None:
+    t = 1 - np.arange(4) / 4
+    for kind in ("sd3", "flux", "schnell", "wan"):
+        for name in ("euler", "heun", "dpmpp-2m", "res-multistep", "seeds-2", "unipc", "deis"):
+            entry = REGISTRY.entry(name, "simple").with_shift("5")
+            found = [*dict.fromkeys(preflight(resolve(entry, CONFIGS[kind]), 4).sigmas)]
+            assert found[1:] == pytest.approx([*shifted(t, 5.0)[1:], 0], rel=1e-5), (kind, name)
+    own = {name: preflight(resolve(REGISTRY.entry(name).with_shift("0.5/2"), CONFIGS["flux"]), 4).sigmas
+           for name in ("euler", "deis", "er-sde")}  # fmt: skip
+    for found in own.values():
+        assert found[1:] == pytest.approx([*shifted(t, math.exp(2))[1:], 0], rel=1e-5)
+    with pytest.raises(RegistryError, match="this checkpoint's shift is the same for all sizes"):
+        resolve(REGISTRY.entry("euler").with_shift("0.5/2"), CONFIGS["sd3"])
