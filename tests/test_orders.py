@@ -58,6 +58,10 @@ def order(sampler: Any, steps: tuple[int, ...], high: float = 10.0) -> list[floa
     return [math.log(a / b) / math.log(m / n) for (a, b), (n, m) in zip(pairwise(errors), pairwise(steps), strict=True)]
 
 
+def named(value: Any) -> str:
+    return f"{value.func.__name__} {value.keywords}" if isinstance(value, partial) else str(value)
+
+
 @pytest.mark.parametrize("name", tableaus._EXPLICIT)
 def test_an_explicit_runge_kutta_method_has_its_order(name: str) -> None:
     found = order(partial(runge_kutta.runge_kutta, tableau=name), (40, 80, 160))
@@ -70,7 +74,7 @@ def test_an_exponential_runge_kutta_method_has_its_order(name: str) -> None:
     assert found[-1] == pytest.approx(EXPONENTIAL[name], abs=0.35)
 
 
-@pytest.mark.parametrize(("sampler", "expected"), MULTISTEP, ids=str)
+@pytest.mark.parametrize(("sampler", "expected"), MULTISTEP, ids=named)
 def test_a_multistep_method_has_its_order(sampler: Any, expected: int) -> None:
     """From where the estimate hardly changes yet: the first steps are of lower order."""
     assert order(sampler, (80, 160, 320), high=80.0)[-1] == pytest.approx(expected, abs=0.4)
