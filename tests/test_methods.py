@@ -124,6 +124,8 @@ def test_levels_of_other_tools() -> None:
     assert levels("ideogram4", 8)[:-1] == pytest.approx(torch.sigmoid(logs.clamp(-7.5, 9))[:-1].tolist())
     published = [0.9968, 0.9886, 0.9819, 0.975, 0.966, 0.9471, 0.9158, 0.8287, 0.5512, 0.2808]
     assert levels("oss-flux", 10) == pytest.approx([*published, 0])
+    late = preflight(resolve(REGISTRY.entry("euler-ddim-uniform"), CONFIGS["sd3"]), 10)
+    assert late.remarks == ("starts at sigma 0.97, which takes noise for a partly finished image",)
     assert levels("1.0 0.7 0.2", 3) == pytest.approx([1, 0.7, 0.2, 0])
 
 
@@ -196,18 +198,21 @@ def test_every_method_ends_with_the_data(kind: str, schedule: str) -> None:
         assert many < max(0.05, 0.6 * few), (entry.name, few, many)
 
 
-@pytest.fixture(scope="module")
-def img2img() -> Any:
-    return diffusers.StableDiffusion3Img2ImgPipeline(**families.ready(families.sd3).components)
+@pytest.fixture(scope="module", params=["sd3", "flux"])
+def img2img(request: pytest.FixtureRequest) -> Any:
+    cls = {"sd3": diffusers.StableDiffusion3Img2ImgPipeline, "flux": diffusers.FluxImg2ImgPipeline}[request.param]
+    pipeline = cls(**families.ready(getattr(families, request.param)).components)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def test_image_to_image_begins_where_it_should(img2img: Any) -> None:
     """A function in either coordinates, and a class whose levels are handed to it, as diffusers' own class."""
-    img2img.set_progress_bar_config(disable=True)
+    kind = "flux" if isinstance(img2img, diffusers.FluxImg2ImgPipeline) else "sd3"
 
     def image(what: Any, schedule: str = "simple") -> Any:
         registry = REGISTRY.with_rows([{"name": "mine", **what}], "here")
-        img2img.scheduler = resolve(registry.entry("mine", schedule), CONFIGS["sd3"]).build()
+        img2img.scheduler = resolve(registry.entry("mine", schedule), CONFIGS[kind]).build()
         start = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8))
         return img2img(
             "a b", image=start, strength=0.6, num_inference_steps=5, max_sequence_length=8, output_type="np",
