@@ -115,6 +115,14 @@ def test_align_your_steps_is_as_published_at_ten_steps() -> None:
     assert levels.ays_svd(10, video) == pytest.approx(AysSchedules["StableDiffusionVideoSigmas"][:-1])
 
 
+def test_gits_is_as_published_for_each_number_of_steps() -> None:
+    assert levels.gits(4, SIGMAS).tolist() == pytest.approx([14.61464119, 2.36326075, 0.92192322, 0.36617002])
+    for n in range(1, 41):
+        found = levels.gits(n, SIGMAS)
+        assert len(found) == n
+        assert (np.diff(found) < 0).all()
+
+
 @pytest.mark.parametrize("n", [1, 4, 15, 20, 30])
 def test_align_your_steps_is_log_linear_at_other_numbers_of_steps(n: int) -> None:
     """ComfyUI's: n + 1 levels between the 11 published ones, the last of which it sets to 0."""
