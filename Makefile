@@ -5,7 +5,7 @@ MINUTES ?= 20
 SEED ?= 0
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test lint format bench soak clean
+.PHONY: install demo test lint format bench soak samplers clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,9 @@ bench: install  ## the loops against the packed engine, how cost grows, torch ag
 
 soak: install  ## attacks: kills, signals, damage, hostile sweeps, runs and checkpoints; see docs/reliability.md
 	$(BIN)/python -m tools.soak --minutes $(MINUTES) --seed $(SEED)
+
+samplers: install  ## docs/samplers.md: every method against exact solutions, on every kind of model
+	$(BIN)/python -m tools.samplers
 
 clean:
 	rm -rf .venv
