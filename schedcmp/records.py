@@ -34,6 +34,7 @@ class Cell:
     width: int | None  # pixels; None: the checkpoint's own size
     height: int | None
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
+    shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
 
     @property

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import families
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -19,6 +20,7 @@ from test_sweep import plan_of, refusal
 from schedcmp.errors import SweepError
 from schedcmp.image import fingerprint
 from schedcmp.prepare import prepare
+from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.inert import repeats
 from schedcmp.report.write import write_reports
 from schedcmp.store.store import Store
@@ -154,6 +156,59 @@ def test_what_a_scheduler_cannot_do_is_a_cell_with_its_reason(
     assert "warning: unsupported: pndm-karras" in capsys.readouterr().err
     assert run("run", sweep, "-o", out) == 0
     assert "3 cells are there already" in capsys.readouterr().out
+
+
+def flow_folder(path: Path) -> Path:
+    families.ready(families.flux).save_pretrained(path)
+    return path
+
+
+def test_the_shift_of_flow_matching_is_an_axis(write_sweep: Write, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    more = {"sigmas": ["simple"], "seeds": 0, "size": "16x16", "steps": [2], "timing": "off"}
+    sweep = write_sweep(
+        model=str(flow_folder(tmp_path / "flux")), schedulers=["euler", "er_sde"], shift=[1, 3, "0.5/1.15"],
+        exclude=[{"shift": 3, "scheduler": "er_sde"}], grid={"rows": "scheduler", "cols": "shift"}, **more,
+    )  # fmt: skip
+    assert run("run", sweep, "-o", out) == 0
+    found = {r["scheduler"]: r for r in rows(out / "results.csv")}
+    assert {name: r["shift"] for name, r in found.items()} == {
+        "euler-simple shift=1": "1", "euler-simple shift=3": "3", "euler-simple shift=0.5/1.15": "0.5/1.15",
+        "er-sde-simple shift=1": "1", "er-sde-simple shift=0.5/1.15": "0.5/1.15",
+    }  # fmt: skip
+    assert {r["status"] for r in found.values()} == {"ok"}
+    assert len({r["image_sha256"] for r in found.values()}) == 5
+    plain = write_sweep(model=str(tmp_path / "flux"), schedulers=["euler"], **more)
+    assert run("run", plain, "-o", tmp_path / "plain") == 0
+    (alone,) = rows(tmp_path / "plain" / "results.csv")
+    assert "shift" not in alone
+    # of the checkpoint's own base and maximum
+    assert alone["image_sha256"] == found["euler-simple shift=0.5/1.15"]["image_sha256"]
+    assert alone["cell_id"] not in {r["cell_id"] for r in found.values()}
+    with Store.open(out) as store:
+        (page,) = plan_pages(store.cells(), GridAxes(("scheduler",), ("shift",)))
+        assert page.rows == (("euler-simple",), ("er-sde-simple",))
+        assert page.cols == (("1",), ("3",), ("0.5/1.15",))
+
+
+@pytest.mark.parametrize(
+    ("shift", "why"),
+    [
+        (3, "shift is for flow matching, and this checkpoint was not trained with that"),
+        (-1, "above 0"),
+        ("a/b", "finite number"),
+        ("0.5/1.15/2", "finite number"),
+    ],
+)
+def test_a_shift_that_cannot_be_is_refused_with_its_line(
+    write_sweep: Write, capsys: pytest.CaptureFixture[str], shift: Any, why: str
+) -> None:
+    path = write_sweep(shift=shift)
+    line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("shift"))
+    assert run("check", path) == 2
+    said = capsys.readouterr().err
+    assert f"sweep.yaml:{line}: shift" in said.replace("\n", "")
+    assert why in " ".join(said.split())
 
 
 def test_a_setting_that_changes_nothing_is_said_to_be_inert(write_sweep: Write, tmp_path: Path) -> None:

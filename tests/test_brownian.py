@@ -10,6 +10,7 @@ import torch
 
 from schedcmp.samplers import sde
 from schedcmp.samplers.brownian import BrownianPath
+from schedcmp.samplers.contract import read
 from schedcmp.samplers.running import Noise
 
 DRAWS = 40_000
@@ -91,6 +92,20 @@ def test_what_lies_above_is_forgotten() -> None:
     for a, b in pairwise(range(100, 0, -1)):
         path.unit(a, b)
     assert len(path._path._pieces) == 1
+
+
+def test_a_sampler_functions_noise_is_one_path() -> None:
+    """Of the noise to the middle of a step and to its end, in tensors of float32 as functions by path have them."""
+    drawn: list[torch.Tensor] = []
+    middle = torch.tensor(4.0)
+
+    def sampler(model: Any, x: torch.Tensor, sigmas: torch.Tensor, noise_sampler: Any = None) -> torch.Tensor:
+        drawn.extend(noise_sampler(sigmas[0], end * x.new_ones([len(x)])) for end in (middle, sigmas[1]))
+        return x
+
+    x = torch.empty(DRAWS)
+    read(sampler).call(None, x, torch.tensor([9.0, 1.0]), Noise(torch.Generator().manual_seed(0), x), {})
+    assert float(torch.corrcoef(torch.stack(drawn))[0, 1]) == pytest.approx(math.sqrt(5 / 8), abs=0.02)
 
 
 def spread(noise: Callable[[Any, Any], torch.Tensor], steps: int) -> float:

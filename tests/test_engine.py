@@ -75,7 +75,8 @@ def diffusers_image(pipeline: Any, name: str, c: Cell) -> bytes:
 
 def names() -> list[str]:
     theirs = [n for n, entry in REGISTRY.entries.items() if "." not in entry.cls]  # diffusers has no sampler functions
-    return [n for n in theirs if n not in NEVER_RUN] + [
+    by_function = "ipndm"  # on betas, where diffusers' class has a noise schedule of its own
+    return [n for n in theirs if n not in (*NEVER_RUN, by_function)] + [
         "euler-karras", "heun-exponential", "deis-beta", "unipc-trailing",
     ]  # fmt: skip
 

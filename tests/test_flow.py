@@ -95,6 +95,7 @@ def test_the_shifted_levels_are_the_checkpoints() -> None:
 
 def test_more_works_than_compatibles_lists() -> None:
     found = {c.entry.name: c for c in compatibility(REGISTRY.entries.values(), SD3)}
+    assert found["euler"].listed
     for name in ("dpmpp-2m", "dpmpp-2s", "unipc", "flow-heun"):
         assert (found[name].status, found[name].listed) == ("ok", False)
 
@@ -159,9 +160,12 @@ def test_zero_terminal_snr_is_for_classes_that_can_represent_it() -> None:
     for name in ("ddim", "ddpm", "euler", "euler-a", "dpmpp-2m", "unipc"):
         assert status[name].status == "ok"
         assert resolve(status[name].entry, ZERO_SNR).config["rescale_betas_zero_snr"] is True
-    for name in ("pndm", "lms", "heun", "kdpm2", "dpmpp-2s", "deis", "sa-solver", "dpmpp-sde"):
+    for name in ("pndm", "heun", "dpmpp-2s"):
         assert status[name].status == "wrong"
         assert "zero terminal SNR, which the class cannot represent" in status[name].reason
+    for name in ("lms", "kdpm2", "deis", "sa-solver", "dpmpp-sde"):  # whose classes cannot, and whose functions can
+        assert status[name].status == "ok"
+        assert resolve(status[name].entry, ZERO_SNR).config["rescale_betas_zero_snr"] is True
 
 
 def test_zero_terminal_snr_must_start_at_the_last_timestep() -> None:

@@ -115,6 +115,14 @@ def test_align_your_steps_is_as_published_at_ten_steps() -> None:
     assert levels.ays_svd(10, video) == pytest.approx(AysSchedules["StableDiffusionVideoSigmas"][:-1])
 
 
+def test_gits_is_as_published_for_each_number_of_steps() -> None:
+    assert levels.gits(4, SIGMAS).tolist() == pytest.approx([14.61464119, 2.36326075, 0.92192322, 0.36617002])
+    for n in range(1, 41):
+        found = levels.gits(n, SIGMAS)
+        assert len(found) == n
+        assert (np.diff(found) < 0).all()
+
+
 @pytest.mark.parametrize("n", [1, 4, 15, 20, 30])
 def test_align_your_steps_is_log_linear_at_other_numbers_of_steps(n: int) -> None:
     """ComfyUI's: n + 1 levels between the 11 published ones, the last of which it sets to 0."""
@@ -131,7 +139,7 @@ def test_the_schedulers_sigmas_are_the_levels(e: Any, s: Any) -> None:
     variant = e.with_sigmas(s)
     status, reason = judge(variant, config)
     if status == "unsupported":
-        assert variant.name in reason or "assumes" in reason
+        assert variant.name in reason or "assumes" in reason or "LCM-distilled" in reason
         return
     scheduler = resolve(variant, config).build()
     trained = flow_levels.Trained(3.0, 1000)
@@ -172,11 +180,11 @@ def test_classes_with_karras_sigmas_take_every_list() -> None:
     assert {c for c in classes if not any(name.startswith(c) for name in found)} == set()
 
 
-@pytest.mark.parametrize("name", ["deis", "sa-solver", "unipc-bh1"])
-def test_classes_that_repeat_their_last_level_are_refused_lists_that_end_high(name: str) -> None:
-    status, reason = judge(REGISTRY.entry(f"{name}-sgm-uniform"), SD15)
-    assert status == "unsupported"
-    assert "ends at sigma 0.34 instead of 0" in reason
+@pytest.mark.parametrize("name", ["deis", "sa-solver"])
+def test_on_lists_that_end_high_a_class_that_repeats_its_last_level_gives_way_to_a_function(name: str) -> None:
+    entry = REGISTRY.entry(f"{name}-sgm-uniform")
+    assert judge(entry, SD15)[0] == "ok"
+    assert preflight(resolve(entry, SD15), 10).final_sigma == 0
     assert judge(REGISTRY.entry(f"{name}-kl-optimal"), SD15)[0] == "ok"
 
 

@@ -74,12 +74,12 @@ def test_a_packed_run_of_large_images_takes_little_more_memory_than_a_solo_one(
     large: Path, write_sweep: Write, tmp_path: Path
 ) -> None:
     size = {"width": 1024, "height": 1024, "timing": {"mode": "off"}}
-    sweep = write_sweep(model=str(large), schedulers=["ddim", "euler"], steps=[2], seeds="0..3", **size)
+    sweep = write_sweep(model=str(large), schedulers=["ddim"], steps=[2], seeds="0..3", **size)
     peaks = {
         engine: peak_bytes("run", sweep, "-o", tmp_path / engine, "--set", f"engine={engine}")
         for engine in ("solo", "packed")
     }
-    assert peaks["packed"] <= 1.5 * peaks["solo"]
+    assert peaks["packed"] <= 1.25 * peaks["solo"]  # 0.94 here; with all four decoded at once 1.49
 
 
 @pytest.mark.parametrize(("side", "denoised", "decoded"), [(64, 64, 8), (256, 32, 4), (512, 8, 1), (2048, 1, 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -11,11 +12,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_sweep import GOOD, write
 
+from schedcmp.errors import RegistryError
+from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
+from schedcmp.sweep.document import load
+from schedcmp.sweep.plan import make_plan
 from schedcmp.truth.drive import Oracle, drive
 from schedcmp.truth.measure import DATA, measure, stratified
 from schedcmp.truth.noise import noise_schedule
@@ -118,6 +124,8 @@ def test_levels_of_other_tools() -> None:
     assert levels("ideogram4", 8)[:-1] == pytest.approx(torch.sigmoid(logs.clamp(-7.5, 9))[:-1].tolist())
     published = [0.9968, 0.9886, 0.9819, 0.975, 0.966, 0.9471, 0.9158, 0.8287, 0.5512, 0.2808]
     assert levels("oss-flux", 10) == pytest.approx([*published, 0])
+    late = preflight(resolve(REGISTRY.entry("euler-ddim-uniform"), CONFIGS["sd3"]), 10)
+    assert late.remarks == ("starts at sigma 0.97, which takes noise for a partly finished image",)
     assert levels("1.0 0.7 0.2", 3) == pytest.approx([1, 0.7, 0.2, 0])
 
 
@@ -187,21 +195,24 @@ def test_every_method_ends_with_the_data(kind: str, schedule: str) -> None:
             continue
         found = measure(resolve(entry, config), noise_schedule(config), (10, 32), (10, 32), 4096)
         few, many = (point.error for point in found.points)
-        assert many < max(0.05, 0.6 * few), (entry.name, few, many)
+        assert many < max(0.07, 0.6 * few), (entry.name, few, many)
 
 
-@pytest.fixture(scope="module")
-def img2img() -> Any:
-    return diffusers.StableDiffusion3Img2ImgPipeline(**families.ready(families.sd3).components)
+@pytest.fixture(scope="module", params=["sd3", "flux"])
+def img2img(request: pytest.FixtureRequest) -> Any:
+    cls = {"sd3": diffusers.StableDiffusion3Img2ImgPipeline, "flux": diffusers.FluxImg2ImgPipeline}[request.param]
+    pipeline = cls(**families.ready(getattr(families, request.param)).components)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def test_image_to_image_begins_where_it_should(img2img: Any) -> None:
     """A function in either coordinates, and a class whose levels are handed to it, as diffusers' own class."""
-    img2img.set_progress_bar_config(disable=True)
+    kind = "flux" if isinstance(img2img, diffusers.FluxImg2ImgPipeline) else "sd3"
 
     def image(what: Any, schedule: str = "simple") -> Any:
         registry = REGISTRY.with_rows([{"name": "mine", **what}], "here")
-        img2img.scheduler = resolve(registry.entry("mine", schedule), CONFIGS["sd3"]).build()
+        img2img.scheduler = resolve(registry.entry("mine", schedule), CONFIGS[kind]).build()
         start = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8))
         return img2img(
             "a b", image=start, strength=0.6, num_inference_steps=5, max_sequence_length=8, output_type="np",
@@ -215,3 +226,57 @@ def test_image_to_image_begins_where_it_should(img2img: Any) -> None:
         assert np.abs(image(same) - own).max() < close, same
     assert np.isfinite(image({"base": "heun"})).all()
     assert np.isfinite(image({"base": "seeds-2"})).all()
+
+
+class Halving(diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """From elsewhere, as far as the registry knows."""
+
+
+class Rootless:
+    """A scheduler for flow matching without a place for its levels."""
+
+    def __init__(self, shift: float = 1.0) -> None:
+        self.shift = shift
+
+    def set_timesteps(self, steps: int, device: Any = None) -> None:
+        self.timesteps = torch.linspace(1000, 1000 / steps, steps)
+
+    def step(self, output: Any, timestep: Any, sample: Any, return_dict: bool = True) -> Any:
+        return (sample - output / len(self.timesteps),)
+
+
+def test_a_class_from_elsewhere_takes_levels_where_it_has_a_place_for_them() -> None:
+    rows = [{"name": name, "class": f"test_methods.{name}"} for name in ("Halving", "Rootless")]
+    registry = REGISTRY.with_rows(rows, "here")
+    for kind in ("sd3", "flux"):
+        own, theirs = (
+            preflight(resolve(registry.entry(n, "karras"), CONFIGS[kind]), 5).sigmas for n in ("euler", "Halving")
+        )
+        assert own == theirs
+    assert judge(registry.entry("Rootless"), CONFIGS["sd3"])[0] == "ok"
+    assert "has no place for a list of noise levels" in judge(registry.entry("Rootless-karras"), CONFIGS["sd3"])[1]
+
+
+@pytest.mark.parametrize("kind", ["sd3", "flux"])
+def test_everything_holds_nothing_twice(kind: str, tmp_path: Path) -> None:
+    sweep, source = load(write(tmp_path, GOOD | {"schedulers": "*"}))
+    appraisal = Appraisal(CONFIGS[kind])
+    entries = make_plan(sweep, source, REGISTRY, appraisal).entries
+    assert len({appraisal.work(entry) for entry in entries.values()}) == len(entries)
+    assert {"euler", "heun", "euler-a", "er-sde"} <= entries.keys()
+    assert not {"flow-euler", "flow-heun", "euler-a-any", "ddim"} & entries.keys()
+
+
+def test_a_shift_is_that_of_the_levels_whatever_implements_the_method() -> None:
+    t = 1 - np.arange(4) / 4
+    for kind in ("sd3", "flux", "schnell", "wan"):
+        for name in ("euler", "heun", "dpmpp-2m", "res-multistep", "seeds-2", "unipc", "deis"):
+            entry = REGISTRY.entry(name, "simple").with_shift("5")
+            found = [*dict.fromkeys(preflight(resolve(entry, CONFIGS[kind]), 4).sigmas)]
+            assert found[1:] == pytest.approx([*shifted(t, 5.0)[1:], 0], rel=1e-5), (kind, name)
+    own = {name: preflight(resolve(REGISTRY.entry(name).with_shift("0.5/2"), CONFIGS["flux"]), 4).sigmas
+           for name in ("euler", "deis", "er-sde")}  # fmt: skip
+    for found in own.values():
+        assert found[1:] == pytest.approx([*shifted(t, math.exp(2))[1:], 0], rel=1e-5)
+    with pytest.raises(RegistryError, match="this checkpoint's shift is the same for all sizes"):
+        resolve(REGISTRY.entry("euler").with_shift("0.5/2"), CONFIGS["sd3"])

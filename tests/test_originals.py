@@ -24,8 +24,9 @@ from scipy.integrate import quad
 
 from schedcmp.errors import RegistryError
 from schedcmp.registry.build import mended, resolve
+from schedcmp.registry.compat import judge
 from schedcmp.registry.table import builtin_registry
-from schedcmp.truth.drive import Oracle
+from schedcmp.truth.drive import Oracle, loop
 from schedcmp.truth.measure import DATA
 from schedcmp.truth.mixture import Mixture
 from schedcmp.truth.noise import noise_schedule
@@ -298,6 +299,8 @@ def seeds(D: Model, x: Tensor, S: list[float], z: Noise, places: tuple[float, ..
             gone = 1 - math.exp(-r * w)
             weight = 0.0 if not before else r / before * (1 - gone / (r * w)) if exact else gone / (2 * before)
             y = (1 - gone) * x + gone * d + a * math.exp(-r * h) * noise + weight * change
+            if r == before and eta:
+                z()  # which has no weight
             if (r, before) == (1.0, places[-1]):
                 break
             change, before = D(y, a * math.exp(-r * h)) - d, r
@@ -643,7 +646,7 @@ COMFYUI: dict[str, Callable[..., Tensor]] = {
     "uni_pc": having(unipc, bh1=True),
     "uni_pc_bh2": unipc,
 }
-OTHER_DRAWS = ("DPM++ SDE", "dpmpp_sde", "sa_solver", "LCM", "lcm")  # than the names alone
+OTHER_DRAWS = ("DPM++ SDE", "dpmpp_sde", "exp_heun_2_x0_sde", "sa_solver", "LCM", "lcm")  # than the names alone
 DISCARDING = ("dpm_2", "dpm_2_ancestral", "uni_pc", "uni_pc_bh2")
 
 
@@ -692,6 +695,90 @@ def test_a_programs_sampler_gives_what_the_program_gives(place: str, name: str) 
     bound, plain = PUBLISHED[place, name]
     assert found <= 10.0 ** int(bound)
     assert alone(name, schedule, expected) == pytest.approx(plain, rel=0.3, nan_ok=True)
+
+
+FLOW = mended(
+    {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0},
+    "StableDiffusion3Pipeline",
+)
+SOLVERS = (
+    "euler", "heun", "heunpp2", "dpm_2", "lms", "dpmpp_2m", "ipndm", "ipndm_v", "deis", "res_multistep",
+    "gradient_estimation", "ddim", "uni_pc", "uni_pc_bh2",
+)  # fmt: skip
+
+
+def simple_on_flow(n: int) -> list[float]:
+    shifted = [3 * t / (1 + 2 * t) for t in np.arange(1, 1001) / 1000]
+    return [float(shifted[-1 - int(i * 1000 / n)]) for i in range(n)]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_on_flow_matching_a_solver_of_comfyuis_is_the_same(name: str) -> None:
+    oracle = Oracle(DATA, noise_schedule(FLOW))
+    levels = discarded(simple_on_flow) if name in DISCARDING else simple_on_flow
+    expected = COMFYUI[name](lambda x, s: x - s * oracle(x, 1000 * s), START, [*levels(STEPS), 0.0], None)
+    found, _ = loop(resolve(REGISTRY.entry(f"comfyui:{name} simple"), FLOW), oracle, START, STEPS, flow=True)
+    assert difference(found, expected) < CLOSE
+
+
+EXPLODING = (
+    "er_sde", "seeds_2", "seeds_3", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "dpmpp_sde", "exp_heun_2_x0",
+    "exp_heun_2_x0_sde", "lcm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPLODING)
+def test_on_flow_matching_comfyuis_samplers_that_step_in_log_snr_are_the_same(name: str) -> None:
+    """They divide by 1 - s, and begin at the timestep 0.9999 instead of 1."""
+    oracle, generator = Oracle(DATA, noise_schedule(FLOW)), torch.Generator().manual_seed(0)
+    levels = simple_on_flow(STEPS)
+    levels[0] = levels[0] if name == "lcm" else 3 * 0.9999 / (1 + 2 * 0.9999)
+
+    def denoised(x: Tensor, sigma: float) -> Tensor:
+        s = sigma / (1 + sigma)
+        return (1 - s) * x - s * oracle((1 - s) * x, 1000 * s)
+
+    first = 1 - levels[0] if levels[0] < 1 else 1e-12
+    S = [s / max(1 - s, 1e-12) for s in levels] + [0.0]
+    z = lambda: torch.randn(START.shape, generator=generator, dtype=START.dtype)  # noqa: E731
+    expected = COMFYUI[name](denoised, START / first, S, z)
+    found, _ = loop(resolve(REGISTRY.entry(f"comfyui:{name} simple"), FLOW), oracle, START, STEPS, flow=True)
+    assert difference(found, expected) < CLOSE
+
+
+def renoised(D: Callable[..., Tensor], x: Tensor, S: list[float], z: Noise, kind: str) -> Tensor:
+    """Ancestral sampling that keeps x = (1 - s) x0 + s noise."""
+    for a, b in pairwise(S):
+        d, down = D(x, a), b * b / a
+        if not b:
+            return d
+        if kind == "dpm_2_ancestral":
+            c = math.exp((math.log(a) + math.log(down)) / 2)
+            y = x + (c - a) / a * (x - d)
+            x = x + (down - a) / c * (y - D(y, c))
+        else:
+            log_snr = (math.log((1 - a) / a) + math.log((1 - down) / down)) / 2 if a < 1 else math.inf
+            c = 1 / (1 + math.exp(log_snr)) if a < 1 else 0.9999
+            d = D(c / a * x + (1 - c / a) * d, c) if kind == "dpmpp_2s_ancestral" else d
+            x = down / a * x + (1 - down / a) * d
+        kept = (1 - b) / (1 - down)
+        x = kept * x + math.sqrt(b**2 - (down * kept) ** 2) * z()
+    return x
+
+
+@pytest.mark.parametrize("name", ["euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral"])
+def test_on_flow_matching_comfyuis_ancestral_samplers_are_the_same(name: str) -> None:
+    oracle, generator = Oracle(DATA, noise_schedule(FLOW)), torch.Generator().manual_seed(0)
+    levels = (discarded(simple_on_flow) if name in DISCARDING else simple_on_flow)(STEPS)
+    z = lambda: torch.randn(START.shape, generator=generator, dtype=START.dtype)  # noqa: E731
+    expected = renoised(lambda x, s: x - s * oracle(x, 1000 * s), START, [*levels, 0.0], z, name)
+    found, _ = loop(resolve(REGISTRY.entry(f"comfyui:{name} simple"), FLOW), oracle, START, STEPS, flow=True)
+    assert difference(found, expected) < CLOSE
+
+
+def test_all_of_comfyuis_names_run_on_flow_matching() -> None:
+    found = {name: judge(REGISTRY.entry(f"comfyui:{name}"), FLOW) for name in COMFYUI}
+    assert {name: why for name, (status, why) in found.items() if status != "ok"} == {}
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_pitfall_09_sigma_schedules_start_at_the_top_whatever_the_checkpoints_sp
 def test_pitfall_10_a_plain_name_is_plain_and_automatic_names_what_it_chose() -> None:
     assert REGISTRY.entry("DPM++ 2M").sigmas.name == "default"
     automatic = {"DPM++ 2M": "karras", "DPM++ SDE": "karras", "DPM++ 2M SDE": "exponential", "DPM2 a": "karras"}
-    automatic |= {"DPM++ 3M SDE": "exponential", "DPM++ 2S a": "karras", "Restart": "karras", "Euler a": "default"}
+    automatic |= {"DPM++ 3M SDE": "exponential", "DPM++ 2S a": "karras", "Restart": "karras", "Euler a": "linspace"}
     assert {name: REGISTRY.entry(name, "automatic").sigmas.name for name in automatic} == automatic
 
 

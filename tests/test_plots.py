@@ -40,7 +40,10 @@ def plots(folder: Path, cells: Sequence[StoredCell], trajectories: Sequence[Any]
         store.begin([c.cell for c in cells], {"trajectories": trajectories})
         for c in cells:
             store.add(c.result, "key", "machine", image_path(c.cell), PNG)
-        return {p.name for p in write_plots(store, cells, answer(cells, known=KNOWN), timing_rows(cells), "name")}
+        missing: list[str] = []
+        written = write_plots(store, cells, answer(cells, known=KNOWN), timing_rows(cells), "name", missing)
+    assert not missing
+    return {p.name for p in written}
 
 
 def test_what_there_is_data_for_is_drawn_and_nothing_else(tmp_path: Path) -> None:

@@ -224,6 +224,7 @@ def test_pitfall_25_a_missing_package_is_named_with_its_command(monkeypatch: pyt
         'dpmpp-sde needs the package torchsde, which is not installed: pip install "schedcmp[sde]"',
     )
     assert "pip install scipy" in judge(entry("lms"), SD15)[1]
+    assert judge(entry("lms"), FLOW)[0] == judge(entry("dpmpp-sde"), FLOW)[0] == "ok"  # another implementation
     assert judge(entry("euler-beta"), SD15)[0] == "needs"
 
 

@@ -216,7 +216,7 @@ STOCHASTIC = [
     (adams.exponential_adams, {"order": 2, "eta": 0.5}),
     (adams.sa_solver, {}),
     (adams.sa_solver, {"pece": True, "tau": 0.7}),
-    (runge_kutta.exponential_runge_kutta, {"tableau": "res_3s", "eta": 0.5}),
+    (runge_kutta.exponential_rk, {"tableau": "res_3s", "eta": 0.5}),
     (restart.restart, {}),
     (res.res_multistep_ancestral, {}),
     (er_sde.er_sde, {}),
@@ -241,10 +241,6 @@ def test_a_stochastic_sampler_draws_from_the_datas_distribution(
     end = function(Gaussian(), x, to_zero(100), noise_sampler=noise, **options)
     assert float(end.mean()) == pytest.approx(Gaussian.mean, abs=4 * Gaussian.std / math.sqrt(n) + 0.01)
     assert float(end.std()) == pytest.approx(Gaussian.std, abs=4 * Gaussian.std / math.sqrt(2 * n) + 0.02)
-
-
-def exponential_rk(model: Any, x: torch.Tensor, sigmas: torch.Tensor, tableau: str) -> torch.Tensor:
-    return runge_kutta.exponential_runge_kutta(model, x, sigmas, tableau=tableau)
 
 
 def dpm_2(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
@@ -273,9 +269,9 @@ def no_noise(sigma: float, to: float) -> torch.Tensor:
         (er_sde.er_sde, {"max_stage": 1}, lambda m, x, s: ancestral.euler_ancestral(m, x, s, eta=0.0)),
         (ancestral.euler_ancestral_cfg_pp, {}, ancestral.euler_cfg_pp),
         (res.res_multistep_ancestral_cfg_pp, {}, res.res_multistep_cfg_pp),
-        (ancestral.dpmpp_2s_ancestral, {}, lambda m, x, s: exponential_rk(m, x, s, "dpmpp_2s")),
-        (seeds.seeds_3, {}, lambda m, x, s: exponential_rk(m, x, s, "dpmpp_3s")),
-        (seeds.exp_heun_2_x0_sde, {}, lambda m, x, s: exponential_rk(m, x, s, "etdrk_2")),
+        (ancestral.dpmpp_2s_ancestral, {}, lambda m, x, s: runge_kutta.exponential_rk(m, x, s, tableau="dpmpp_2s")),
+        (seeds.seeds_3, {}, lambda m, x, s: runge_kutta.exponential_rk(m, x, s, tableau="dpmpp_3s")),
+        (seeds.exp_heun_2_x0_sde, {}, lambda m, x, s: runge_kutta.exponential_rk(m, x, s, tableau="etdrk_2")),
         (ancestral.dpm_2_ancestral, {}, lambda m, x, s: dpm_2(m, x, s)),
         (ancestral.euler_ancestral, {}, lambda m, x, s: runge_kutta.runge_kutta(m, x, s, tableau="euler")),
         (adams.exponential_adams, {"order": 2}, res.res_multistep),

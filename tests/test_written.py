@@ -321,9 +321,9 @@ def test_lists_of_noise_levels_run_and_are_written_down(lines: str, labels: list
         ),
         ("schedulers: [{name: m, base: euler, options: {timesteps: [[999]]}}]", "own list of noise levels, as in"),
         ("schedulers: euler, DPM++ 2M", r"are several names; write a list: \[euler, DPM\+\+ 2M\]"),
-        ("schedulers: [res_2s]", "res_2s .*the nearest is dpmpp-2s"),
-        ("schedulers: [res_2s bong_tangent]", "nearest is dpmpp-2s; bong_tangent .* nearest is beta-timesteps"),
-        ("schedulers: [euler bong_tangent]", "bong_tangent .* nearest is beta-timesteps"),
+        ("schedulers: [res_8s]", "res_8s .*the nearest is hochbruck-ostermann-5"),
+        ("schedulers: [res_8s karras_exponential]", "nearest is karras; res_6s .* nearest is hochbruck-ostermann-5"),
+        ("schedulers: [euler karras_exponential]", "karras_exponential .* nearest is karras"),
     ],
 )
 def test_what_is_no_list_says_how(lines: str, told: str, tmp_path: Path) -> None:

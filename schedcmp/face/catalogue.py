@@ -38,6 +38,7 @@ def build(
     pipeline: Any,
     *,
     sigmas: str = "default",
+    shift: float | str = "",
     options: Mapping[str, Any] = MappingProxyType({}),
     seed: int = 0,
 ) -> Any:
@@ -48,6 +49,7 @@ def build(
         pipeline: what it is for, as `schedulers` takes it. A pipeline's class decides some options; its config alone
             does not tell that.
         sigmas: its sigma schedule.
+        shift: of flow matching, instead of the checkpoint's: a number, or "0.5/1.15", base and maximum by the size.
         options: constructor options of its class, instead of those that it has.
         seed: for the few classes that draw their own noise.
 
@@ -58,6 +60,7 @@ def build(
     from schedcmp.registry.table import builtin_registry
 
     entry = builtin_registry().entry(name, sigmas)
+    entry = entry.with_shift(str(shift)) if shift else entry
     changed = replace(entry, options={**entry.options, **options})
     return resolve(changed, scheduler_config(pipeline)).build(seed)
 

@@ -38,7 +38,7 @@ def compatibility(entries: Iterable[Entry], scheduler_config: Mapping[str, Any])
     for entry in entries:
         recipe, status, reason = _judged(entry, scheduler_config, resolve)
         ran = recipe.entry.class_name if recipe else entry.class_name
-        yield Compatibility(entry, status, reason, entry.class_name in listed, ran)
+        yield Compatibility(entry, status, reason, ran in listed, ran)
 
 
 def judge(entry: Entry, scheduler_config: Mapping[str, Any], resolved: Resolved = resolve) -> tuple[CompatStatus, str]:

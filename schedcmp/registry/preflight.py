@@ -13,8 +13,10 @@ from schedcmp.errors import RegistryError
 from schedcmp.foreign import RunawayError, contained
 from schedcmp.pipelines.scheduling import misused, timestep_arguments
 from schedcmp.registry.build import MOST_NOISE, Recipe
+from schedcmp.registry.build.kinds import kind_of
 
 _NOT_ASKED = ("class default", "registry", "checkpoint")  # of this class at this number of steps
+_PURE_NOISE = 0.99  # of flow matching, where that is 1; lists that were fitted begin at 0.9968
 _MANY_STEPS, _STARTS_LATE = 10, 0.8  # with fewer steps leading spacing starts late by its nature
 _STEPS_BY_RATIO = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
 
@@ -143,6 +145,8 @@ def _remarks(recipe: Recipe, timesteps: tuple[float, ...], sigmas: tuple[float, 
     if recipe.config.get("rescale_betas_zero_snr") and timesteps[0] < last:
         # Lin et al. 2024, section 3.3
         yield f"starts at timestep {timesteps[0]:g}; with zero terminal SNR it must be {last} (trailing spacing)"
+    if kind_of(recipe) == "flow" and sigmas and sigmas[0] < _PURE_NOISE:
+        yield f"starts at sigma {sigmas[0]:.2g}, which takes noise for a partly finished image"
     spacing = recipe.config.get("timestep_spacing")
     if steps == 1 and spacing == "leading" and timesteps[0] < last / 2:
         yield f"starts at timestep {timesteps[0]:g} (leading spacing), which takes noise for an almost finished image"

@@ -12,7 +12,7 @@ from schedcmp.errors import RequestError
 from schedcmp.records import Cell, StoredCell
 
 SHOWN = ("scheduler", "sigma_schedule", "steps", "seed", "prompt", "guidance_scale")  # also where they do not vary
-AXIS_NAMES = (*SHOWN, "nfe", "negative_prompt", "size", "call")
+AXIS_NAMES = (*SHOWN, "nfe", "negative_prompt", "size", "call", "shift")
 SYNONYMS = {"guidance": "guidance_scale"}
 
 # Page axes of themselves where they vary, outermost first. A scheduler's label names its schedule already.
@@ -127,11 +127,13 @@ def _page(
 def _points(ordered: Sequence[StoredCell], axes: GridAxes) -> list[dict[str, Value]]:
     """Each cell's value on every axis. `copy` tells apart cells that all other axes place together."""
     scheduler = scheduler_values(ordered) if "sigma_schedule" in axes.named else _label
+    if "shift" in axes.named and scheduler is _label:
+        scheduler = _without_shift
     points = [point(stored, scheduler(stored.cell)) for stored in ordered]
     seen: Counter[Key] = Counter()
-    sigma_told = "sigma_schedule" in axes.named
+    implied = {"sigma_schedule", "shift"} - {*axes.named}  # by the scheduler's label
     for found in points:
-        key = tuple(value for axis, value in found.items() if sigma_told or axis != "sigma_schedule")
+        key = tuple(value for axis, value in found.items() if axis not in implied)
         seen[key] += 1
         found["copy"] = seen[key]
     return points
@@ -150,6 +152,7 @@ def point(stored: StoredCell, scheduler: str) -> dict[str, Value]:
         "guidance_scale": cell.guidance_scale,
         "negative_prompt": cell.negative_prompt,
         "size": f"{cell.width or 'default'} × {cell.height or 'default'}",
+        "shift": cell.shift,
         "call": call_text(cell.call),
     }
 
@@ -164,12 +167,16 @@ def _label(cell: Cell) -> str:
     return cell.scheduler
 
 
+def _without_shift(cell: Cell) -> str:
+    return cell.scheduler.removesuffix(f" shift={cell.shift}")
+
+
 def scheduler_values(ordered: Sequence[StoredCell]) -> Callable[[Cell], str]:
     """The base without its sigma schedule, but the label where several labels share both."""
     labels: dict[tuple[str, str], set[str]] = {}
     for stored in ordered:
-        labels.setdefault((stored.cell.base, stored.cell.sigma_schedule), set()).add(stored.cell.scheduler)
-    return lambda cell: cell.base if len(labels[cell.base, cell.sigma_schedule]) == 1 else cell.scheduler
+        labels.setdefault((stored.cell.base, stored.cell.sigma_schedule), set()).add(_without_shift(stored.cell))
+    return lambda cell: cell.base if len(labels[cell.base, cell.sigma_schedule]) == 1 else _without_shift(cell)
 
 
 def _key(point: dict[str, Value], axes: Iterable[str]) -> Key:

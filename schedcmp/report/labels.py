@@ -21,6 +21,7 @@ LABELS: dict[str, Callable[[Value], str]] = {
     "guidance_scale": lambda value: f"guidance {value:g}",
     "negative_prompt": lambda value: f"negative prompt: {value or 'none'}",
     "size": lambda value: f"{value} px",
+    "shift": lambda value: f"shift {value or 'of the checkpoint'}",
     "call": str,
     "copy": lambda value: f"copy {value}",
 }

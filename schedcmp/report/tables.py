@@ -216,7 +216,7 @@ def _result_row(
         "first_sigma": sigmas[0],
         "final_sigma": sigmas[-1],
         "inert": inert.get(cell.id),
-        **({"shift": result.scheduler_config["_shift"]} if "_shift" in result.scheduler_config else {}),
+        **({"shift": cell.shift} if cell.shift else {}),
         **{f"call.{name}": value for name, value in cell.arguments.items()},
         **stored.metrics,
     }

@@ -30,7 +30,7 @@ def runge_kutta(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, tableau: s
 
 
 @in_exploding_coordinates
-def exponential_runge_kutta(
+def exponential_rk(
     model: Any,
     x: torch.Tensor,
     sigmas: torch.Tensor,

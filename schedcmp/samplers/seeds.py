@@ -85,9 +85,21 @@ def exp_heun_2_x0_sde(
     noise_sampler: NoiseSampler | None = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
+    draw_twice: bool = False,
 ) -> torch.Tensor:
-    """The exponential Heun method with SEEDS' noise."""
-    return seeds_2(model, x, sigmas, noise_sampler=noise_sampler, eta=eta, s_noise=s_noise, r=1.0, solver_type="phi_2")
+    """The exponential Heun method with SEEDS' noise.
+
+    `draw_twice`: each step draws once more and throws that away, as ComfyUI's, so that the same draws make its image.
+    """
+    draw = noise_for(x, noise_sampler)
+
+    def noise(sigma: float, to: float) -> torch.Tensor:
+        drawn = draw(sigma, to)
+        if draw_twice:
+            draw(to, to)
+        return drawn
+
+    return seeds_2(model, x, sigmas, noise_sampler=noise, eta=eta, s_noise=s_noise, r=1.0, solver_type="phi_2")
 
 
 class _Step:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from schedcmp.samplers.common import denoise, exponential_euler, weighed
-from schedcmp.samplers.contract import in_exploding_coordinates
+from schedcmp.samplers.contract import in_exploding_coordinates, in_own_coordinates
 
 Variant = Literal["bh1", "bh2"]
 
@@ -39,6 +39,14 @@ def uni_pc(
             step = _Step(x, past[: total - i], sigma, to, variant)
             ahead = step.predicted()
     return exponential_euler(x, past[0][1], *levels[-2:])
+
+
+@in_own_coordinates
+def uni_pc_in_sigma(
+    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0
+) -> torch.Tensor:
+    """`uni_pc` with lambda = -log sigma on flow matching too, as ComfyUI has it."""
+    return uni_pc(model, x, sigmas, order=order, variant=variant, end=end)
 
 
 class _Step:

@@ -27,6 +27,33 @@ Schedule = Callable[[int, Levels], Levels]
 _ALIGNED = {
     "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
     "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+    # with more digits, as in ComfyUI
+    "sd15 in full": (
+        14.6146412293,
+        6.4745760956,
+        3.8636745985,
+        2.6946151520,
+        1.8841921177,
+        1.3943805092,
+        0.9642583904,
+        0.6523686016,
+        0.3977456272,
+        0.1515232662,
+        0.0291671582,
+    ),
+    "sdxl in full": (
+        14.6146412293,
+        6.3184485287,
+        3.7681790315,
+        2.1811480769,
+        1.3405244945,
+        0.8620721141,
+        0.5550693289,
+        0.3798540708,
+        0.2332364134,
+        0.1114188177,
+        0.0291671582,
+    ),
     "svd": (700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
 }
 _TURBO_STEPS = 10  # SD-Turbo was distilled at timesteps 99, 199, ..., 999
@@ -129,6 +156,14 @@ def ays_sdxl(n: int, sigmas: Levels) -> Levels:
     return _aligned("sdxl", n, sigmas)
 
 
+def ays_sd15_comfyui(n: int, sigmas: Levels) -> Levels:
+    return _aligned("sd15 in full", n, sigmas)
+
+
+def ays_sdxl_comfyui(n: int, sigmas: Levels) -> Levels:
+    return _aligned("sdxl in full", n, sigmas)
+
+
 def ays_svd(n: int, sigmas: Levels) -> Levels:
     return _aligned("svd", n, sigmas)
 
@@ -228,5 +263,6 @@ SCHEDULES: dict[str, Schedule] = {
     for f in (
         normal, sgm_uniform, simple, ddim_uniform, polyexponential, kl_optimal, linear_quadratic, beta_timesteps, turbo,
         beta57, bong_tangent, gits, lcm_grid, ays_sd15, ays_sdxl, ays_svd,
+        ays_sd15_comfyui, ays_sdxl_comfyui,
     )
 }  # fmt: skip

@@ -61,6 +61,7 @@ class _Row(BaseModel):
     guidance_scale: float
     width: int | None
     height: int | None
+    shift: str = ""  # missing in a run of an earlier schedcmp
     call: Annotated[str | None, AfterValidator(_object)] = None  # missing in a run of an earlier schedcmp
     key: str
     machine: str

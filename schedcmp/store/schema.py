@@ -90,6 +90,8 @@ def _make_tables(database: sqlite3.Connection, version: int) -> None:
             database.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
         if "nfe_budget" not in column_names(database, "plan"):
             database.execute("ALTER TABLE plan ADD COLUMN nfe_budget INTEGER")
+        if "shift" not in column_names(database, "cells"):
+            database.execute("ALTER TABLE cells ADD COLUMN shift NOT NULL DEFAULT ''")
         if "call" not in column_names(database, "cells"):
             database.execute("ALTER TABLE cells ADD COLUMN call")
         if version != SCHEMA_VERSION:

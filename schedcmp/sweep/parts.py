@@ -11,7 +11,8 @@ from schedcmp.sweep.prompt_file import prompts_of, refuse_file_names
 from schedcmp.sweep.values import as_levels, call_arguments, integers, numbers, shifts, sigma_names, sizes, words
 
 Axis = Literal[
-    "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size", "call"
+    "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size",
+    "call", "shift",
 ]  # fmt: skip
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=64)]
 PromptName = Annotated[str, Field(min_length=1, max_length=64)]
@@ -177,6 +178,7 @@ class Exclude(Part):
     negative_prompt: Texts | None = None
     guidance_scale: Numbers | None = None
     size: Sizes | None = None
+    shift: Shifts | None = None
 
     @model_validator(mode="before")
     @classmethod

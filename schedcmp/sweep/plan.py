@@ -104,6 +104,7 @@ def _outer(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[tuple[Cel
             guidance_scale=guidance_scale,
             width=width,
             height=height,
+            shift=found.entry.shift,
             call=call,
         )
         place = {"prompt": p, "negative_prompt": n, "guidance_scale": g, "size": s}

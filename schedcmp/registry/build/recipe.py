@@ -72,7 +72,6 @@ class Recipe:
         return {
             "_class_name": self.cls.__name__ if own else self.entry.cls,
             **({"_levels": self.levels} if self.levels else {}),
-            **({"_shift": self.entry.shift} if self.entry.shift else {}),
             **{name: config.get(name, value) for name, value in self.config.items()},
         }
 

@@ -94,12 +94,15 @@ def _resolved(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
 def _on_flow(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> Recipe:
     """The recipe with noise levels for flow matching: those of a sigma schedule, or the checkpoint's own where the
     class has none that its pipeline could use."""
-    cls, options = recipe.cls, spacing_options(scheduler_config)
-    if unsuited(recipe, scheduler_config, spaced=True) or (recipe.foreign and not hasattr(cls, "contract")):
+    cls, options, schedule = recipe.cls, spacing_options(scheduler_config), recipe.entry.sigmas.flow
+    if unsuited(recipe, scheduler_config, spaced=True):
+        return recipe
+    if not hasattr(cls, "_init_step_index"):  # nobody knows where a class from elsewhere keeps its levels
+        if schedule:
+            raise RegistryError(f"{recipe.entry.name}: {cls.__name__} has no place for a list of noise levels")
         return recipe
     told = {name: value for name, value in options.items() if name not in recipe.options and name != "shift"}
     recipe = replace(recipe, told=told)
-    schedule = recipe.entry.sigmas.flow
     if not schedule and (hasattr(cls, "contract") or _spaces_itself(recipe)):
         return recipe
     if options.get("invert_sigmas"):

@@ -24,7 +24,8 @@ from schedcmp.store.folder import is_of_a_run, open_file
 from schedcmp.store.store import Store
 from schedcmp.store.written import Written
 
-AXES = ("scheduler", "base", *AXIS_NAMES[1:])  # `base` stands for `scheduler` where `sigma_schedule` is an axis too
+# `base` stands for `scheduler` where `sigma_schedule` or `shift` is an axis too
+AXES = ("scheduler", "base", *AXIS_NAMES[1:])
 _MOST_VARIANTS = 1_000  # that a sweep may have
 _SORTED = ("nfe",)  # it has no order of its own in a sweep
 
@@ -173,12 +174,13 @@ def _remake(sweep: Mapping[str, Any], cells: Iterable[StoredCell]) -> dict[str, 
 
 
 def _selecting(cell: Cell, own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    shift = {"shift": [cell.shift]} if cell.shift else {}
     for item in own.values():
         for label, options in _variants(item):
             if label == cell.base:
                 spec = {key: value for key, value in item.items() if key not in ("steps", "options")}
-                return {"schedulers": [spec | {"options": options}], "sigmas": [cell.sigma_schedule]}
-    return {"schedulers": [cell.scheduler], "sigmas": ["default"]}
+                return {"schedulers": [spec | {"options": options}], "sigmas": [cell.sigma_schedule], **shift}
+    return {"schedulers": [cell.scheduler.removesuffix(f" shift={cell.shift}")], "sigmas": ["default"], **shift}
 
 
 def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

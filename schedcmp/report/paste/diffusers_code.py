@@ -74,7 +74,7 @@ def _class(subject: Subject) -> str:
 def _scheduler(subject: Subject) -> Iterator[str]:
     """By its constructor, or by schedcmp where no options of diffusers' classes say it."""
     config = subject.config
-    if "." in _class(subject) or "_levels" in config:
+    if "." in _class(subject) or "_levels" in config or subject.cell.shift:
         yield f"pipe.scheduler = schedcmp.build({_built(subject)})"
         return
     defaults = constructor_defaults(load_class(_class(subject)))
@@ -96,6 +96,8 @@ def _built(subject: Subject) -> str:
         arguments["sigmas"] = entry.sigmas.levels if entry and own else cell.sigma_schedule
     if entry and entry.origin == "sweep":
         name, arguments["options"] = entry.cls, {**entry.unless, **entry.options}
+    if cell.shift:
+        arguments["shift"] = cell.shift
     if entry and entry.seed:
         arguments["seed"] = cell.seed
     return ", ".join([repr(name), "pipe", *(f"{key}={value!r}" for key, value in arguments.items())])

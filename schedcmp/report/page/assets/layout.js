@@ -6,8 +6,9 @@ function onAxes(name) {
   return state.rows === name || state.cols === name;
 }
 
-// Where sigma schedules are an axis, schedulers are named without them
-const resolved = (axis) => (axis === "scheduler" && onAxes("sigma_schedule") ? "base" : axis);
+// Where sigma schedules or shifts are an axis, schedulers are named without them
+const apart = () => onAxes("sigma_schedule") || onAxes("shift");
+const resolved = (axis) => (axis === "scheduler" && apart() ? "base" : axis);
 
 function selectors() {
   const cost = run.budgets ? "nfe" : "steps";

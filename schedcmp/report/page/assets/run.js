@@ -18,6 +18,7 @@ const AXIS_LABELS = {
   guidance_scale: "Guidance",
   size: "Size",
   call: "Call",
+  shift: "Shift",
 };
 const STATUSES = { ok: "ok", flagged: "flagged", failed: "failed", unsupported: "unsupported", inert: "same image" };
 

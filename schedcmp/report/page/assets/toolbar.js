@@ -37,6 +37,7 @@ function axisChoice(key, name) {
     "guidance_scale",
     "size",
     "call",
+    "shift",
   ];
   const usable = names.filter((axis) => varies(axis) || axis === state[key] || axis === DEFAULTS[key]);
   const swap = (value) => ({ [key]: value, ...(value && state[other] === value ? { [other]: state[key] } : {}) });
