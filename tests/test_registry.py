@@ -20,9 +20,9 @@ from schedcmp.errors import RegistryError
 from schedcmp.registry import build, table
 from schedcmp.registry.compat import compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry
-from schedcmp.spacing.flow import PIPELINE
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import Registry, builtin_registry, normalise
+from schedcmp.spacing.flow import PIPELINE
 
 # Stable Diffusion 1.5's scheduler_config.json
 SD15: dict[str, Any] = {

@@ -10,8 +10,8 @@ from schedcmp.errors import RegistryError
 from schedcmp.registry.build import MissingExtraError, Recipe, load_class, resolve
 from schedcmp.registry.build.kinds import is_own, unsuited
 from schedcmp.registry.entry import Entry
-from schedcmp.registry.naming import read_levels
 from schedcmp.registry.preflight import preflight
+from schedcmp.spacing.written import read_levels
 
 CompatStatus = Literal["ok", "needs", "wrong", "unsupported"]
 Resolved = Callable[[Entry, Mapping[str, Any]], Recipe]

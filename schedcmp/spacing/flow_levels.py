@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedcmp.spacing import levels as lists
-from schedcmp.registry.naming import read_levels
+from schedcmp.spacing.written import read_levels
 
 Levels = NDArray[np.float64]
 

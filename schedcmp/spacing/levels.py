@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from schedcmp.registry.naming import read_levels
+from schedcmp.spacing.written import read_levels
 
 Levels = NDArray[np.float64]
 Schedule = Callable[[int, Levels], Levels]

@@ -16,7 +16,7 @@ from schedcmp.registry.build.own import CHOICES
 from schedcmp.registry.build.recipe import Option, Recipe
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.spacing.flow import PIPELINE, FlowSpacing, flow_options, is_flow, shifted, spacing_options
-from schedcmp.registry.naming import read_levels
+from schedcmp.spacing.written import read_levels
 
 _SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 _FEW_STEPS = 4

@@ -10,8 +10,8 @@ from schedcmp.checkpoint.source import GIVEN
 from schedcmp.files import to_json
 from schedcmp.registry.build import constructor_defaults, load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
-from schedcmp.registry.naming import read_levels
 from schedcmp.report.paste.subject import Subject
+from schedcmp.spacing.written import read_levels
 
 _BUILTIN = "builtin:"
 _TORCH = {"float32": "torch.float32", "float16": "torch.float16", "bfloat16": "torch.bfloat16"}
