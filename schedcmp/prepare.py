@@ -32,6 +32,8 @@ from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
 from schedcmp.truth.reference import References
 
+_SHOWN = 4  # reasons of many
+
 
 class Prepared:
     """A sweep that was found sound: its checkpoint is there, its schedulers can do their steps."""
@@ -119,8 +121,10 @@ class Prepared:
             except RegistryError as error:
                 self.unsupported[label, steps] = str(error)
         if not self.trajectories:
-            reasons = "; ".join(dict.fromkeys(self.unsupported.values()))
-            raise SweepError(f"{self._source.where(('steps',))}: steps: nothing can run: {reasons}")
+            reasons = list(dict.fromkeys(self.unsupported.values()))
+            more = f"; and {len(reasons) - _SHOWN} reasons more" if len(reasons) > _SHOWN else ""
+            told = "; ".join(reasons[:_SHOWN])
+            raise SweepError(f"{self._source.where(('steps',))}: steps: nothing can run: {told}{more}")
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
