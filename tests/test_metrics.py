@@ -208,7 +208,7 @@ def test_a_mirror_upside_down_is_another_shape() -> None:
 
 
 def test_adherence_is_for_the_checkpoint_that_draws_shapes(write_sweep: Write) -> None:
-    with pytest.raises(SweepError, match=r"sweep.yaml:.*metrics: adherence reads the shapes .* builtin:tiny draws"):
+    with pytest.raises(SweepError, match=r"sweep.yaml:.*metrics: adherence reads the shapes .* builtin:tiny-flow draw"):
         prepare(write_sweep(metrics=["adherence"]))
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from schedcmp.checkpoint.source import Checkpoint
 
-CHECKPOINTS = ("builtin:tiny",)
+CHECKPOINTS = ("builtin:tiny", "builtin:tiny-flow")
 
 
 class Adherence(Metric):
@@ -26,7 +26,7 @@ class Adherence(Metric):
         if checkpoint.name in CHECKPOINTS:
             return ""
         return (
-            f"adherence reads the shapes and colours that {' and '.join(CHECKPOINTS)} draws, and {checkpoint.name}"
+            f"adherence reads the shapes and colours that {' and '.join(CHECKPOINTS)} draw, and {checkpoint.name}"
             " draws others; use clip, or leave it out"
         )
 

@@ -1,8 +1,8 @@
-"""Whether an image of builtin:tiny shows what its prompt asks for: background colour, shape and the shape's colour.
+"""Whether an image of a built-in checkpoint shows what the prompt asks for: background, shape, the shape's colour.
 
-The checkpoint draws one shape of one colour on a background of another, so all three can be read off the pixels: the
+The checkpoints draw one shape of one colour on a background of another, so all three can be read off the pixels: the
 frame tells the background, what differs from it the shape's colour, and its outline, moved and scaled to a common place
-and size, is compared with those that the checkpoint learnt. Of 3,000 drawings 99.6 % are read rightly.
+and size, is compared with those that they learnt. Of 3,000 drawings 99.6 % are read rightly.
 """
 
 from __future__ import annotations

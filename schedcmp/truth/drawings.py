@@ -1,4 +1,4 @@
-"""What builtin:tiny draws: its colours, its outlines, and other words for them."""
+"""What the built-in checkpoints draw: colours, outlines, and other words for them."""
 
 from __future__ import annotations
 

@@ -53,7 +53,6 @@ _FLOWING = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow
 FLOW_SCHEDULERS: Solvers = {
     "Euler": ("FlowMatchEulerDiscreteScheduler", {}),
     "Heun": ("FlowMatchHeunDiscreteScheduler", {}),
-    "DEIS": ("DEISMultistepScheduler", _FLOWING),
     "UniPC": ("UniPCMultistepScheduler", _FLOWING),
     "DPM++ 2M": ("DPMSolverMultistepScheduler", _FLOWING),
     "reference": ("FlowMatchEulerDiscreteScheduler", {}),

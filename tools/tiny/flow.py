@@ -23,7 +23,6 @@ from tools.tiny.captioned import CaptionedTrainer, adamw
 from tools.tiny.captions import MAX_TOKENS
 from tools.tiny.diffusion import TIMESTEPS, alphas_cumprod
 from tools.tiny.shapes import Drawing
-from tools.tiny.training import plateau_rate
 
 SHIFT = 1.5  # of the noise levels when sampling, towards more noise
 TAUGHT_UP_TO = 0.9  # noise level
@@ -36,11 +35,12 @@ class FlowRecipe:
     """How the transformer is trained."""
 
     seed: int = 11
-    iterations: int = 4400
+    iterations: int = 3900
     batch: int = 16
     rate: float = 2e-3
     muon_rate: float = 15e-3
-    decay: float = 0.4  # share of the iterations over which the rate falls
+    shares: tuple[tuple[int, float], ...] = ((0, 0), (100, 1), (2312, 1), (2750, 0.6), (3900, 0))
+    """Of both rates, at iterations, and straight lines between."""
     ema: float = 0.999
     uniform_rows: int = 4  # rows of the batch whose noise levels are spread over 0..1; the others' are logit-normal
     mean: float = 0.5  # of the logit-normal density; above 0, more noise than data: there the layout is decided
@@ -70,7 +70,7 @@ def _text_encoder(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int)
 
 
 def new_transformer() -> SD3Transformer2DModel:
-    """3.6 million parameters; an image is 64 tokens of 2x2 latents. Every block starts as the identity."""
+    """3.5 million parameters; an image is 64 tokens of 2x2 latents. Every block starts as the identity."""
     transformer = SD3Transformer2DModel(
         sample_size=16,
         patch_size=2,
@@ -174,8 +174,8 @@ class FlowTrainer(CaptionedTrainer):
         return [muon, adamw([p for p in self.parameters if id(p) not in chosen])]
 
     def rates(self, iteration: int) -> list[float]:
-        r = self.recipe
-        return [plateau_rate(iteration, r.iterations, peak, r.decay, warmup=100) for peak in (r.muon_rate, r.rate)]
+        share = float(np.interp(iteration + 1, *zip(*self.recipe.shares, strict=True)))
+        return [share * self.recipe.muon_rate, share * self.recipe.rate]
 
     def losses(self, iteration: int, z: Tensor, ids: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
         sigma = self.sigmas(noise)  # (n,)

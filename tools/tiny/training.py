@@ -22,14 +22,6 @@ def cosine_rate(iteration: int, total: int, peak: float, warmup: int) -> float:
     return peak * min(1.0, (iteration + 1) / warmup) * decay + 1e-5
 
 
-def plateau_rate(iteration: int, total: int, peak: float, decay: float, warmup: int) -> float:
-    """Linear warm-up to `peak`, a plateau, and over the last `decay` of the iterations a straight line to zero.
-
-    Where the training ends can be chosen as long as it is on the plateau.
-    """
-    return peak * min(1.0, (iteration + 1) / warmup, (total - iteration) / (decay * total))
-
-
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
