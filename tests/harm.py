@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 RUN_FOLDERS = ("images", "references", "latents", "grids", "plots", "thumbs")
 RED = Image.new("RGB", (640, 640), "#ff0000")
@@ -91,6 +91,6 @@ def red_pixels(folder: Path) -> int:
     """How many pixels of the grids and small pictures of a run are a victim's."""
     found = 0
     for path in [*folder.glob("grids/*.png"), *folder.glob("thumbs/*.webp")]:
-        with Image.open(path) as image:
+        with suppress(UnidentifiedImageError), Image.open(path) as image:  # a victim's own file is none
             found += (np.asarray(image.convert("RGB")) == (255, 0, 0)).all(-1).sum()
     return found
