@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.background import in_background
 from schedcmp.files import to_json
+from schedcmp.metrics.clip_model import Clip
+from schedcmp.metrics.distribution import measure_distribution
 from schedcmp.metrics.measuring import measure
 from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
@@ -18,10 +20,8 @@ from schedcmp.records import Cell, CellResult
 from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
-from schedcmp.truth.clip import Clip
 from schedcmp.truth.metrics import measure_references
 from schedcmp.truth.reference import LABEL as REFERENCE
-from schedcmp.truth.scoring import measure_distribution
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew
@@ -131,8 +131,8 @@ class Execution:
             self.throughput.extend(self.crew.throughput)
             self.store.note("machines", (self.store.meta("machines") or {}) | self.crew.machines)
             return
-        from schedcmp.engine.pair import Engines
         from schedcmp.engine.phases import phases
+        from schedcmp.engines import Engines
 
         engines = Engines(self.prepared, self.pipeline, evaluated, timed)
         with phases(self.pipeline, doing):

@@ -13,6 +13,8 @@ from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
+from schedcmp.metrics.clip_model import Clip, opened_clip
+from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.arguments import refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.guidance import inert_guidance
@@ -28,9 +30,9 @@ from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.parts import Model
 from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
-from schedcmp.truth.clip import Clip, opened_clip
 from schedcmp.truth.reference import References
-from schedcmp.truth.wanted import real_images, wanted_metrics, wanted_references, wants_references
+
+_SHOWN = 4  # reasons of many
 
 
 class Prepared:
@@ -119,8 +121,10 @@ class Prepared:
             except RegistryError as error:
                 self.unsupported[label, steps] = str(error)
         if not self.trajectories:
-            reasons = "; ".join(dict.fromkeys(self.unsupported.values()))
-            raise SweepError(f"{self._source.where(('steps',))}: steps: nothing can run: {reasons}")
+            reasons = list(dict.fromkeys(self.unsupported.values()))
+            more = f"; and {len(reasons) - _SHOWN} reasons more" if len(reasons) > _SHOWN else ""
+            told = "; ".join(reasons[:_SHOWN])
+            raise SweepError(f"{self._source.where(('steps',))}: steps: nothing can run: {told}{more}")
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:

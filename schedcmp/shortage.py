@@ -9,6 +9,7 @@ from schedcmp.errors import one_line
 # As torch, numpy, CUDA, XLA, the C++ library, the dynamic linker and the system say it
 _OF_MEMORY = (
     "out of memory", "allocate memory", "not enough memory", "unable to allocate", "bad_alloc", "failed to map segment",
+    "without exception set", "without setting an exception",  # of extensions that do not look whether they got any
 )  # fmt: skip
 _OF_THREADS = ("can't start new thread", "thread creation failed")
 _MOST = 200  # characters of what another library says

@@ -13,8 +13,8 @@ from test_run import run
 
 from schedcmp.errors import RequestError
 from schedcmp.metrics.clip import ClipScore
-from schedcmp.metrics.reading import noted, readings
 from schedcmp.metrics.sharpness import Sharpness
+from schedcmp.readings import noted, readings
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json

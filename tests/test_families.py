@@ -23,8 +23,8 @@ from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import Recipe, resolve
-from schedcmp.registry.flow import PIPELINE
 from schedcmp.registry.table import builtin_registry
+from schedcmp.spacing.flow import PIPELINE
 
 REGISTRY = builtin_registry()
 DENOISING = ("ddim", "euler", "euler-a", "heun", "dpmpp-2m", "dpmpp-sde")  # euler-a and dpmpp-sde draw noise

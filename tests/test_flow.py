@@ -95,6 +95,7 @@ def test_the_shifted_levels_are_the_checkpoints() -> None:
 
 def test_more_works_than_compatibles_lists() -> None:
     found = {c.entry.name: c for c in compatibility(REGISTRY.entries.values(), SD3)}
+    assert found["euler"].listed
     for name in ("dpmpp-2m", "dpmpp-2s", "unipc", "flow-heun"):
         assert (found[name].status, found[name].listed) == ("ok", False)
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from schedcmp.errors import RegistryError, RequestError
-from schedcmp.registry import flow_levels, levels
 from schedcmp.registry.build import resolve
 from schedcmp.registry.compat import judge
-from schedcmp.registry.flow import PIPELINE
 from schedcmp.registry.plot import sigma_curves, sigma_plot
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
+from schedcmp.spacing import flow_levels, levels
+from schedcmp.spacing.flow import PIPELINE
 
 SD15: dict[str, Any] = {
     "_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",

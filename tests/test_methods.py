@@ -195,7 +195,7 @@ def test_every_method_ends_with_the_data(kind: str, schedule: str) -> None:
             continue
         found = measure(resolve(entry, config), noise_schedule(config), (10, 32), (10, 32), 4096)
         few, many = (point.error for point in found.points)
-        assert many < max(0.05, 0.6 * few), (entry.name, few, many)
+        assert many < max(0.07, 0.6 * few), (entry.name, few, many)
 
 
 @pytest.fixture(scope="module", params=["sd3", "flux"])
@@ -226,6 +226,35 @@ def test_image_to_image_begins_where_it_should(img2img: Any) -> None:
         assert np.abs(image(same) - own).max() < close, same
     assert np.isfinite(image({"base": "heun"})).all()
     assert np.isfinite(image({"base": "seeds-2"})).all()
+
+
+class Halving(diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """From elsewhere, as far as the registry knows."""
+
+
+class Rootless:
+    """A scheduler for flow matching without a place for its levels."""
+
+    def __init__(self, shift: float = 1.0) -> None:
+        self.shift = shift
+
+    def set_timesteps(self, steps: int, device: Any = None) -> None:
+        self.timesteps = torch.linspace(1000, 1000 / steps, steps)
+
+    def step(self, output: Any, timestep: Any, sample: Any, return_dict: bool = True) -> Any:
+        return (sample - output / len(self.timesteps),)
+
+
+def test_a_class_from_elsewhere_takes_levels_where_it_has_a_place_for_them() -> None:
+    rows = [{"name": name, "class": f"test_methods.{name}"} for name in ("Halving", "Rootless")]
+    registry = REGISTRY.with_rows(rows, "here")
+    for kind in ("sd3", "flux"):
+        own, theirs = (
+            preflight(resolve(registry.entry(n, "karras"), CONFIGS[kind]), 5).sigmas for n in ("euler", "Halving")
+        )
+        assert own == theirs
+    assert judge(registry.entry("Rootless"), CONFIGS["sd3"])[0] == "ok"
+    assert "has no place for a list of noise levels" in judge(registry.entry("Rootless-karras"), CONFIGS["sd3"])[1]
 
 
 @pytest.mark.parametrize("kind", ["sd3", "flux"])

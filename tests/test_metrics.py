@@ -19,15 +19,15 @@ from schedcmp.cli import app
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.metrics import Metric
 from schedcmp.metrics.clip import ClipScore, Preference
+from schedcmp.metrics.clip_model import Clip, clip_score, cmmd, find_clip
 from schedcmp.metrics.clipped import Clipped
 from schedcmp.metrics.sharpness import Sharpness
+from schedcmp.metrics.wanted import wants_references
 from schedcmp.prepare import prepare
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import load
 from schedcmp.truth.adherence import adherence, asked_for, shown_in
-from schedcmp.truth.clip import Clip, clip_score, cmmd, find_clip
 from schedcmp.truth.metrics import psnr_db, relative_rmse, ssim
-from schedcmp.truth.wanted import wants_references
 from tools.tiny.captions import plain_caption, training_caption
 from tools.tiny.shapes import draw_many
 

@@ -94,7 +94,7 @@ def test_every_name_may_be_followed_to_the_letter(
         ("k_ipndm_karras", "ipndm-karras or"),
         ("DPM++ 2M v2", "dpmpp-2m or"),
         ("deis_7m", "deis or deis-3m or deis-2m"),
-        ("eular-karras", "euler-karras or"),
+        ("eular-karras", "euler-karras"),
         ("dpm_3", "dpmpp-3m-sde or kdpm2 or"),
     ],
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import families
 import numpy as np
 import pytest
 from test_run import run
@@ -104,3 +106,17 @@ def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dic
         found = subject(store, made.cells[0])
     changed = Subject(found.stored, {**found.sweep, "model": model}, found.environment, found.entry)
     assert told in paste(changed, "diffusers")
+
+
+def test_on_flow_matching_noise_is_the_cells_own(tmp_path: Path) -> None:
+    pipe = families.ready(families.sd3)
+    schedulers = ["euler", "dpmpp-2m", "euler-a", "dpmpp-2m-sde", "er-sde", "lcm-simple"]
+    made = schedcmp.run(
+        pipeline=pipe, prompt="a b", guidance_scale=3, schedulers=schedulers, steps=3, seeds=7, engine="solo",
+        timing="off", metrics="off", progress=False, output=tmp_path / "run",
+    )  # fmt: skip
+    assert len(made.cells) == len(schedulers)
+    for stored in made.cells:
+        names: dict[str, Any] = {"given": copy.copy(pipe)}
+        exec(made.code(stored).replace("pipe = ...", "pipe = given"), names)
+        assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), stored.cell.scheduler

@@ -17,7 +17,7 @@ from test_answer import PNG, run_of, stored
 from test_run import Write, run
 
 from schedcmp.metrics.clip import ClipScore
-from schedcmp.metrics.reading import noted, readings
+from schedcmp.readings import noted, readings
 from schedcmp.records import StoredCell
 from schedcmp.registry.table import builtin_registry
 from schedcmp.report.answer import answer

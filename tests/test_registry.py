@@ -20,9 +20,9 @@ from schedcmp.errors import RegistryError
 from schedcmp.registry import build, table
 from schedcmp.registry.compat import compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry
-from schedcmp.registry.flow import PIPELINE
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import Registry, builtin_registry, normalise
+from schedcmp.spacing.flow import PIPELINE
 
 # Stable Diffusion 1.5's scheduler_config.json
 SD15: dict[str, Any] = {
@@ -224,6 +224,7 @@ def test_pitfall_25_a_missing_package_is_named_with_its_command(monkeypatch: pyt
         'dpmpp-sde needs the package torchsde, which is not installed: pip install "schedcmp[sde]"',
     )
     assert "pip install scipy" in judge(entry("lms"), SD15)[1]
+    assert judge(entry("lms"), FLOW)[0] == judge(entry("dpmpp-sde"), FLOW)[0] == "ok"  # another implementation
     assert judge(entry("euler-beta"), SD15)[0] == "needs"
 
 

@@ -351,3 +351,10 @@ def test_an_override_reaches_into_a_model_that_is_a_name(tmp_path: Path) -> None
     path.write_text(BASE + "prompt: a\nsteps: 2\n")
     model = load(path, ("model.vae=there",))[0].model
     assert (model.id, model.vae) == ("builtin:tiny", "there")
+
+
+def test_of_many_reasons_a_few_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("model: builtin:tiny\nprompt: a\nschedulers: [euler]\nsigmas: [[9, 3, 1]]\nsteps: 4..40\n")
+    with pytest.raises(SweepError, match=r"cannot do 4 steps.*; and 33 reasons more$"):
+        prepare(path)

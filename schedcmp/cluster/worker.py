@@ -12,9 +12,9 @@ from typing import Any
 from schedcmp.background import in_background
 from schedcmp.encode import encoded
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.engine.pair import Engines
 from schedcmp.engine.sharing import crews
 from schedcmp.engine.throughput import Throughput
+from schedcmp.engines import Engines
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
 from schedcmp.sweep.document import checked

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from schedcmp.metrics.clip_model import Clip, clip_score, opened_clip
 from schedcmp.metrics.metric import Metric
-from schedcmp.truth.clip import Clip, clip_score, opened_clip
 
 if TYPE_CHECKING:
     from PIL.Image import Image

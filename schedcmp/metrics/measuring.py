@@ -11,7 +11,7 @@ from PIL import Image
 from schedcmp.errors import one_line
 from schedcmp.foreign import contained
 from schedcmp.metrics.metric import Metric
-from schedcmp.metrics.reading import NOTE, noted
+from schedcmp.readings import NOTE, noted
 from schedcmp.records import StoredCell
 from schedcmp.store.images import opened
 from schedcmp.store.store import Store

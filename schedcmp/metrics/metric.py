@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from schedcmp.metrics.reading import Reading
+from schedcmp.readings import Reading
 
 if TYPE_CHECKING:
     from PIL.Image import Image

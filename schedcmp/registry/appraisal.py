@@ -11,8 +11,8 @@ from schedcmp.foreign import OvertimeError
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry
-from schedcmp.registry.flow import shifted
 from schedcmp.registry.preflight import Trajectory, preflight
+from schedcmp.spacing.flow import shifted
 
 _TOO_FEW = 2  # some solvers refuse so few steps, none refuses more for being few
 

@@ -10,8 +10,8 @@ from schedcmp.errors import RegistryError
 from schedcmp.registry.build import MissingExtraError, Recipe, load_class, resolve
 from schedcmp.registry.build.kinds import is_own, unsuited
 from schedcmp.registry.entry import Entry
-from schedcmp.registry.naming import read_levels
 from schedcmp.registry.preflight import preflight
+from schedcmp.spacing.written import read_levels
 
 CompatStatus = Literal["ok", "needs", "wrong", "unsupported"]
 Resolved = Callable[[Entry, Mapping[str, Any]], Recipe]
@@ -38,7 +38,7 @@ def compatibility(entries: Iterable[Entry], scheduler_config: Mapping[str, Any])
     for entry in entries:
         recipe, status, reason = _judged(entry, scheduler_config, resolve)
         ran = recipe.entry.class_name if recipe else entry.class_name
-        yield Compatibility(entry, status, reason, entry.class_name in listed, ran)
+        yield Compatibility(entry, status, reason, ran in listed, ran)
 
 
 def judge(entry: Entry, scheduler_config: Mapping[str, Any], resolved: Resolved = resolve) -> tuple[CompatStatus, str]:

@@ -13,14 +13,14 @@ DEFAULT_SIGMAS = "default"
 class SigmaSchedule:
     """A way to space noise levels: constructor options of a scheduler class, or a list of levels brought into one.
 
-    A list is brought in through the class's Karras option, see `registry.levels`.
+    A list is brought in through the class's Karras option, see `spacing.levels`.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)  # the class must take these
     where_taken: Mapping[str, Any] = field(default_factory=dict)  # set where the class has them
-    levels: str = ""  # a function of registry.levels
-    flow: str = ""  # a function of registry.flow_levels, or a list: what the schedule is on flow matching
+    levels: str = ""  # a function of spacing.levels
+    flow: str = ""  # a function of spacing.flow_levels, or a list: what the schedule is on flow matching
     not_on_flow: str = ""  # why it is nothing there
     by_entry: Mapping[str, SigmaSchedule] = field(default_factory=dict)  # for these entries it is another; else default
     by_pipeline: Mapping[str, SigmaSchedule] = field(default_factory=dict)  # by how the pipeline's class name starts
@@ -62,7 +62,7 @@ class Entry:
     needs: str | None = None
     seed: str | None = None
     suits: str | None = None
-    shift: str = ""  # instead of the checkpoint's, see `registry.flow.shifted`
+    shift: str = ""  # instead of the checkpoint's, see `spacing.flow.shifted`
     flow: Implementation | None = None  # for flow matching
     any_levels: Implementation | None = None  # for what neither `cls` nor `flow` can do; takes any list of levels
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2s
-from itertools import pairwise
 from typing import Any
 
-from schedcmp.errors import shown
 from schedcmp.registry.entry import DEFAULT_SIGMAS, SigmaSchedule
+from schedcmp.spacing.written import read_levels
 
-# How a list of noise levels is brought into a class, see `registry.levels`
+# How a list of noise levels is brought into a class, see `spacing.levels`
 LISTED: Mapping[str, Any] = {
     "options": {"use_karras_sigmas": True},
     "where_taken": {"timestep_spacing": "linspace"},
@@ -125,23 +124,7 @@ def read_originals(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
     }
 
 
-_LEVELS = re.compile(r"[\d.]+(?:[eE][-+]?\d+)?(?:[\s,]+[\d.]+(?:[eE][-+]?\d+)?)+")
 _LONGEST_LIST = 40  # characters of a list that a name repeats
-
-
-def read_levels(text: str) -> tuple[float, ...]:
-    """The noise levels that a text lists ("14.6, 6.5, 2.7, 1.0"), without a final 0; empty for any other text.
-
-    Raises:
-        ValueError: they do not descend.
-    """
-    if not _LEVELS.fullmatch(text.strip()):
-        return ()
-    values = [float(part) for part in re.split(r"[\s,]+", text.strip())]
-    values = values[:-1] if values[-1] == 0 else values
-    if values[-1] <= 0 or any(later >= earlier for earlier, later in pairwise(values)):
-        raise ValueError(f"noise levels must descend and be above 0 (a final 0 may be left out), got {shown(text)}")
-    return tuple(values)
 
 
 def own_schedule(name: str) -> SigmaSchedule | None:

@@ -158,15 +158,13 @@ class Registry:
         """Up to three entries that a wrong name may mean: by its spelling if one is very near, by its words if one is a
         family's, else by its spelling."""
         sigmas = [f"{e}-{s}" for e in self.entries for s in self._sigma_names if s != DEFAULT_SIGMAS]
-        if misspelt := get_close_matches(key, [*self._names, *sigmas], n=3, cutoff=0.9):
-            return list(dict.fromkeys(self._names.get(n, n) for n in misspelt))
+        misspelt = get_close_matches(key, [*self._names, *sigmas], n=3, cutoff=0.9)
         ending = next((s for s in self._sigma_names if key.endswith(f"-{s}") and s != DEFAULT_SIGMAS), "")
         related = relatives(key.removesuffix(f"-{ending}") if ending else key, self._names)
-        if related:
-            found = list(dict.fromkeys(self._names[name] for name in related))[:3]
-            return [f"{name}-{self._sigma_names[ending].name}" for name in found] if ending else found
-        near = get_close_matches(key, [*self._names, *sigmas], n=5, cutoff=0.6)
-        return list(dict.fromkeys(self._names.get(n, n) for n in near))[:3]
+        suffix = f"-{self._sigma_names[ending].name}" if ending else ""
+        found = [self._names.get(n, n) for n in misspelt] + [f"{self._names[n]}{suffix}" for n in related]
+        near = [] if found else get_close_matches(key, [*self._names, *sigmas], n=5, cutoff=0.6)
+        return list(dict.fromkeys([*found, *(self._names.get(n, n) for n in near)]))[:3]
 
     def _read_row(self, row: Mapping[str, Any], origin: str) -> Entry:
         name, unknown = str(row.get("name", "")), sorted(set(row) - _ROW_KEYS)

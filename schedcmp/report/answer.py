@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schedcmp.errors import RequestError
-from schedcmp.metrics.reading import Reading, readings
+from schedcmp.readings import Reading, readings
 from schedcmp.records import Reference, StoredCell
 from schedcmp.report.quality import (
     AS_FAST,

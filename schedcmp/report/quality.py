@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from schedcmp.errors import RequestError
 from schedcmp.files import to_json
-from schedcmp.metrics.reading import Reading
+from schedcmp.readings import Reading
 from schedcmp.records import Reference, StoredCell, Task
 from schedcmp.truth.metrics import RESOLVED
 from schedcmp.truth.statistics import Estimate, estimate

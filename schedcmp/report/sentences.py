@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from schedcmp.metrics.reading import Reading
+from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.axes import call_text
 from schedcmp.report.quality import Point, Setting, Unsound, goodness

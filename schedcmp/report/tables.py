@@ -86,7 +86,7 @@ def timings_csv(rows: Sequence[TimingRow]) -> str:
 
 
 def distribution_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One row per scheduler and steps, as `truth.scoring.measure_distribution` keeps them."""
+    """One row per scheduler and steps, as `metrics.distribution.measure_distribution` keeps them."""
     return _csv(rows)
 
 

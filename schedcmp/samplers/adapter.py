@@ -13,10 +13,10 @@ from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.configuration_utils import register_to_config
 
 from schedcmp.errors import RegistryError
-from schedcmp.registry.placed import Placed, highest_level
 from schedcmp.samplers.contract import SamplerFunction, Trial, read
 from schedcmp.samplers.coordinates import OWN, Coordinates, VarianceExploding
 from schedcmp.samplers.scheduler import SamplerScheduler
+from schedcmp.spacing.placed import Placed, highest_level
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from schedcmp.errors import RunFolderError
 from schedcmp.image import FINGERPRINT_BYTES
-from schedcmp.metrics.reading import NOTE, Reading, readings
+from schedcmp.readings import NOTE, Reading, readings
 from schedcmp.records import Reference, StoredCell, Task
 from schedcmp.store.database import Database
 from schedcmp.store.folder import DATABASE, refuse_links

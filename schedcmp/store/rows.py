@@ -14,7 +14,7 @@ from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Json, T
 
 from schedcmp.errors import SweepError, one_line
 from schedcmp.files import from_json, to_json
-from schedcmp.metrics.reading import Reading
+from schedcmp.readings import Reading
 from schedcmp.records import Cell, CellResult, Reference, Status, StoredCell, Timing
 from schedcmp.store.folder import is_of_a_run
 from schedcmp.sweep.source import parse

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer
 
+from schedcmp.errors import shown
 from schedcmp.sweep.parts import Part
 
 
@@ -14,14 +15,14 @@ def _address(text: str) -> str:
     if text.startswith("ray://"):
         raise ValueError(f"{text} is for Ray's client; start schedcmp on a node of the cluster, and give auto")
     if not re.fullmatch(r"auto|local|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+", text):
-        raise ValueError(f"expected auto, local or host:port, got {text!r}")
+        raise ValueError(f"expected auto, local or host:port, got {shown(text)}")
     return text
 
 
 def _as_workers(value: Any) -> Any:
     if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
-    raise ValueError(f"expected all, or a whole number of at least 1, got {value!r}")
+    raise ValueError(f"expected all, or a whole number of at least 1, got {shown(value)}")
 
 
 class Ray(Part):
@@ -63,7 +64,7 @@ def _as_executor(value: Any) -> Any:
         return {"ray": {}} if value == {"ray": None} else value
     if isinstance(value, Executor):
         return value
-    raise ValueError(f"expected local, ray or {{ray: {{...}}}}, got {value!r}")
+    raise ValueError(f"expected local, ray or {{ray: {{...}}}}, got {shown(value)}")
 
 
 Executors = Annotated[

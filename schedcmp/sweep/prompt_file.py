@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from schedcmp.errors import shown
 from schedcmp.files import from_json, user_path
 from schedcmp.sweep.text import read_text
 
@@ -24,7 +25,7 @@ def prompts_of(name: Any) -> dict[str, str]:
         ValueError: no such file, or one that cannot be read so; the message says where and what to do.
     """
     if not isinstance(name, str):
-        raise ValueError(f"file must be the name of a file, got {name!r}")
+        raise ValueError(f"file must be the name of a file, got {shown(name)}")
     path = user_path(name)
     if not _is_file(name):
         raise ValueError(f"there is no file {name} (seen from {Path.cwd()})")

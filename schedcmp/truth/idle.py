@@ -9,7 +9,7 @@ from typing import Any
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import contained
 from schedcmp.registry.build import Recipe, resolve
-from schedcmp.registry.flow import is_flow
+from schedcmp.spacing.flow import is_flow
 
 _MOST_STEPS = 200  # that are tried in all, for one entry
 

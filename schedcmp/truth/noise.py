@@ -13,7 +13,7 @@ import torch
 from schedcmp.errors import RegistryError
 from schedcmp.registry.build import Recipe, constructor_defaults, load_class
 from schedcmp.registry.build.kinds import kind_of, noise_kind
-from schedcmp.registry.flow import is_flow
+from schedcmp.spacing.flow import is_flow
 from schedcmp.truth.mixture import Array, Level
 
 _TINY = 2.0**-24  # diffusers' alphas_cumprod in place of 0, where a noise level has to be finite

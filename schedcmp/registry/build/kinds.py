@@ -7,7 +7,7 @@ from typing import Any
 
 from schedcmp.registry.build.classes import constructor_defaults, load_class
 from schedcmp.registry.build.recipe import Recipe
-from schedcmp.registry.flow import is_flow, misfit
+from schedcmp.spacing.flow import is_flow, misfit
 
 # A class tells its noise schedule by the arguments that define it.
 _NOISE_ARGUMENTS = {"beta_start": "betas", "sigma_data": "edm", "shift": "flow"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schedcmp.registry.build.classes import constructor_defaults, load_class, refuse_huge
-from schedcmp.registry.flow import PIPELINE
+from schedcmp.spacing.flow import PIPELINE
 
 # What a scheduler was last set to do, which says nothing of what the model was trained for
 CHOICES = frozenset({

@@ -13,7 +13,7 @@ from schedcmp.errors import RegistryError
 from schedcmp.foreign import TRIAL_S, contained
 from schedcmp.registry.build.classes import refuse_huge
 from schedcmp.registry.entry import Entry
-from schedcmp.registry.flow import FlowSpacing
+from schedcmp.spacing.flow import FlowSpacing
 
 _FEW_STEPS = 4
 _STEPS_PER_S = 50
@@ -115,11 +115,11 @@ class Recipe:
     def _spaced(self, scheduler: Any) -> Any:
         """The scheduler, visiting the noise levels that the recipe has for it."""
         if self.spacing:
-            from schedcmp.registry.placed import placed
+            from schedcmp.spacing.placed import placed
 
             return placed(scheduler, self.spacing)
         if self.entry.sigmas.levels:
-            from schedcmp.registry.levels import listed
+            from schedcmp.spacing.levels import listed
 
             scheduler._convert_to_karras = listed(self.entry.sigmas.levels, scheduler)
         return scheduler

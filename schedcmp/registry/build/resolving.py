@@ -15,8 +15,8 @@ from schedcmp.registry.build.kinds import unsuited
 from schedcmp.registry.build.own import CHOICES
 from schedcmp.registry.build.recipe import Option, Recipe
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
-from schedcmp.registry.flow import PIPELINE, FlowSpacing, flow_options, is_flow, shifted, spacing_options
-from schedcmp.registry.naming import read_levels
+from schedcmp.spacing.flow import PIPELINE, FlowSpacing, flow_options, is_flow, shifted, spacing_options
+from schedcmp.spacing.written import read_levels
 
 _SIGMA_FLAGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 _FEW_STEPS = 4
@@ -94,12 +94,15 @@ def _resolved(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
 def _on_flow(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> Recipe:
     """The recipe with noise levels for flow matching: those of a sigma schedule, or the checkpoint's own where the
     class has none that its pipeline could use."""
-    cls, options = recipe.cls, spacing_options(scheduler_config)
-    if unsuited(recipe, scheduler_config, spaced=True) or (recipe.foreign and not hasattr(cls, "contract")):
+    cls, options, schedule = recipe.cls, spacing_options(scheduler_config), recipe.entry.sigmas.flow
+    if unsuited(recipe, scheduler_config, spaced=True):
+        return recipe
+    if not hasattr(cls, "_init_step_index"):  # nobody knows where a class from elsewhere keeps its levels
+        if schedule:
+            raise RegistryError(f"{recipe.entry.name}: {cls.__name__} has no place for a list of noise levels")
         return recipe
     told = {name: value for name, value in options.items() if name not in recipe.options and name != "shift"}
     recipe = replace(recipe, told=told)
-    schedule = recipe.entry.sigmas.flow
     if not schedule and (hasattr(cls, "contract") or _spaces_itself(recipe)):
         return recipe
     if options.get("invert_sigmas"):

@@ -12,7 +12,7 @@ from typing import Any
 
 from schedcmp import __version__
 from schedcmp.files import to_json
-from schedcmp.metrics.reading import Reading
+from schedcmp.readings import Reading
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer
 from schedcmp.report.axes import AXIS_NAMES, Value, call_text, point, scheduler_values

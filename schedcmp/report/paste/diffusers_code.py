@@ -10,8 +10,8 @@ from schedcmp.checkpoint.source import GIVEN
 from schedcmp.files import to_json
 from schedcmp.registry.build import constructor_defaults, load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
-from schedcmp.registry.naming import read_levels
 from schedcmp.report.paste.subject import Subject
+from schedcmp.spacing.written import read_levels
 
 _BUILTIN = "builtin:"
 _TORCH = {"float32": "torch.float32", "float16": "torch.float16", "bfloat16": "torch.bfloat16"}
@@ -25,6 +25,8 @@ def write(subject: Subject) -> str:
 
 
 def _imports(subject: Subject, body: str) -> Iterator[str]:
+    if "partial(" in body:
+        yield "from functools import partial"
     if "files(" in body:
         yield "from importlib.resources import files\n"
     yield "import torch"
@@ -106,6 +108,9 @@ def _built(subject: Subject) -> str:
 def _call(subject: Subject) -> Iterator[str]:
     cell = subject.cell
     where = "cpu" if subject.sweep.get("generator", "cpu") == "cpu" else subject.environment["device"]
+    yield f'generator = torch.Generator("{where}").manual_seed({cell.seed})'
+    if "shift" in subject.config or subject.config.get("use_flow_sigmas"):
+        yield from _handed_on(subject)
     yield "image = pipe("
     yield f"    {cell.prompt!r},"
     if cell.negative_prompt:
@@ -115,5 +120,13 @@ def _call(subject: Subject) -> Iterator[str]:
     if cell.width and cell.height:
         yield f"    width={cell.width}, height={cell.height},"
     yield from (f"    {name}={value!r}," for name, value in cell.arguments.items())
-    yield f'    generator=torch.Generator("{where}").manual_seed({cell.seed}),'
+    yield "    generator=generator,"
     yield ").images[0]"
+
+
+def _handed_on(subject: Subject) -> Iterator[str]:
+    """Pipelines for flow matching hand the scheduler no generator, as `engine.guarded.seeded` does."""
+    if subject.entry and subject.entry.noise:
+        yield "# where noise is drawn in each step: the pipeline does not hand its generator on"
+        yield "pipe.scheduler.generator = generator"
+        yield "pipe.scheduler.step = partial(pipe.scheduler.step, generator=generator)"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from schedcmp.metrics.reading import Reading
+from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.plots.family import family
 from schedcmp.report.plots.style import Line, line_figure, log_ticks, nfe_axis

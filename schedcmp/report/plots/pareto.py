@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schedcmp.metrics.reading import Reading
+from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.plots.style import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain
 from schedcmp.report.quality import Point, cost

@@ -21,7 +21,7 @@ class FlowSpacing:
 
     options: Mapping[str, Any]  # of a FlowMatchEulerDiscreteScheduler that has the checkpoint's levels
     pipeline: str  # the class name of the checkpoint's pipeline
-    schedule: str = ""  # a function of registry.flow_levels, or a list; empty: the checkpoint's own levels
+    schedule: str = ""  # a function of spacing.flow_levels, or a list; empty: the checkpoint's own levels
 
     @property
     def name(self) -> str:

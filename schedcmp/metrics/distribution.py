@@ -9,10 +9,10 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Any
 
+from schedcmp.metrics.clip_model import Clip, cmmd, read_images
 from schedcmp.metrics.measuring import images, with_image
 from schedcmp.records import StoredCell
 from schedcmp.store.store import Store
-from schedcmp.truth.clip import Clip, cmmd, read_images
 
 Group = tuple[str, int, float, str]
 

@@ -17,8 +17,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 
 from schedcmp.pipelines.scheduling import timestep_arguments
-from schedcmp.registry.flow import FlowSpacing
-from schedcmp.registry.flow_levels import Levels, Trained, schedule_called
+from schedcmp.spacing.flow import FlowSpacing
+from schedcmp.spacing.flow_levels import Levels, Trained, schedule_called
 
 _PURE_NOISE = 1e-4
 _FINER = 10  # with dynamic shifting, ComfyUI's table of levels has 10,000

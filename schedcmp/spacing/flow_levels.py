@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schedcmp.registry import levels as lists
-from schedcmp.registry.naming import read_levels
+from schedcmp.spacing import levels as lists
+from schedcmp.spacing.written import read_levels
 
 Levels = NDArray[np.float64]
 
@@ -144,7 +144,7 @@ def given(values: tuple[float, ...], n: int, trained: Trained) -> Levels:
 
 
 def schedule_called(name: str) -> Schedule:
-    """By its name here; those of `registry.levels` run over the shifted levels; or the list that the name is."""
+    """By its name here; those of `spacing.levels` run over the shifted levels; or the list that the name is."""
     values = read_levels(name)
     if values:
         return partial(given, values)

@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from schedcmp.registry.naming import read_levels
+from schedcmp.spacing.written import read_levels
 
 Levels = NDArray[np.float64]
 Schedule = Callable[[int, Levels], Levels]
@@ -178,7 +178,7 @@ def gits(n: int, sigmas: Levels) -> Levels:
 
 @cache
 def _gits() -> dict[int, tuple[float, ...]]:
-    text = files("schedcmp.registry").joinpath("gits.yaml").read_text(encoding="utf-8")
+    text = files("schedcmp.spacing").joinpath("gits.yaml").read_text(encoding="utf-8")
     return {n: tuple(values) for n, values in yaml.safe_load(text).items()}
 
 
