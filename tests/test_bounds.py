@@ -15,10 +15,10 @@ from test_run import run as exit_code
 
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
+from schedcmp.metrics import wanted
 from schedcmp.metrics.clip_model import read_images
 from schedcmp.registry.build import MOST_ENTRIES, MOST_TIMESTEPS, mended, resolve
 from schedcmp.registry.table import builtin_registry
-from schedcmp.truth import wanted
 
 HUGE = 10**9
 
