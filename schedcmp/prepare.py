@@ -328,6 +328,12 @@ def prepare(path: Path, overrides: tuple[str, ...] = (), *, progress: bool = Fal
     return Prepared(*load(path, overrides), progress=progress)
 
 
+def scheduler_config_of(model: str) -> dict[str, Any]:
+    """The scheduler config of what a sweep calls a model, as its pipeline has it. Raises RequestError."""
+    checkpoint = find_checkpoint(Model(id=model))
+    return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+
+
 def find_checkpoint(
     model: Model, source: Source | None = None, *, safety_checker: bool = True, progress: bool = False
 ) -> Checkpoint:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schedcmp.cli.verifying import error_text, within
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
-from schedcmp.truth.measure import Point, sampling_floor
+from schedcmp.truth.measure import sampling_floor
 from schedcmp.truth.plot import convergence_plot
 from schedcmp.truth.verdict import Verdict
 from schedcmp.truth.verify import verify
@@ -124,8 +125,8 @@ def _tables(ground: Ground, entries: Sequence[Entry], verdicts: Sequence[Verdict
             refused.append((f"`{entry.name}`", verdict.why.removeprefix(f"{verdict.name}: ")))
             continue
         ran = resolve(entry.with_sigmas(builtin_registry().sigma_schedule(ground.sigmas)), ground.scheduler_config)
-        at = [_at(verdict.measured.points, budget) for budget in BUDGETS]
-        cells = (f"`{entry.name}`", *map(_error, at), _order(verdict), _verdict(verdict), ran.entry.class_name)
+        at = [within(verdict.measured.points, budget) for budget in BUDGETS]
+        cells = (f"`{entry.name}`", *map(error_text, at), _order(verdict), _verdict(verdict), ran.entry.class_name)
         rows[verdict.measured.stochastic].append((at[1].error if at[1] else float("inf"), cells))
     head = ("method", *(f"{n} NFE" for n in BUDGETS), "order", "verdict", "what ran")
     for stochastic, title in ((False, "Error from the exact solution"), (True, "Distance of the distribution")):
@@ -138,14 +139,6 @@ def _tables(ground: Ground, entries: Sequence[Entry], verdicts: Sequence[Verdict
 
 def _verdict(verdict: Verdict) -> str:
     return f"{verdict.text}{f': {verdict.why}' if verdict.why and not verdict.text.startswith('same as') else ''}"
-
-
-def _at(points: Iterable[Point], budget: int) -> Point | None:
-    return max((p for p in points if budget / 2 < p.nfe <= budget), key=lambda p: p.nfe, default=None)
-
-
-def _error(point: Point | None) -> str:
-    return f"{point.error:.4f}" if point else "–"
 
 
 def _order(verdict: Verdict) -> str:

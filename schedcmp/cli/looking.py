@@ -14,8 +14,8 @@ from schedcmp.cli.console import say, table, write
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.pipelines.inputs import unfit
-from schedcmp.prepare import find_checkpoint
-from schedcmp.registry.build import Recipe, mended, resolve, told_left_out
+from schedcmp.prepare import find_checkpoint, scheduler_config_of
+from schedcmp.registry.build import Recipe, resolve, told_left_out
 from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.plot import sigma_curves, sigma_plot
@@ -192,10 +192,9 @@ def print_schema() -> None:
 
 
 def scheduler_config(model: str) -> dict[str, Any]:
-    """A checkpoint's, mended. Raises RequestError."""
-    checkpoint = find_checkpoint(Model(id=model))
+    """As `scheduler_config_of`."""
     with starting():
-        return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+        return scheduler_config_of(model)
 
 
 def _entries(registry: Registry, listed: set[str], every_sigma_schedule: bool) -> Iterator[Entry]:

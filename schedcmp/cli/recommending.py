@@ -8,7 +8,7 @@ from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RequestError, shown
-from schedcmp.report.answer import Answer, Budget, answer
+from schedcmp.report.answer import Answer, Budget, answer, recommended
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.paste import paste
 from schedcmp.report.paste.subject import subject
@@ -73,7 +73,7 @@ def paste_recommended(
         if cell is None:
             references, known = store.references().values(), store.readings()
             answers = answer(cells, references, metric=metric, budget=Budget.of(*budget), limit=limit, known=known)
-            wanted = next((point for found in answers if (point := found.best)), None)
+            wanted = recommended(answers)
             if wanted is None:
                 raise RequestError(f"{run}: nothing fits; without a budget or a limit it may")
             chosen = [s for s in cells if (s.cell.scheduler, s.cell.steps) == (wanted.scheduler, wanted.steps)]

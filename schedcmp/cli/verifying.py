@@ -103,7 +103,7 @@ def _section(title: str, verdicts: Iterable[Verdict]) -> None:
     rows = [
         (
             f"{_mark(v.text)} {v.name}",
-            *(_error(_within(v.measured.points, n)) for n in _BUDGETS),
+            *(error_text(within(v.measured.points, n)) for n in _BUDGETS),
             _order(v.fit),
             _short(v),
         )
@@ -126,16 +126,16 @@ def _short(v: Verdict) -> str:
 
 
 def _best_first(v: Verdict) -> float:
-    point = _within(v.measured.points, _BUDGETS[1]) or v.measured.points[0]
+    point = within(v.measured.points, _BUDGETS[1]) or v.measured.points[0]
     return point.error
 
 
-def _within(points: Iterable[Point], budget: int) -> Point | None:
+def within(points: Iterable[Point], budget: int) -> Point | None:
     """The most steps that a budget of evaluations allows."""
     return max((p for p in points if budget / 2 < p.nfe <= budget), key=lambda p: p.nfe, default=None)
 
 
-def _error(point: Point | None) -> str:
+def error_text(point: Point | None) -> str:
     return f"{point.error:.4f}" if point else "–"
 
 

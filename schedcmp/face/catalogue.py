@@ -70,11 +70,9 @@ def scheduler_config(pipeline: Any) -> dict[str, Any]:
     from schedcmp.registry.build import mended
 
     if isinstance(pipeline, str):
-        from schedcmp.prepare import find_checkpoint
-        from schedcmp.sweep.parts import Model
+        from schedcmp.prepare import scheduler_config_of
 
-        checkpoint = find_checkpoint(Model(id=pipeline))
-        return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+        return scheduler_config_of(pipeline)
     if isinstance(pipeline, Mapping):
         return dict(pipeline)
     scheduler: Any = getattr(pipeline, "scheduler", None)

@@ -111,10 +111,11 @@ class Run:
             RequestError: nothing is recommended, or that program has nothing like it.
         """
         from schedcmp.errors import RequestError
+        from schedcmp.report.answer import recommended
         from schedcmp.report.paste import paste
         from schedcmp.report.paste.subject import subject
 
-        best = next((found.best for found in self.recommend()), None)
+        best = recommended(self.recommend())
         wanted = (cell.id if isinstance(cell, Cell) else cell.cell.id) if cell else ""
         key = (best.scheduler, best.steps) if best else None
         those = (c for c in self.cells if c.cell.id == wanted or (not cell and (c.cell.scheduler, c.cell.steps) == key))
