@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from sections.context import Context, Loaded
 from sections.correctness import distances, overflow, unequal
 from sections.memory import survived
-from sections.models import TINY
+from sections.models import SD35, TINY
 from sections.waiting import synchronisations
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -38,6 +38,14 @@ def test_packed_is_alone_but_for_rounding(context: Context, generator: str) -> N
     """Measured on an H200: 1.1e-4 of the latents' scale. With torch's default, convolutions in TF32, it is 5e-2."""
     with torch.backends.cudnn.flags(allow_tf32=False):
         found: Any = distances(Loaded(TINY, context, torch.float32), generator)
+    assert not found["failed"]
+    assert max(found["largest"].values()) < 1e-3
+
+
+def test_a_pipeline_that_expands_its_timesteps_packs(context: Context) -> None:
+    """They wait on the host, and what is expanded cannot be pinned."""
+    context.small = True
+    found: Any = distances(Loaded(SD35, context, torch.float32), "cpu")
     assert not found["failed"]
     assert max(found["largest"].values()) < 1e-3
 

@@ -80,19 +80,21 @@ def test_fixed_shapes_are_few_and_change_nothing(
     assert worst(latents, plain) < 1e-4
 
 
+@pytest.mark.parametrize("mode", ["reduce-overhead", "regional"])
 def test_a_compiled_denoiser_gives_the_same_images(
     sd1: Path,
     recipes: Any,  # noqa: F811
     latents: Latents,
     monkeypatch: pytest.MonkeyPatch,
+    mode: str,
 ) -> None:
     """Traced and run by torch itself: its code generator takes minutes and needs a C++ compiler."""
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, mode, dynamic: real(f, backend="eager", dynamic=dynamic))
+    monkeypatch.setattr(torch, "compile", lambda f, mode=None, dynamic=None: real(f, backend="eager", dynamic=dynamic))
     cells = cells_of(["dpmpp-2m"], [2], [0, 1])
     alone(load(inspect(ModelSpec(str(sd1))), "cpu"), recipes, cells)
     plain = dict(latents.of)
-    pipeline = load(inspect(ModelSpec(str(sd1))), "cpu", "auto", {"compile": "reduce-overhead"})
+    pipeline = load(inspect(ModelSpec(str(sd1))), "cpu", "auto", {"compile": mode})
     ran(PackedEngine(Workbench(pipeline, recipes), lambda c: c.steps, 4, fixed_shapes=True), cells)
     assert worst(latents, plain) < 1e-4
 

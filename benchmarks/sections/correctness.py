@@ -35,7 +35,9 @@ def alone(loaded: Loaded, cells: list[Cell], generator: Any = "cpu") -> dict[str
 
 def unequal(loaded: Loaded) -> list[str]:
     """Entries whose image alone is not, bit for bit, the one that a careful user of diffusers makes."""
-    names = [n for n in loaded.recipes if "." not in REGISTRY.entry(n).cls][: 2 if loaded.context.small else None]
+    names = [n for n, recipe in loaded.recipes.items() if recipe.cls.__module__.startswith("diffusers.")][
+        : 2 if loaded.context.small else None
+    ]
     cells = loaded.cells(names, STEPS, [0])
     ours = alone(loaded, cells)
     return [c.scheduler for c in cells if ours[c.id].image is None or ours[c.id].image != by_diffusers(loaded, c)]

@@ -14,13 +14,13 @@ from sections.throughput import batched_loop, packed
 
 # Name: model, dtype, option
 ROWS: dict[str, tuple[Model, torch.dtype, dict[str, Any]]] = {
+    "flux bf16": (FLUX, torch.bfloat16, {}),
+    "flux bf16 native flash": (FLUX, torch.bfloat16, {"attention": "_native_flash"}),
+    "flux bf16 native cudnn": (FLUX, torch.bfloat16, {"attention": "_native_cudnn"}),
     "sd15 fp16": (SD15, torch.float16, {}),
     "sd15 fp16 channels_last": (SD15, torch.float16, {"channels_last": True}),
     "sd15 bf16 channels_last": (SD15, torch.bfloat16, {"channels_last": True}),
     "sdxl fp16 channels_last": (SDXL, torch.float16, {"channels_last": True}),
-    "flux bf16": (FLUX, torch.bfloat16, {}),
-    "flux bf16 native flash": (FLUX, torch.bfloat16, {"attention": "_native_flash"}),
-    "flux bf16 native cudnn": (FLUX, torch.bfloat16, {"attention": "_native_cudnn"}),
     "sd15 fp32 tf32": (SD15, torch.float32, {"tf32": True}),
     "sd15 fp32": (SD15, torch.float32, {}),
 }

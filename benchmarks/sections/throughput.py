@@ -27,6 +27,7 @@ from sections.models import SD15, SD35, SDXL, Model
 
 STEPS = 20
 BATCH = 32  # rows, where a compiled model must know
+COMPILED = ((SD15, "default"), (SD15, "reduce-overhead"), (SD35, "default"), (SD15, "regional"))  # in order of worth
 
 
 @dataclass(frozen=True)
@@ -191,32 +192,36 @@ def sd35(context: Context) -> dict[str, Any]:
 
 
 def compiled(context: Context) -> dict[str, Any]:
-    """SD 1.5 with torch.compile, and with CUDA graphs, for both sides; what compiling takes is in `set_up_s`."""
-    rows, seeds, steps = (4, 2, 2) if context.small else (BATCH, 8, STEPS)
-    for mode in ("default", "reduce-overhead")[: 1 if context.small else None]:
-        loaded, seen = Loaded(SD15, context, torch.float16), {}
-        with _without_inductor(context.small):
-            optimize(loaded.pipeline, {"compile": mode, "channels_last": True}, str(context.device))
-        cells = loaded.cells(FOURTEEN[:2] if context.small else FOURTEEN, steps, range(seeds))
-        wide = partial(packed, seen=seen, max_batch=rows, fixed_shapes=True)
-        for name, way in {"packed": wide, "batched": batched_loop}.items():
-            if context.left < 0:
-                return {}
-            start = context.now()
-            way(loaded, loaded.cells(FOURTEEN[:2], 2, range(seeds)))
-            set_up = context.now() - start
-            start = context.now()
-            images = way(loaded, cells)
-            rate = {"images_per_s": images / (context.now() - start), "set_up_s": set_up}
-            context.note(**{f"{mode}_{name}": rate | (seen if name == "packed" else {})})
+    """With torch.compile, and with CUDA graphs, for both sides; what compiling takes is in `set_up_s`."""
+    for model, mode in COMPILED[: 1 if context.small else None]:
+        _compiled(Loaded(model, context, torch.bfloat16 if model.flow else torch.float16), mode)
         torch._dynamo.reset()
     return {}
+
+
+def _compiled(loaded: Loaded, mode: str) -> None:
+    context, seen = loaded.context, {}
+    rows, seeds, steps = (4, 2, 2) if context.small else (BATCH, 8, STEPS)
+    schedulers = ("flow-euler", "unipc") if loaded.model.flow else FOURTEEN[: 2 if context.small else None]
+    ways = {"packed": partial(packed, seen=seen, max_batch=rows, fixed_shapes=True), "batched": batched_loop}
+    few, cells = (loaded.cells(names, n, range(seeds)) for names, n in ((schedulers[:2], 2), (schedulers, steps)))
+    with _without_inductor(context.small):
+        optimize(loaded.pipeline, {"compile": mode}, str(context.device))
+        for name, way in ways.items():
+            if context.left < 0:
+                return
+            start = context.now()
+            way(loaded, few)
+            set_up, start = context.now() - start, context.now()
+            images = way(loaded, cells)
+            rate = {"images_per_s": images / (context.now() - start), "set_up_s": set_up}
+            context.note(**{f"{loaded.model.name}_{mode}_{name}": rate | (seen if name == "packed" else {})})
 
 
 def _without_inductor(small: bool) -> Any:
     """In a dry run, tracing alone: compiling these models for a CPU takes minutes."""
     eager = partial(torch.compile, backend="eager")
-    return replaced(torch, "compile", lambda f, mode, **options: eager(f, **options)) if small else nullcontext()
+    return replaced(torch, "compile", lambda f, mode=None, **options: eager(f, **options)) if small else nullcontext()
 
 
 def curve(context: Context) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device. From the host to a GPU the host does not wait for what the GPU has still to do."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 _kept: dict[type, bool] = {}

@@ -249,9 +249,12 @@ class Optimize(Part):
     """What trades set-up time, memory or the last digits for speed. All off by default."""
 
     compile: Annotated[
-        Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None,
+        Literal["default", "regional", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None,
         BeforeValidator(lambda v: {True: "default", False: None}.get(v, v) if isinstance(v, bool) else v),
-    ] = Field(None, description="torch.compile of the denoiser, in this mode; reduce-overhead uses CUDA graphs")
+    ] = Field(
+        None,
+        description="torch.compile of the denoiser; regional: of its repeated blocks; reduce-overhead: CUDA graphs",
+    )
     channels_last: bool = Field(False, description="the memory format of convolutions")
     tf32: bool = Field(False, description="fp32 products in TF32, where the hardware has it")
     attention: str | None = Field(None, description="an attention backend of diffusers, such as flash or sage")
