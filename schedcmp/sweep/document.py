@@ -60,8 +60,9 @@ class Sweep(Part):
         " of either (`s3://...`, by fsspec), a hub id; or a mapping of what is below"
     )
     prompt: Prompts = Field(
-        description="a text, a list of texts, `{name: text}`, or `{file: prompts.txt}`: one a line, or a `.csv`,"
-        " `.tsv`, `.jsonl` or `.json` with `id` and `prompt`"
+        description="a text, a list of texts, `{name: text}`, `{file: prompts.txt}` (one a line, or a `.csv`, `.tsv`,"
+        " `.jsonl`, `.json` with `id` and `prompt`), or `{template: 'a {red|blue} __shape__', wildcards: FOLDER}`; with"
+        " `sample: N` and `seed: S` some of these"
     )
     negative_prompt: Texts = Field(
         ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from schedcmp.sweep.prompt_file import prompts_of, refuse_file_names
+from schedcmp.sweep.prompt_file import refuse_file_names
 from schedcmp.sweep.values import as_levels, call_arguments, integers, numbers, shifts, sigma_names, sizes, words
+from schedcmp.sweep.variants import stands_for_prompts, variants
 
 Axis = Literal[
     "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size",
@@ -58,17 +59,16 @@ Texts = Annotated[
 
 
 def as_texts(value: Any) -> tuple[str, ...]:
-    """Text, list of texts or {file: NAME}. Raises ValueError."""
-    is_file = isinstance(value, dict) and value.keys() == {"file"}
-    texts = tuple(prompts_of(value["file"]).values()) if is_file else words(value)
+    """Text, list of texts, or a mapping that stands for some, see `variants`. Raises ValueError."""
+    texts = tuple(variants(value).values()) if stands_for_prompts(value) else words(value)
     refuse_file_names(texts)
     return texts
 
 
 def as_prompts(value: Any) -> Any:
-    """Text, list of texts, {name: text} or {file: NAME} → {name: text}; unnamed ones are numbered."""
+    """Text, list of texts, {name: text} or what stands for some → {name: text}; unnamed ones are numbered."""
     if isinstance(value, dict):
-        return prompts_of(value["file"]) if value.keys() == {"file"} else value
+        return variants(value) if stands_for_prompts(value) else value
     texts = words(value)
     refuse_file_names(texts)
     return {f"p{i}" if len(texts) > 1 else "prompt": text for i, text in enumerate(texts)}
