@@ -22,7 +22,7 @@ from schedcmp.report.answer import answer
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.grid import _stems
-from schedcmp.report.labels import facts_line, negative_line, prompt_line, value_label
+from schedcmp.report.labels import facts_line, prompt_line, text_lines, value_label
 from schedcmp.report.page.data import page_data
 from schedcmp.report.sentences import markdown
 from schedcmp.report.steadiness import timed_group
@@ -150,7 +150,7 @@ def _page(page: Any, stem: str) -> str:
         for axes, keys in ((page.row_axes, page.rows), (page.col_axes, page.cols))
         for key in keys
     ]
-    lines = [prompt_line(page), negative_line(page), facts_line(page), page.values, page.facts, heads]
+    lines = [prompt_line(page), next(text_lines(page), None), facts_line(page), page.values, page.facts, heads]
     return "\n".join([stem, *map(str, lines), " ".join(c.cell.id for c in page.cells.values()), ""])
 
 

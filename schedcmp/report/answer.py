@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from schedcmp.axes import Setting
 from schedcmp.errors import RequestError
 from schedcmp.readings import Reading, readings
 from schedcmp.records import Reference, StoredCell
@@ -14,7 +15,6 @@ from schedcmp.report.quality import (
     AS_FAST,
     Pair,
     Point,
-    Setting,
     Unsound,
     choose_metric,
     common_turns,

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from difflib import get_close_matches
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
 from schedcmp.sweep.executor import Executor, Executors, Ray
+from schedcmp.sweep.keys import Exclude, Keys
 from schedcmp.sweep.parts import (
-    Call,
-    Counts,
-    Entries,
     EntrySpec,
-    Exclude,
     Grid,
     Groups,
     Jax,
     Metrics,
     MetricSpec,
     Model,
-    ModelSpec,
-    Numbers,
     Optimize,
     Part,
-    Pixels,
-    Prompts,
-    Seeds,
-    Shifts,
-    Sigmas,
-    Sizes,
-    Texts,
     Timing,
     Timings,
 )
@@ -45,38 +31,10 @@ from schedcmp.sweep.source import Source, read
 from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
 
-# The axes of a sweep by key, those whose images lie together innermost
-ZIPPABLE = ("prompt", "negative_prompt", "guidance_scale", "size", "schedulers", "sigmas", "steps", "nfe", "seeds")
 
-
-class Sweep(Part):
+class Sweep(Keys):
     """A sweep, resolved: every key has its value. The order of the keys is the order in the written file."""
 
-    name: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$", max_length=100)] | None = Field(
-        None, description="names the output folder, outputs/NAME; the file's own name by default"
-    )
-    model: ModelSpec = Field(description="builtin:tiny, a folder, a .safetensors file, or a hub id")
-    prompt: Prompts = Field(description="a text, a list of texts, {name: text}, or {file: NAME}")
-    negative_prompt: Texts = Field(("",), description="what images should not show; one text or several")
-    guidance_scale: Numbers = Field((7.5,), description="classifier-free guidance; 1 or less is off")
-    width: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
-    height: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
-    size: Sizes | None = Field(None, description='several sizes, such as ["512x512", "512x768"], width first')
-    call: Call = Field(
-        {}, description="further arguments of the pipeline's call; a list of values makes an axis of one"
-    )
-    schedulers: Entries = Field(description='names, entries of your own, or "*" for all that work with the checkpoint')
-    sigmas: Sigmas = Field(
-        ("default",), description="sigma schedules, or lists of noise levels: each scheduler runs on each of them"
-    )
-    shift: Shifts | None = Field(
-        None, description='of flow matching, instead of the checkpoint\'s: numbers, or base/maximum such as "0.5/1.15"'
-    )
-    steps: Counts | None = Field(None, description='whole numbers, or a range such as "4..30 step 2"')
-    nfe: Counts | None = Field(
-        None, description="instead of steps: each scheduler takes the most steps that cost so many evaluations"
-    )
-    seeds: Seeds = Field((0,), description='whole numbers, or a range such as "0..3"')
     zip: Groups = Field((), description="keys that advance together, such as [[schedulers, sigmas]]")
     exclude: tuple[Exclude, ...] = Field(
         (), max_length=1000, description="cells to leave out, such as [{scheduler: heun, steps: 50}]"
@@ -135,13 +93,14 @@ class Sweep(Part):
 
     def _check_zip(self) -> None:
         named = [key for group in self.zip for key in group]
+        known = {key: count for axis in AXES.values() for key, count in axis.zipped(self).items()}
         for key in named:
-            if key not in ZIPPABLE or getattr(self, key) is None:
-                raise ValueError(f"zip: {key!r} is no key of this sweep with several values ({', '.join(ZIPPABLE)})")
+            if key not in known:
+                raise ValueError(f"zip: {key!r} is no key of this sweep with several values ({', '.join(known)})")
             if named.count(key) > 1 or "*" in self.schedulers:
                 raise ValueError(f"zip: {key!r} is there twice" if named.count(key) > 1 else 'zip: "*" has no order')
         for group in self.zip:
-            lengths = {key: len(getattr(self, key)) for key in group}
+            lengths = {key: known[key] for key in group}
             if len(set(lengths.values())) > 1 or len(group) < 2:
                 found = ", ".join(f"{key} has {n}" for key, n in lengths.items())
                 raise ValueError(f"zip: takes two or more keys with equally many values, but {found}")
@@ -156,20 +115,6 @@ class Sweep(Part):
             raise ValueError(f"executor: ray.gpus_per_worker is 1, but device is {self.device}; keep one of the two")
         if ray.gpus_per_worker == 0 and self.device == "cuda":
             raise ValueError("executor: ray.gpus_per_worker is 0, but device is cuda; keep one of the two")
-
-    @property
-    def sizes(self) -> tuple[tuple[int | None, int | None], ...]:
-        """Width and height of each size, in pixels; None for the checkpoint's own."""
-        if self.size is None:
-            return ((self.width, self.height),)
-        pairs = (size.split("x") for size in self.size)
-        return tuple((int(width), int(height)) for width, height in pairs)
-
-    @property
-    def calls(self) -> Iterator[str]:
-        """Each combination of the further arguments, as `Cell.call` has it; one without any, if there are none."""
-        for values in product(*self.call.values()):
-            yield json.dumps(dict(zip(self.call, values, strict=True))) if values else ""
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:
