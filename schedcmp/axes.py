@@ -43,7 +43,7 @@ class Axis:
         shown: above grids and in a cell's details also where it does not vary.
         depth: in folders and among pages of grids, 0 outermost; None: none of its own, as another axis implies it.
         digits: at least so many in names of files.
-        own_line: above a grid it has its own line.
+        prose: a text that people write; above a grid it has a line of its own.
         argument: of the pipeline's call, where the value is handed over as it is.
         named: what `exclude` takes where that is names, not values as the key has them.
         unrolled: sweep → its values, each as fields of `Cell`.
@@ -71,7 +71,7 @@ class Axis:
     shown: bool = False
     depth: int | None = None
     digits: int = 1
-    own_line: bool = False
+    prose: bool = False
     argument: str = ""
     named: str = ""
     unrolled: Callable[[Sweep], Iterable[Mapping[str, Any]]] = _BY_NAME
@@ -173,7 +173,7 @@ _ROWS = (
     Axis(name="seed", key="seeds", title="Seed", role="noise", subject="The seed", shown=True, depth=7, digits=4),
     Axis(
         name="prompt", title="Prompt", role="content", by_name="prompt_name", subject="The prompt", shown=True,
-        depth=0, own_line=True, named="names of prompts, or prompts",
+        depth=0, prose=True, named="names of prompts, or prompts",
         unrolled=lambda sweep: [{"prompt_name": name, "prompt": text} for name, text in sweep.prompt.items()],
         known_as=lambda c: (c.prompt_name, c.prompt),
         label=str,
@@ -183,7 +183,7 @@ _ROWS = (
     ),
     Axis(
         name="negative_prompt", title="Negative prompt", role="content", short="negative",
-        subject="The negative prompt", depth=1, own_line=True,
+        subject="The negative prompt", depth=1, prose=True,
         label=lambda value: f"negative prompt: {value or 'none'}",
         request=lambda c: {},  # with the prompt
     ),
@@ -270,6 +270,11 @@ class Setting(tuple[Any, ...]):
 
     def fields(self) -> dict[str, Any]:
         return dict(zip(SETTING_FIELDS, self, strict=True))
+
+    def columns(self) -> dict[str, Any]:
+        """A column an axis, of those that it has; a size as "64x64"."""
+        own = {axis.name: axis.of(self) for axis in SETTING if axis.is_set(self)}
+        return {name: value[0] if len(value) == 1 else "x".join(map(str, value)) for name, value in own.items()}
 
     def sized(self, width: int | None, height: int | None) -> Setting:
         """The same at another size, in pixels."""

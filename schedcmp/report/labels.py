@@ -16,7 +16,7 @@ LABELS: dict[str, Callable[[Value], str]] = {
     **{axis.name: axis.label for axis in AXES.values()},
     COPY: lambda value: f"copy {value}",
 }
-ON_OWN_LINE = tuple(axis.name for axis in AXES.values() if axis.own_line)
+ON_OWN_LINE = tuple(axis.name for axis in AXES.values() if axis.prose)
 
 
 def value_label(axis: str, value: Value) -> str:

@@ -88,11 +88,11 @@ def points(
         resolved: see `resolutions`; a smaller distance counts as this, so that nothing is better by what is not known.
     """
     groups: dict[Setting, dict[tuple[str, int], list[StoredCell]]] = defaultdict(lambda: defaultdict(list))
-    made = {c.cell.setting: c.setting for c in cells if c.image_path}
+    made = settings(cells)
     for stored in cells:
         cell = stored.cell
         if stored.result.status != "unsupported":
-            groups[made.get(cell.setting, cell.setting)][cell.scheduler, cell.steps].append(stored)
+            groups[made[cell.setting]][cell.scheduler, cell.steps].append(stored)
     return {
         setting: (
             [_point(names, found[names[0], steps], metric, resolved) for names, steps in _distinct(found)],
@@ -100,6 +100,12 @@ def points(
         )
         for setting, found in groups.items()
     }
+
+
+def settings(cells: Sequence[StoredCell]) -> dict[Setting, Setting]:
+    """Each setting as asked for and as made, which has a size where the checkpoint's own was asked for."""
+    asked = {c.cell.setting: c.cell.setting for c in cells}
+    return asked | {c.cell.setting: c.setting for c in cells if c.image_path}
 
 
 def _distinct(groups: Mapping[tuple[str, int], list[StoredCell]]) -> Iterator[tuple[tuple[str, ...], int]]:

@@ -121,12 +121,12 @@ class _Throughput(BaseModel):
 
 
 class _Group(BaseModel):
+    """Of one setting, which is told beside."""
+
     model_config = _STRICT
 
     scheduler: str
     steps: int
-    guidance_scale: float
-    size: str
     images: int
     real_images: int
     cmmd: float | None

@@ -105,7 +105,7 @@ def _axis(
     axis = AXES.get(name)
     chosen = {cost} if name in ("steps", "nfe") else {name for name, axis in AXES.items() if axis.depth is not None}
     first = {p[name]: stored.cell for stored, p in reversed([*zip(cells, points, strict=True)])}
-    label = str if axis is None or axis.own_line else axis.label
+    label = str if axis is None or axis.prose else axis.label
     return {
         "name": name,
         "title": _TITLES[name],
