@@ -26,7 +26,7 @@ from schedcmp.store.written import Written
 
 BASE = "base"  # stands for `scheduler` where `sigma_schedule` or `shift` is an axis too
 _TITLES = {BASE: AXES["scheduler"].title} | {axis.name: axis.title for axis in AXES.values()}
-_TOLD_ELSEWHERE = (BASE, "nfe", "size")  # in a cell's details: as it came out
+_TOLD_ELSEWHERE = (BASE, "nfe", "size", "prompt")  # in a cell's details: as it came out, or as a text
 _MOST_VARIANTS = 1_000  # that a sweep may have
 _SORTED = ("nfe",)  # it has no order of its own in a sweep
 
@@ -111,7 +111,7 @@ def _axis(
         "title": _TITLES[name],
         "selects": name in chosen,
         "setting": axis is not None and axis.role == "setting",
-        "detail": name not in _TOLD_ELSEWHERE and not (axis and axis.by_name),
+        "detail": name not in _TOLD_ELSEWHERE,
         "values": [
             {
                 "value": value,
