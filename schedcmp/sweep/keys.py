@@ -32,30 +32,56 @@ class Keys(Part):
     """What is made, see `Sweep`; an axis's key is here."""
 
     name: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$", max_length=100)] | None = Field(
-        None, description="names the output folder, outputs/NAME; the file's own name by default"
+        None, description="names the output folder, `outputs/NAME`; the file's own name by default"
     )
-    model: ModelSpec = Field(description="builtin:tiny, a folder, a .safetensors file, or a hub id")
-    prompt: Prompts = Field(description="a text, a list of texts, {name: text}, or {file: NAME}")
-    negative_prompt: Texts = Field(("",), description="what images should not show; one text or several")
-    guidance_scale: Numbers = Field((7.5,), description="classifier-free guidance; 1 or less is off")
-    width: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
-    height: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
-    size: Sizes | None = Field(None, description='several sizes, such as ["512x512", "512x768"], width first')
+    model: ModelSpec = Field(
+        description="`builtin:tiny`, `builtin:tiny-flow`, a diffusers folder, a `.safetensors` file, an address"
+        " of either (`s3://...`, by fsspec), a hub id; or a mapping of what is below"
+    )
+    prompt: Prompts = Field(
+        description="a text, a list of texts, `{name: text}`, `{file: prompts.txt}` (one a line, or a `.csv`, `.tsv`,"
+        " `.jsonl`, `.json` with `id` and `prompt`), or `{template: 'a {red|blue} __shape__', wildcards: FOLDER}`; with"
+        " `sample: N` and `seed: S` some of these"
+    )
+    negative_prompt: Texts = Field(
+        ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"
+    )
+    guidance_scale: Numbers = Field(
+        (7.5,),
+        description='classifier-free guidance: one, several, or a range such as `"1..9 step 0.5"`; 1 or less is off',
+    )
+    width: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
+    height: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
+    size: Sizes | None = Field(None, description="several sizes: `[512x512, 512x768]`, width first")
     call: Call = Field(
-        {}, description="further arguments of the pipeline's call; a list of values makes an axis of one"
+        {},
+        description="any other argument of the pipeline's `__call__`, checked against its signature:"
+        " `{true_cfg_scale: [1, 4], clip_skip: 1}`; a list of values is an axis",
     )
-    schedulers: Entries = Field(description='names, entries of your own, or "*" for all that work with the checkpoint')
+    schedulers: Entries = Field(
+        description='names, entries of your own (below), or `"*"` for all that work with the checkpoint'
+    )
     sigmas: Sigmas = Field(
-        ("default",), description="sigma schedules, or lists of noise levels: each scheduler runs on each of them"
+        ("default",),
+        description="sigma schedules, or lists of noise levels such as `[14.6, 6.5, 2.7, 1.0]`; each scheduler"
+        " runs on each. `default` is the scheduler's own",
     )
     shift: Shifts | None = Field(
-        None, description='of flow matching, instead of the checkpoint\'s: numbers, or base/maximum such as "0.5/1.15"'
+        None,
+        description="of flow matching's noise levels, instead of the checkpoint's: numbers, or base/maximum such"
+        ' as `"0.5/1.15"` where it goes by the image\'s size ([flow.md](flow.md))',
     )
-    steps: Counts | None = Field(None, description='whole numbers, or a range such as "4..30 step 2"')
+    steps: Counts | None = Field(None, description='whole numbers, or a range such as `"4..30 step 2"`')
     nfe: Counts | None = Field(
-        None, description="instead of steps: each scheduler takes the most steps that cost so many evaluations"
+        None,
+        description="equal cost, instead of `steps`: each scheduler takes the most steps that cost so many"
+        " evaluations of the denoiser (Heun 5 for 10)",
     )
-    seeds: Seeds = Field((0,), description='whole numbers, or a range such as "0..3"')
+    seeds: Seeds = Field(
+        (0,),
+        description='whole numbers, or a range such as `"0..3"`; one generator per seed: an image does not'
+        " depend on its neighbours",
+    )
 
     @property
     def sizes(self) -> tuple[tuple[int | None, int | None], ...]:
@@ -102,10 +128,12 @@ def _excludable(axis: Axis) -> tuple[Any, Any]:
     """What a rule takes of an axis: what its key does, or names."""
     hints = get_type_hints(Keys, include_extras=True)
     taken = Words if axis.named else hints[axis.key]
-    return (taken | None, Field(None, description=axis.named or None))
+    return (taken | None, Field(None, description=axis.rule))
 
 
 if TYPE_CHECKING:
     Exclude = _Exclude
 else:
-    Exclude = create_model("Exclude", __base__=_Exclude, **{a.name: _excludable(a) for a in AXES.values()})
+    Exclude = create_model(
+        "Exclude", __base__=_Exclude, __doc__=_Exclude.__doc__, **{a.name: _excludable(a) for a in AXES.values()}
+    )
