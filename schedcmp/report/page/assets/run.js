@@ -33,9 +33,6 @@ const measures = new Map([
   ]),
 ]);
 
-// What the answer says of a scheduler at a number of steps, where it says something
-const estimateOf = (cell) => run.points[cell.point];
-
 const tasks = group(cells, (cell) => cell.task);
 
 function group(items, key) {

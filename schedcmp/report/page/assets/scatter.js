@@ -50,7 +50,6 @@ function scatter() {
     PLOT.height - PLOT.bottom,
     PLOT.top,
   );
-  const best = front(points);
   const chart = svg("svg", {
     viewBox: `0 0 ${PLOT.width} ${PLOT.height}`,
     class: "scatter",
@@ -59,8 +58,8 @@ function scatter() {
   });
   chart.append(
     ...frame(x, y),
-    frontLine([...best], x, y),
-    ...curves.map((line, i) => drawSeries(line, style(i, curves.length), x, y, best)),
+    frontLine(points.filter((p) => p.isBest), x, y),
+    ...curves.map((line, i) => drawSeries(line, style(i, curves.length), x, y)),
     ...names(curves, x, y),
   );
   return h("div", { class: "chart" }, chart, h("div", { id: "hover", class: "hover", hidden: true }));
@@ -79,49 +78,36 @@ function frontLine(points, x, y) {
 }
 
 function series() {
-  const [x, y] = [measures.get(state.x), measures.get(state.y)];
-  const made = cells.filter((cell) => isCounted(cell) && SETTING.every((axis) => isChosen(cell, axis)));
-  const same = (cell) => ["scheduler", ...SETTING].map((axis) => cell.at[axes[axis].place]).join();
-  const line = (members) => ({ name: seriesName(members[0]), points: pointsOf(members, x, y) });
-  return [...group(made, same).values()].map(line).filter(({ points }) => points.length);
+  const shown = run.points.filter((point) => SETTING.every((axis) => isChosen(cells[point.cell], axis)));
+  const drawn = shown.map(drawnPoint).filter((p) => isNumber(p.x) && isNumber(p.y));
+  const same = ({ cell }) => ["scheduler", ...SETTING].map((axis) => cell.at[axes[axis].place]).join();
+  return [...group(drawn, same).values()].map((points) => ({
+    name: seriesName(points[0].cell),
+    points: points.sort((a, b) => a.steps - b.steps),
+  }));
+}
+
+function drawnPoint({ cell: place, count, values: of, ends, front }) {
+  const cell = cells[place];
+  const pairs = [`${state.x} ${state.y}`, `${state.y} ${state.x}`];
+  return {
+    cell,
+    count,
+    steps: at(cell, "steps").value,
+    x: of[state.x],
+    y: of[state.y],
+    ends: ends[state.y],
+    isBest: pairs.some((pair) => front.includes(pair)),
+  };
 }
 
 const isChosen = (cell, axis) => chosen(axis) < 0 || cell.at[axes[axis].place] === chosen(axis);
-
-// The Pareto front of all points, in the direction that each measure has
-function front(points) {
-  if (state.x === run.decides?.cost && state.y === run.decides.metric) return new Set(points.filter((p) => p.front));
-  const signs = [state.x, state.y].map((name) => ({ true: -1, false: 1, null: 0 })[measures.get(name).higher]);
-  const worth = (p) => [signs[0] * p.x, signs[1] * p.y];
-  const beats = ([a, b], [c, d]) => a <= c && b <= d && (a < c || b < d);
-  const isBeaten = (p) => points.some((other) => beats(worth(other), worth(p)));
-  return signs.includes(0) || state.x === state.y ? new Set() : new Set(points.filter((p) => !isBeaten(p)));
-}
 
 function seriesName(cell) {
   return ["scheduler", ...SETTING]
     .filter((axis) => axis === "scheduler" || (varies(axis) && chosen(axis) < 0))
     .map((axis) => label(cell, axis))
     .join(", ");
-}
-
-function pointsOf(members, x, y) {
-  const of = (measure, found) => median(found.map(measure.of));
-  const points = [...group(members, (cell) => at(cell, "steps").value).entries()].map(([steps, found]) => ({
-    steps,
-    x: of(x, found),
-    y: of(y, found),
-    ...answered(found[0]),
-    cell: found[0],
-    count: found.length,
-  }));
-  return points.filter((p) => isNumber(p.x) && isNumber(p.y)).sort((a, b) => a.steps - b.steps);
-}
-
-// The answer's number for this point, if that is what is drawn
-function answered(cell) {
-  const found = state.y === run.decides?.metric ? estimateOf(cell) : null;
-  return found?.quality ? { y: found.quality.value, ends: [found.quality.low, found.quality.high], front: found.front } : {};
 }
 
 // Value → px, with its ticks; by logarithm where all is positive and spans more than a factor of eight
@@ -182,17 +168,17 @@ function directed(name) {
   return higher === null ? text : `${text}: ${higher ? "more" : "less"} is better`;
 }
 
-function drawSeries(line, style, x, y, best) {
+function drawSeries(line, style, x, y) {
   const path = line.points.map((p, i) => `${i ? "L" : "M"}${x.place(p.x)} ${y.place(p.y)}`).join("");
   return svg(
     "g",
     { class: "series", style },
     svg("path", { d: path, class: "trace" }),
-    line.points.map((p) => marker(line, p, x, y, best.has(p))),
+    line.points.map((p) => marker(line, p, x, y)),
   );
 }
 
-function marker(line, point, x, y, isBest) {
+function marker(line, point, x, y) {
   const show = () => hover(line, point, x, y);
   const open = () => openCell(point.cell.id);
   const [low, high] = (point.ends ?? []).map((end) => (isNumber(end) ? y.place(end) : null));
@@ -200,7 +186,7 @@ function marker(line, point, x, y, isBest) {
   const text = `${line.name}, ${plural(point.steps, "step")}: ${numbersOf(point).join(", ")}`;
   const hit = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 12, class: "hit" });
   const seen = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 4.5, class: "dot" });
-  const ring = isBest && svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 8, class: "ring" });
+  const ring = point.isBest && svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 8, class: "ring" });
   const press = (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), open());
   return svg(
     "g",
