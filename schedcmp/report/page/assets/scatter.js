@@ -1,11 +1,20 @@
 // Cost against quality: a point per scheduler and number of steps, a line per scheduler.
 
+import { $, h, svg } from "./dom.js";
+import { digits, isNumber, plural, seconds } from "./format.js";
+import { SETTING, address, at, axes, cells, group, label, measures, run, smallImage, varies } from "./run.js";
+import { choose, state } from "./state.js";
+import { chosen } from "./layout.js";
+import { least, most } from "./tiles.js";
+import { openCell } from "./lightbox.js";
+import { selector } from "./toolbar.js";
+
 // Okabe and Ito's colours, which most people can tell apart; blacks and yellows are left to the text and the paper
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
 const DASHES = ["none", "7 3", "2 3"]; // where there are more lines than colours
 const PLOT = { width: 860, height: 480, left: 62, right: 150, top: 16, bottom: 46 };
 
-function drawPlots() {
+export function drawPlots() {
   const named = [...measures].map(([name, measure]) => [name, measure.label]);
   const settings = SETTING.filter(varies).map(selector);
   $("view-plots").replaceChildren(
@@ -58,7 +67,11 @@ function scatter() {
   });
   chart.append(
     ...frame(x, y),
-    frontLine(points.filter((p) => p.isBest), x, y),
+    frontLine(
+      points.filter((p) => p.isBest),
+      x,
+      y,
+    ),
     ...curves.map((line, i) => drawSeries(line, style(i, curves.length), x, y)),
     ...names(curves, x, y),
   );
@@ -182,12 +195,17 @@ function marker(line, point, x, y) {
   const show = () => hover(line, point, x, y);
   const open = () => openCell(point.cell.id);
   const [low, high] = (point.ends ?? []).map((end) => (isNumber(end) ? y.place(end) : null));
-  const ends = isNumber(low) && svg("line", { class: "ends", x1: x.place(point.x), x2: x.place(point.x), y1: low, y2: high });
+  const ends =
+    isNumber(low) && svg("line", { class: "ends", x1: x.place(point.x), x2: x.place(point.x), y1: low, y2: high });
   const text = `${line.name}, ${plural(point.steps, "step")}: ${numbersOf(point).join(", ")}`;
   const hit = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 12, class: "hit" });
   const seen = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 4.5, class: "dot" });
   const ring = point.isBest && svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 8, class: "ring" });
-  const press = (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), open());
+  const press = (event) => {
+    if (!["Enter", " "].includes(event.key)) return;
+    event.preventDefault();
+    open();
+  };
   return svg(
     "g",
     {
