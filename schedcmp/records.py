@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+REFERENCE = "reference:"  # begins the labels of reference cells; no entry's name may have a colon
 Status = Literal["ok", "flagged", "failed", "unsupported"]
 Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
 
@@ -37,6 +38,11 @@ class Cell:
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
+
+    @property
+    def reference_solver(self) -> str:
+        """Whose image this is to be compared with others, by its name; empty for a cell of the sweep."""
+        return self.scheduler.removeprefix(REFERENCE) if self.scheduler.startswith(REFERENCE) else ""
 
     @property
     def task(self) -> Task:

@@ -21,6 +21,7 @@ from pydantic import (
     create_model,
 )
 
+from schedcmp.axes import INPUTS
 from schedcmp.errors import SweepError, one_line
 from schedcmp.files import from_json, to_json
 from schedcmp.readings import Reading
@@ -29,7 +30,8 @@ from schedcmp.store.folder import is_of_a_run
 from schedcmp.sweep.source import parse
 
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
-PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change
+NAMES = tuple(axis.by_name for axis in INPUTS if axis.by_name)
+PER_PLAN = (*_OF_THE_PLAN, *NAMES)  # what of a cell another plan may change
 CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in _OF_THE_PLAN)
 # Those that a run of an earlier schedcmp may lack, or have nothing in: what an image need not have
 LATER_COLUMNS = {f.name: f.default for f in fields(Cell) if f.name in CELL_COLUMNS and f.default is not MISSING}

@@ -38,12 +38,12 @@ class Sweep(Keys):
     zip: Groups = Field(
         (),
         description="keys that advance together instead of each with each: `[schedulers, sigmas]`, or several"
-        " such groups",
+        " such groups; an argument of `call` is `call.NAME`",
     )
     exclude: tuple[Exclude, ...] = Field(
         (),
         max_length=1000,
-        description="cells to leave out: `[{scheduler: heun, steps: 30..50}, {sigmas: beta, guidance_scale: 1}]`",
+        description="cells to leave out: `[{scheduler: heun, steps: 30..50}, {call: {eta: 1}}]`",
     )
     generator: Literal["cpu", "device"] = Field(
         "cpu",

@@ -128,10 +128,12 @@ def _excludable(axis: Axis) -> tuple[Any, Any]:
     """What a rule takes of an axis: what its key does, or names."""
     hints = get_type_hints(Keys, include_extras=True)
     taken = Words if axis.named else hints[axis.key]
-    return (taken | None, Field(None, description=axis.named or "as in the sweep"))
+    return (taken | None, Field(None, description=axis.rule))
 
 
 if TYPE_CHECKING:
     Exclude = _Exclude
 else:
-    Exclude = create_model("Exclude", __base__=_Exclude, **{a.name: _excludable(a) for a in AXES.values()})
+    Exclude = create_model(
+        "Exclude", __base__=_Exclude, __doc__=_Exclude.__doc__, **{a.name: _excludable(a) for a in AXES.values()}
+    )
