@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Status = Literal["ok", "flagged", "failed", "unsupported"]
-Task = tuple[str, str, float, int | None, int | None, int] | tuple[str, str, float, int | None, int | None, int, str]
+Task = (
+    tuple[str, str, float, int | None, int | None, int]
+    | tuple[str, str, float, int | None, int | None, int, str]
+    | tuple[str, str, float, int | None, int | None, int, str, str]
+)
+Worn = tuple[tuple[str, float], ...]  # LoRAs that are on at once, each by its digest, with its weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,26 @@ class Cell:
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
+    lora: str = ""  # a JSON object, {"name": label, "adapters": [[place, weight, digest], ...]}; empty: none
 
     @property
     def task(self) -> Task:
         """All but the scheduler and its steps: deterministic schedulers of one task head for one image."""
         plain = (self.prompt, self.negative_prompt, self.guidance_scale, self.width, self.height, self.seed)
+        if self.lora:
+            return (*plain, self.call, json.dumps(self.worn))
         return (*plain, self.call) if self.call else plain
+
+    @property
+    def worn(self) -> Worn:
+        """Its LoRAs by content, in the order in which they were asked for."""
+        adapters = json.loads(self.lora)["adapters"] if self.lora else ()
+        return tuple((str(digest), float(weight)) for _, weight, digest in adapters)
+
+    @property
+    def lora_name(self) -> str:
+        """Of the value on the axis; "none" without one."""
+        return str(json.loads(self.lora)["name"]) if self.lora else "none"
 
     @property
     def arguments(self) -> dict[str, Any]:

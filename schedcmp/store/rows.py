@@ -22,6 +22,7 @@ from schedcmp.sweep.source import parse
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
 PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change
 CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in _OF_THE_PLAN)
+OPTIONAL_COLUMNS = ("call", "lora")  # null where empty
 JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
 PLAIN_COLUMNS = (
     "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes", "packed",
@@ -29,10 +30,27 @@ PLAIN_COLUMNS = (
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+class _Lora(BaseModel):
+    model_config = _STRICT
+
+    name: str
+    adapters: list[tuple[str, float, str]]
+
+
+_LORA = TypeAdapter(_Lora)
+
+
 def _object(text: str | None) -> str:
     """A JSON object, or nothing."""
     if text and not isinstance(from_json(text), dict):
         raise ValueError("is no JSON object")
+    return text or ""
+
+
+def _lora(text: str | None) -> str:
+    """As `Cell.lora`, or nothing."""
+    if text:
+        _LORA.validate_json(text)
     return text or ""
 
 
@@ -63,6 +81,7 @@ class _Row(BaseModel):
     height: int | None
     shift: str = ""  # missing in a run of an earlier schedcmp
     call: Annotated[str | None, AfterValidator(_object)] = None  # missing in a run of an earlier schedcmp
+    lora: Annotated[str | None, AfterValidator(_lora)] = None  # missing in a run of an earlier schedcmp
     key: str
     machine: str
     status: Status
@@ -144,7 +163,8 @@ _META: Mapping[str, TypeAdapter[Any]] = {
 
 
 def to_row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
-    values = {name: getattr(result.cell, name) for name in CELL_COLUMNS} | {"call": result.cell.call or None}
+    values = {name: getattr(result.cell, name) for name in CELL_COLUMNS}
+    values |= {name: values[name] or None for name in OPTIONAL_COLUMNS}
     values |= {name: getattr(result, name.replace("made_", "")) for name in PLAIN_COLUMNS}
     timings = [asdict(t) for t in result.timings]
     return values | {
@@ -158,7 +178,8 @@ def to_row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
 
 def from_row(row: dict[str, Any]) -> StoredCell:
     found = _checked(_Row.model_validate, row)
-    values = {name: getattr(found, name) for name in CELL_COLUMNS} | {"call": found.call or ""}
+    values = {name: getattr(found, name) for name in CELL_COLUMNS}
+    values |= {name: values[name] or "" for name in OPTIONAL_COLUMNS}
     cell = Cell(index=found.position, nfe_budget=found.nfe_budget, **values)
     plain = {name.replace("made_", ""): getattr(found, name) for name in PLAIN_COLUMNS}
     result = CellResult(

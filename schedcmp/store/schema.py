@@ -92,8 +92,8 @@ def _make_tables(database: sqlite3.Connection, version: int) -> None:
             database.execute("ALTER TABLE plan ADD COLUMN nfe_budget INTEGER")
         if "shift" not in column_names(database, "cells"):
             database.execute("ALTER TABLE cells ADD COLUMN shift NOT NULL DEFAULT ''")
-        if "call" not in column_names(database, "cells"):
-            database.execute("ALTER TABLE cells ADD COLUMN call")
+        for column in {"call", "lora"} - {*column_names(database, "cells")}:
+            database.execute(f"ALTER TABLE cells ADD COLUMN {column}")
         if version != SCHEMA_VERSION:
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

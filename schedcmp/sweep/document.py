@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
+from schedcmp.sweep.adapters import AdapterSpec, Lora, Loras
 from schedcmp.sweep.executor import Executor, Executors, Ray
 from schedcmp.sweep.parts import (
     Call,
@@ -46,7 +47,18 @@ from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
 
 # The axes of a sweep by key, those whose images lie together innermost
-ZIPPABLE = ("prompt", "negative_prompt", "guidance_scale", "size", "schedulers", "sigmas", "steps", "nfe", "seeds")
+ZIPPABLE = (
+    "prompt",
+    "negative_prompt",
+    "guidance_scale",
+    "size",
+    "lora",
+    "schedulers",
+    "sigmas",
+    "steps",
+    "nfe",
+    "seeds",
+)
 
 
 class Sweep(Part):
@@ -78,6 +90,11 @@ class Sweep(Part):
         {},
         description="any other argument of the pipeline's `__call__`, checked against its signature:"
         " `{true_cfg_scale: [1, 4], clip_skip: 1}`; a list of values is an axis",
+    )
+    lora: Loras | None = Field(
+        None,
+        description="LoRAs, an axis of `none`, paths, `{path: ..., weight: [0.5, 1]}`, and lists of those that are on"
+        " at once ([distilled.md](distilled.md))",
     )
     schedulers: Entries = Field(
         description='names, entries of your own (below), or `"*"` for all that work with the checkpoint'
@@ -296,6 +313,8 @@ _PARTS: tuple[type[Part], ...] = (
     Exclude,
     Executor,
     Ray,
+    Lora,
+    AdapterSpec,
 )
 
 

@@ -40,8 +40,13 @@ class Plan:
         return {label: selected.entry for label, selected in self.selected.items()}
 
 
-def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appraiser) -> Plan:
+def make_plan(
+    sweep: Sweep, source: Source, registry: Registry, appraiser: Appraiser, loras: Sequence[str] = ("",)
+) -> Plan:
     """Look up the sweep's schedulers and lay out its cells.
+
+    Args:
+        loras: the sweep's, as `Cell.lora` has them.
 
     Raises:
         SweepError: with file:line, for a scheduler that is unknown, unsupported, or there twice.
@@ -50,21 +55,21 @@ def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appra
     selected = selection.collect()
     lengths = sum(len(s.lengths) for s in selected.values())
     shared = len(sweep.prompt) * len(sweep.negative_prompt) * len(sweep.guidance_scale) * len(sweep.sizes)
-    shared *= prod(map(len, sweep.call.values()))
+    shared *= prod(map(len, sweep.call.values())) * len(loras)
     count = lengths * len(sweep.seeds) * shared
     if count > MOST_CELLS:
         raise SweepError(f"{source.name}: has {count:,} cells; a sweep may have {MOST_CELLS:,}. Split it, or use fewer")
     exclusion = _Exclusion(_rules(sweep, source, selection.registry))
-    cells = tuple(exclusion.kept(_cells(sweep, selected)))
+    cells = tuple(exclusion.kept(_cells(sweep, selected, loras)))
     if not cells:
         raise SweepError(f"{source.where(('exclude',))}: no cell is left; exclude less")
     idle = [f"exclude.{i} matches no cell" for i in exclusion.idle()]
     return Plan(sweep, selected, cells, tuple(selection.warnings + idle))
 
 
-def _cells(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[Cell]:
+def _cells(sweep: Sweep, selected: Mapping[str, Selected], loras: Sequence[str]) -> Iterator[Cell]:
     index = 0
-    for cell, found, place in _outer(sweep, selected):
+    for cell, found, place in _outer(sweep, selected, loras):
         setting = identity(cell, found.entry, sweep.generator)
         for (i, length), (j, seed) in product(enumerate(found.lengths), enumerate(sweep.seeds)):
             if sweep.zip:
@@ -84,12 +89,14 @@ def _cells(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[Cell]:
             index += 1
 
 
-def _outer(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[tuple[Cell, Selected, Index]]:
+def _outer(
+    sweep: Sweep, selected: Mapping[str, Selected], loras: Sequence[str]
+) -> Iterator[tuple[Cell, Selected, Index]]:
     """Each combination of all but steps and seeds, as a cell that lacks these."""
     prompts, negatives = enumerate(sweep.prompt.items()), enumerate(sweep.negative_prompt)
     guidances, sizes = enumerate(sweep.guidance_scale), enumerate(sweep.sizes)
-    axes = product(prompts, negatives, guidances, sizes, sweep.calls, selected.values())
-    for (p, (name, prompt)), (n, negative), (g, guidance_scale), (s, (width, height)), call, found in axes:
+    axes = product(prompts, negatives, guidances, sizes, sweep.calls, enumerate(loras), selected.values())
+    for (p, (name, prompt)), (n, negative), (g, guidance_scale), (s, (width, height)), call, (w, lora), found in axes:
         cell = Cell(
             id="",
             index=0,
@@ -106,8 +113,9 @@ def _outer(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[tuple[Cel
             height=height,
             shift=found.entry.shift,
             call=call,
+            lora=lora,
         )
-        place = {"prompt": p, "negative_prompt": n, "guidance_scale": g, "size": s}
+        place = {"prompt": p, "negative_prompt": n, "guidance_scale": g, "size": s, "lora": w}
         yield cell, found, place | {"schedulers": found.item, "sigmas": found.sigmas}
 
 
@@ -179,7 +187,7 @@ def _rule(exclude: Exclude, registry: Registry) -> Rule:
 def _values(cell: Cell, key: str) -> tuple[Any, ...]:
     """What a cell is called on an axis."""
     names = {"scheduler": (cell.scheduler, cell.base), "prompt": (cell.prompt_name, cell.prompt)}
-    others = {"nfe": (cell.nfe_budget,), "size": (f"{cell.width}x{cell.height}",)}
+    others = {"nfe": (cell.nfe_budget,), "lora": (cell.lora_name,), "size": (f"{cell.width}x{cell.height}",)}
     return (names | others).get(key) or (getattr(cell, key),)
 
 
@@ -197,6 +205,7 @@ def identity(cell: Cell, entry: Entry, generator: str) -> blake2s:
         "generator": generator,
         **({"shift": entry.shift} if entry.shift else {}),
         **({"call": cell.arguments} if cell.call else {}),
+        **({"lora": cell.worn} if cell.lora else {}),
     }
     text = json.dumps(parts, sort_keys=True, default=str)
     return blake2s(text.encode(), digest_size=8)

@@ -1,0 +1,269 @@
+"""LoRAs: found and checked, worn and taken off, packed as alone, alone as diffusers does it itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from loras import layers, save_lora
+from safetensors.torch import load_file
+
+from schedcmp.checkpoint.adapters import WEIGHTS, find_adapter
+from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.wardrobe import Wardrobe
+from schedcmp.engine.job import Workbench
+from schedcmp.engine.packed import PackedEngine
+from schedcmp.engine.solo import Measuring, SoloEngine
+from schedcmp.errors import CheckpointError, RequestError
+from schedcmp.prepare import prepare
+from schedcmp.records import Cell, CellResult
+from schedcmp.registry.build import mended, resolve
+from schedcmp.registry.table import builtin_registry
+
+SCHEDULERS = ("ddim", "euler-a", "lcm", "heun")
+TINY = inspect(ModelSpec("builtin:tiny"))
+Loras = dict[str, str]  # what each is worn as → its folder
+
+
+def plain() -> Any:
+    """diffusers' own pipeline, with nothing of ours."""
+    pipeline = StableDiffusionPipeline.from_pretrained(TINY.path, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two LoRAs: of the UNet and the text encoder, and of the UNet alone, where they share layers."""
+    place, pipeline = tmp_path_factory.mktemp("loras"), plain()
+    both = layers(pipeline.text_encoder, "text_encoder", "q_proj", "v_proj", seed=1)
+    return {
+        "a": save_lora(place / "a", layers(pipeline.unet, "unet", "to_q", "conv1", "conv_in"), both),
+        "b": save_lora(place / "b", layers(pipeline.unet, "unet", "to_q", "to_out.0", "time_emb_proj", seed=2)),
+    }
+
+
+def text(folders: dict[str, Path], **weights: float) -> str:
+    """`Cell.lora` for some of them at once."""
+    adapters = [[str(folders[n]), weight, find_adapter(str(folders[n])).digest] for n, weight in weights.items()]
+    return json.dumps({"name": "+".join(weights), "adapters": adapters}) if weights else ""
+
+
+@pytest.fixture(scope="module")
+def bench(folders: dict[str, Path]) -> Workbench:
+    pipeline, config = load(TINY, "cpu"), mended(TINY.scheduler_config, TINY.pipeline_class)
+    adapters = [find_adapter(str(folder)) for folder in folders.values()]
+    registry = builtin_registry()
+    recipes = {name: resolve(registry.entry(name), config) for name in SCHEDULERS}
+    return Workbench(pipeline, recipes, wear=Wardrobe(pipeline, {a.digest: a for a in adapters}).wear)
+
+
+def cells(lora: str, schedulers: tuple[str, ...] = SCHEDULERS, seeds: tuple[int, ...] = (0, 1)) -> list[Cell]:
+    one = Cell("", 0, "", "", "default", 3, 0, "p", "a red circle on a blue background", "", 2.0, None, None, lora=lora)
+    return [
+        replace(one, id=f"{lora} {name} {seed}", scheduler=name, seed=seed) for name, seed in product(schedulers, seeds)
+    ]
+
+
+def alone(bench: Workbench, cells: list[Cell]) -> dict[str, CellResult]:
+    return {r.cell.id: r for r in SoloEngine(bench, Measuring(timed=False)).run(cells)}
+
+
+def pixels(result: CellResult) -> Any:
+    assert result.status == "ok", result.error
+    return np.asarray(result.image, int)
+
+
+WORN = ({}, {"a": 1.0}, {"b": 1.0}, {"b": 0.25}, {"a": 0.5, "b": -0.5})
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+def test_alone_is_diffusers_own_with_the_same_loras_bit_for_bit(bench: Workbench, folders: dict[str, Path]) -> None:
+    theirs = plain()
+    for name, folder in folders.items():
+        theirs.load_lora_weights(folder, adapter_name=f"mine_{name}")
+    seen = []
+    for worn in (*WORN[1:], *WORN[1:]):  # again: nothing is left of what was worn between
+        (cell,) = cells(text(folders, **worn), ("ddim",), (3,))
+        theirs.set_adapters([f"mine_{name}" for name in worn], list(worn.values()))
+        theirs.scheduler = bench.recipes["ddim"].build(0)
+        image = theirs(
+            cell.prompt, num_inference_steps=3, guidance_scale=2.0, generator=torch.Generator().manual_seed(3)
+        ).images[0]
+        seen.append(pixels(alone(bench, [cell])[cell.id]))
+        assert np.array_equal(seen[-1], np.asarray(image, int))
+    assert len({image.tobytes() for image in seen}) == len(WORN) - 1  # each does something, and something else
+
+
+def test_without_a_lora_it_is_as_if_none_were_loaded(bench: Workbench, folders: dict[str, Path]) -> None:
+    untouched = Workbench(load(TINY, "cpu"), bench.recipes)
+    expected = alone(untouched, cells(""))
+    alone(bench, cells(text(folders, a=1.0), ("ddim",), (0,)))
+    for id_, result in alone(bench, cells("")).items():
+        assert np.array_equal(pixels(result), pixels(expected[id_]))
+    models = bench.pipeline.unet, untouched.pipeline.unet
+    mine, theirs = ([type(module) for module in model.modules()] for model in models)
+    assert mine == theirs  # not even a wrapper that does nothing
+
+
+def test_packed_is_alone_however_loras_are_mixed(bench: Workbench, folders: dict[str, Path], latents: Any) -> None:
+    mixed = [cell for group in zip(*(cells(text(folders, **worn)) for worn in WORN), strict=True) for cell in group]
+    expected = alone(bench, mixed)
+    expected_latents = dict(latents.of)
+    latents.of.clear()
+    got = {r.cell.id: r for r in PackedEngine(bench, lambda cell: cell.steps, 8).run(mixed)}
+    assert {*got} == {*expected}
+    assert max(np.abs(pixels(got[i]) - pixels(e)).max() for i, e in expected.items()) <= 1
+    assert all(float((latents.of[i] - e).abs().max() / e.std()) < 1e-4 for i, e in expected_latents.items())
+    assert {i: r.nfe for i, r in got.items()} == {i: r.nfe for i, r in expected.items()}
+
+
+# --- found or refused
+
+
+def other(folders: dict[str, Path], tmp_path: Path, change: Callable[[str], str], **more: Any) -> Path:
+    """The LoRA `a` with other names of tensors."""
+    tensors = load_file(folders["a"] / WEIGHTS)
+    return save_lora(tmp_path / "other", {change(name): value for name, value in tensors.items()} | more)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def writing(lora: str, **changes: Any) -> Path:
+        path = tmp_path / "sweep.yaml"
+        keys = {"model": "builtin:tiny", "prompt": "a red star", "steps": "[2]", "schedulers": "[ddim]"} | changes
+        path.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()) + f"lora: {lora}\n")
+        return path
+
+    return writing
+
+
+def test_a_sweep_unrolls_weights_and_combinations(folders: dict[str, Path], write: Callable[..., Path]) -> None:
+    a, b = folders["a"], folders["b"] / WEIGHTS
+    sweep = write(f"[none, {a}, {{path: {b}, weight: [0.5, 2]}}, [{a}, {{path: {b}, weight: 0.5}}]]")
+    found = prepare(sweep)
+    assert [cell.lora_name for cell in found.plan.cells] == ["none", "a", "b 0.5", "b 2", "a + b 0.5"]
+    assert [len(cell.worn) for cell in found.plan.cells] == [0, 1, 1, 1, 2]
+    assert len({cell.id for cell in found.plan.cells}) == 5
+    assert len({cell.task for cell in found.plan.cells}) == 5
+    assert found.plan.cells[0].id == prepare(write("none")).plan.cells[0].id
+
+
+def test_a_cell_is_known_by_its_loras_content(
+    folders: dict[str, Path], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    moved = save_lora(tmp_path / "moved", load_file(folders["a"] / WEIGHTS), name="x.safetensors")
+    first, same, changed = (
+        prepare(write(str(place))).plan.cells[0]
+        for place in (folders["a"], moved, other(folders, tmp_path, str, **{"unet.x.lora_A.weight": torch.ones(2, 2)}))
+    )
+    assert first.id == same.id
+    assert first.task == same.task
+    assert changed.id != first.id
+
+
+WRONG = {
+    "nowhere.safetensors": "no such file or folder",
+    "builtin:tiny": "is no LoRA of this installation",
+    "builtin:../tiny-lcm": "is no LoRA of this installation",
+    "{path: ., file: ../x.safetensors}": "has no '../x.safetensors' of its own",
+    "{path: ., weight: many}": "expected a finite number",
+    "{path: ., wight: 1}": "wight",
+    "[]": "is an empty list",
+    "[[a, a]]": "has the same LoRA twice at once",
+    "[{path: a, name: x}, {path: b, name: x}]": "two values are called 'x'",
+}
+
+
+@pytest.mark.parametrize("lora", WRONG)
+def test_what_is_no_lora_is_refused_with_its_line(lora: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(RequestError, match=r"sweep\.yaml:5") as raised:
+        prepare(write(lora))
+    assert WRONG[lora] in str(raised.value)
+
+
+def test_files_that_are_no_lora_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    whole = TINY.path / "unet/diffusion_pytorch_model.safetensors"
+    pickled, empty, two = tmp_path / "x.bin", tmp_path / "empty", tmp_path / "two"
+    pickled.write_bytes(b"x")
+    empty.mkdir()
+    for name in ("one.safetensors", "two.safetensors"):
+        save_lora(two, load_file(folders["b"] / WEIGHTS), name=name)
+    dora = other(folders, tmp_path, lambda name: name.replace("lora_A.weight", "dora_scale"))
+    for path, why in (
+        (whole, "belongs under `model`"),
+        (pickled, "is pickled"),
+        (empty, "no .safetensors file is there"),
+        (two, "say which by `file`: one.safetensors, two.safetensors"),
+        (dora, "DoRA"),
+    ):
+        with pytest.raises(CheckpointError, match=why):
+            find_adapter(str(path))
+    assert find_adapter(str(two), "two.safetensors").digest == find_adapter(str(folders["b"])).digest
+
+
+MISFITS: dict[str, Callable[[str], str]] = {
+    "of another family": lambda name: name.replace("unet.", "transformer.").replace("text_encoder.", "transformer."),
+    "of other blocks": lambda name: name.replace("down_blocks", "layers"),
+    "one layer too many": lambda name: name.replace("unet.conv_in.", "unet.conv_off."),
+}
+
+
+@pytest.mark.parametrize("how", MISFITS)
+def test_a_lora_that_does_not_fit_is_refused_with_its_line(
+    how: str, folders: dict[str, Path], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    sweep = write(f"[none, {folders['b']}, {other(folders, tmp_path, MISFITS[how])}]")
+    with pytest.raises(RequestError, match=r"sweep\.yaml:5: lora: .*other does not fit this StableDiffusionPipeline"):
+        prepare(sweep).load()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"executor": "ray"}, "executor: ray takes none"),
+        ({"backend": "jax"}, "backend: jax takes none"),
+        ({"optimize": "{compile: true}"}, "optimize: compile"),
+    ],
+)
+def test_where_none_can_be_worn_it_is_refused(
+    changes: dict[str, str], why: str, folders: dict[str, Path], write: Callable[..., Path]
+) -> None:
+    pytest.importorskip("jax" if "backend" in changes else "torch")
+    with pytest.raises(RequestError, match=r"sweep\.yaml:\d: lora: .*") as raised:
+        prepare(write(str(folders["a"]), **changes))
+    assert why in str(raised.value)
+    prepare(write("none", **({} if "backend" in changes else changes)))
+
+
+def test_a_lora_of_kohyas_scripts_is_converted(folders: dict[str, Path], tmp_path: Path, bench: Workbench) -> None:
+    """Names as `lora_unet_..._to_q.lora_down.weight`, and an alpha beside them."""
+    tensors = load_file(folders["b"] / WEIGHTS)
+    chosen = {name: value for name, value in tensors.items() if "to_q" in name or "to_out" in name}
+    kohya = {}
+    for name, value in chosen.items():
+        layer = name.removeprefix("unet.").replace(".lora_A.weight", "").replace(".lora_B.weight", "")
+        end = "lora_down.weight" if "lora_A" in name else "lora_up.weight"
+        kohya[f"lora_unet_{layer.replace('.', '_')}.{end}"] = value
+        kohya[f"lora_unet_{layer.replace('.', '_')}.alpha"] = torch.tensor(2.0)
+    folders = {
+        "same": save_lora(tmp_path / "same", chosen),
+        "kohya": save_lora(tmp_path / "kohya", kohya),
+    }
+    found = {name: find_adapter(str(folder)) for name, folder in folders.items()}
+    pipeline = load(TINY, "cpu")
+    other = Workbench(pipeline, bench.recipes, wear=Wardrobe(pipeline, {a.digest: a for a in found.values()}).wear)
+    images = [
+        pixels(next(iter(alone(other, cells(text(folders, **{name: 1.0}), ("ddim",), (0,))).values())))
+        for name in folders
+    ]
+    assert np.array_equal(*images)
