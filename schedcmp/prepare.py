@@ -12,6 +12,7 @@ from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
+from schedcmp.few_steps import few_steps
 from schedcmp.files import where_it_is
 from schedcmp.loras import Loras
 from schedcmp.metrics.clip_model import Clip, opened_clip
@@ -63,9 +64,11 @@ class Prepared:
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
         self._check_pipeline()
-        appraisal = Appraisal(self.scheduler_config)
         self._check_backend()
         self.loras = Loras(sweep, source, self.checkpoint, progress=progress)
+        self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
+        suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
+        appraisal = Appraisal(self.scheduler_config, suited)
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal, self.loras.texts)
         self.trajectories: dict[tuple[str, int], Trajectory] = {}
         self.unsupported: dict[tuple[str, int], str] = {}  # why
@@ -143,6 +146,7 @@ class Prepared:
             *self._source.remarks,
             *self.plan.warnings,
             *self.checkpoint.remarks,
+            *filter(None, (found.leaves(self.supported) for found in self.few_steps)),
             *filter(None, [told_left_out(self.scheduler_config)]),
             *foreign_notation(self._texts),
             *cut_prompts(self.checkpoint, self._texts),
@@ -248,6 +252,7 @@ class Prepared:
             **self._vae,
             **({} if self.sweep.safety_checker else {"safety_checker": False}),
             "optimize": self.sweep.optimize.enabled,
+            **({"distilled": [found.told for found in self.few_steps]} if self.few_steps else {}),
             **self._backend,
             **machine_and_versions(self.device),
         }

@@ -19,7 +19,7 @@ FLOORS = (
     "store",
     "remote truth",
     "checkpoint claim paths",
-    "engine loras metrics mirror report",
+    "engine few_steps loras metrics mirror report",
     "backend following",
     "prepare",
     "encode engines pending",
