@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from schedcmp.checkpoint.adapters import Adapter, find_adapter
 from schedcmp.checkpoint.given import Given
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import CheckpointError, SweepError
+from schedcmp.files import where_it_is
 from schedcmp.pipelines.adapters import takes_adapters
-from schedcmp.sweep.adapters import Lora, as_loras
+from schedcmp.sweep.adapters import FoundAdapter, Lora, as_loras
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import Source
 
@@ -24,7 +24,7 @@ class Loras:
     """A sweep's LoRAs.
 
     Attributes:
-        texts: one for each value of the axis, as `Cell.lora` has it.
+        values: of the axis, with what was found: absolute paths, files, digests.
         adapters: by digest.
     """
 
@@ -33,11 +33,12 @@ class Loras:
         self._source = source
         self.adapters: dict[str, Adapter] = {}
         self._places: dict[str, int] = {}  # by digest: the value of the axis that names it first
-        values = sweep.lora or (Lora(),)
+        values = sweep.lora or ()
         if any(lora.adapters for lora in values) and (why := next(_refusals(sweep, checkpoint), None)):
             raise SweepError(f"{source.where(('lora',))}: lora: {why}")
-        self.texts = [self._text(i, lora, progress) for i, lora in enumerate(values)]
-        twice = next((i for i, text in enumerate(self.texts) if _worn(text) in map(_worn, self.texts[:i])), None)
+        self.values = tuple(self._found(i, lora, progress) for i, lora in enumerate(values))
+        worn = [value.found for value in self.values]
+        twice = next((i for i, found in enumerate(worn) if found in worn[:i]), None)
         if twice is not None:
             raise self.error(twice, "is the same as a value before it; remove one of the two")
 
@@ -49,8 +50,8 @@ class Loras:
         """Of one of the adapters."""
         return self.error(self._places[digest], why)
 
-    def _text(self, i: int, lora: Lora, progress: bool) -> str:
-        found = []
+    def _found(self, i: int, lora: Lora, progress: bool) -> Lora:
+        specs = []
         for spec in lora.adapters:
             try:
                 adapter = find_adapter(spec.path, spec.file, spec.revision, progress=progress)
@@ -58,8 +59,9 @@ class Loras:
                 raise self.error(i, str(error)) from error
             self.adapters.setdefault(adapter.digest, adapter)
             self._places.setdefault(adapter.digest, i)
-            found.append([spec.path, spec.weight, adapter.digest])
-        return json.dumps({"name": lora.label, "adapters": found}) if found else ""
+            place = {"path": where_it_is(spec.path), "file": adapter.name or None, "digest": adapter.digest}
+            specs.append(FoundAdapter(**spec.model_dump() | place))
+        return lora.model_copy(update={"name": lora.label, "adapters": tuple(specs)} if specs else {})
 
     def _item(self, value: int) -> int:
         """Where a value of the axis was written: an item with several weights makes several values."""
@@ -67,10 +69,6 @@ class Loras:
         items = written if isinstance(written, list) else [written]
         ends = [len(as_loras(items[: n + 1])) for n in range(len(items))]
         return next((n for n, end in enumerate(ends) if value < end), 0)
-
-
-def _worn(text: str) -> list[list[object]]:
-    return [[digest, weight] for _, weight, digest in json.loads(text)["adapters"]] if text else []
 
 
 def _refusals(sweep: Sweep, checkpoint: Checkpoint) -> Iterator[str]:

@@ -66,10 +66,11 @@ class Prepared:
         self._check_pipeline()
         self._check_backend()
         self.loras = Loras(sweep, source, self.checkpoint, progress=progress)
+        self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
         appraisal = Appraisal(self.scheduler_config, suited)
-        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal, self.loras.texts)
+        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
         self.trajectories: dict[tuple[str, int], Trajectory] = {}
         self.unsupported: dict[tuple[str, int], str] = {}  # why
         self._preflight(appraisal)

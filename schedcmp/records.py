@@ -41,7 +41,9 @@ class Cell:
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
-    lora: str = ""  # a JSON object, {"name": label, "adapters": [[place, weight, digest], ...]}; empty: none
+    lora: str = (
+        ""  # {"name": label, "adapters": [[folder or file, file in the folder, weight, digest], ...]}; empty: none
+    )
 
     @property
     def task(self) -> Task:
@@ -54,8 +56,12 @@ class Cell:
     @property
     def worn(self) -> Worn:
         """Its LoRAs by content, in the order in which they were asked for."""
-        adapters = json.loads(self.lora)["adapters"] if self.lora else ()
-        return tuple((str(digest), float(weight)) for _, weight, digest in adapters)
+        return tuple((digest, weight) for _, _, weight, digest in self.adapters)
+
+    @property
+    def adapters(self) -> list[tuple[str, str, float, str]]:
+        """Its LoRAs: a folder, hub id or file; the file's name, if it lies in a folder; weight; digest."""
+        return [tuple(adapter) for adapter in json.loads(self.lora)["adapters"]] if self.lora else []
 
     @property
     def lora_name(self) -> str:

@@ -54,7 +54,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def text(folders: dict[str, Path], **weights: float) -> str:
     """`Cell.lora` for some of them at once."""
-    adapters = [[str(folders[n]), weight, find_adapter(str(folders[n])).digest] for n, weight in weights.items()]
+    adapters = [
+        [str(folders[n]), WEIGHTS, weight, find_adapter(str(folders[n])).digest] for n, weight in weights.items()
+    ]
     return json.dumps({"name": "+".join(weights), "adapters": adapters}) if weights else ""
 
 

@@ -30,6 +30,7 @@ class Adapter:
     """A LoRA's file."""
 
     place: str  # as the sweep names it
+    name: str  # of its file in the folder or repository; empty where the place is the file
     file: ContentFile
     digest: str  # of its content
 
@@ -54,7 +55,8 @@ def find_adapter(
         found = content_file(WEIGHTS, path)
     except OSError as error:
         raise CheckpointError(f"{error.filename or place} cannot be read ({error.strerror}); correct that.") from error
-    return Adapter(place, found, fingerprint((found,))[:16])
+    name = "" if _is_file(place) else path.name
+    return Adapter(place, name, found, fingerprint((found,))[:16])
 
 
 def _path(place: str, file: str | None, revision: str | None, progress: bool) -> Path:
@@ -76,6 +78,11 @@ def _path(place: str, file: str | None, revision: str | None, progress: bool) ->
 
     folder = hub.fetch_adapter(place, file, revision, progress=progress)
     return folder / chosen([p.name for p in folder.iterdir()], file, place)
+
+
+def _is_file(place: str) -> bool:
+    """Whether a place that has a LoRA is its file."""
+    return place.endswith(_ENDING) and not place.startswith(_BUILTIN)
 
 
 def _builtin(place: str) -> Path:

@@ -34,7 +34,7 @@ class _Lora(BaseModel):
     model_config = _STRICT
 
     name: str
-    adapters: list[tuple[str, float, str]]
+    adapters: list[tuple[str, str, float, str]]
 
 
 _LORA = TypeAdapter(_Lora)

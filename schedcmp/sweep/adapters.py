@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import product
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from schedcmp.errors import shown
+from schedcmp.files import adapter_name
+from schedcmp.records import Worn
 from schedcmp.sweep.parts import Part
 from schedcmp.sweep.values import numbers
 
 NONE = "none"
-_USUAL = "pytorch_lora_weights"  # says nothing: the folder's name does
 
 
 class AdapterSpec(Part):
@@ -31,10 +32,14 @@ class AdapterSpec(Part):
 
     @property
     def label(self) -> str:
-        path = PurePosixPath(self.file or self.path.rpartition(":")[2].replace("\\", "/"))
-        stem = path.name.removesuffix(".safetensors")
-        stem = path.parent.name or stem if stem == _USUAL else stem
+        stem = adapter_name(self.path, self.file)
         return stem if self.weight == 1 else f"{stem} {self.weight:g}"
+
+
+class FoundAdapter(AdapterSpec):
+    """A LoRA that is there."""
+
+    digest: str = Field(description="of its content")
 
 
 class Lora(Part):
@@ -53,6 +58,17 @@ class Lora(Part):
     @model_serializer(mode="wrap")
     def _as_written(self, handler: Any) -> Any:
         return handler(self) if self.adapters else NONE
+
+    @property
+    def found(self) -> Worn:
+        """By digest, with their weights."""
+        return tuple((a.digest, a.weight) for a in self.adapters if isinstance(a, FoundAdapter))
+
+    @property
+    def text(self) -> str:
+        """As `Cell.lora` has it, once its adapters are found."""
+        found = [(a.path, a.file or "", a.weight, a.digest) for a in self.adapters if isinstance(a, FoundAdapter)]
+        return json.dumps({"name": self.label, "adapters": found}) if found else ""
 
     @property
     def label(self) -> str:

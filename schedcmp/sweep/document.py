@@ -242,6 +242,11 @@ class Sweep(Part):
         return tuple((int(width), int(height)) for width, height in pairs)
 
     @property
+    def loras(self) -> tuple[str, ...]:
+        """Each value of the axis, as `Cell.lora` has it."""
+        return tuple(lora.text for lora in self.lora or (Lora(),))
+
+    @property
     def calls(self) -> Iterator[str]:
         """Each combination of the further arguments, as `Cell.call` has it; one without any, if there are none."""
         for values in product(*self.call.values()):

@@ -40,13 +40,8 @@ class Plan:
         return {label: selected.entry for label, selected in self.selected.items()}
 
 
-def make_plan(
-    sweep: Sweep, source: Source, registry: Registry, appraiser: Appraiser, loras: Sequence[str] = ("",)
-) -> Plan:
-    """Look up the sweep's schedulers and lay out its cells.
-
-    Args:
-        loras: the sweep's, as `Cell.lora` has them.
+def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appraiser) -> Plan:
+    """Look up the sweep's schedulers and lay out its cells; its LoRAs are found already.
 
     Raises:
         SweepError: with file:line, for a scheduler that is unknown, unsupported, or there twice.
@@ -55,21 +50,21 @@ def make_plan(
     selected = selection.collect()
     lengths = sum(len(s.lengths) for s in selected.values())
     shared = len(sweep.prompt) * len(sweep.negative_prompt) * len(sweep.guidance_scale) * len(sweep.sizes)
-    shared *= prod(map(len, sweep.call.values())) * len(loras)
+    shared *= prod(map(len, sweep.call.values())) * len(sweep.loras)
     count = lengths * len(sweep.seeds) * shared
     if count > MOST_CELLS:
         raise SweepError(f"{source.name}: has {count:,} cells; a sweep may have {MOST_CELLS:,}. Split it, or use fewer")
     exclusion = _Exclusion(_rules(sweep, source, selection.registry))
-    cells = tuple(exclusion.kept(_cells(sweep, selected, loras)))
+    cells = tuple(exclusion.kept(_cells(sweep, selected)))
     if not cells:
         raise SweepError(f"{source.where(('exclude',))}: no cell is left; exclude less")
     idle = [f"exclude.{i} matches no cell" for i in exclusion.idle()]
     return Plan(sweep, selected, cells, tuple(selection.warnings + idle))
 
 
-def _cells(sweep: Sweep, selected: Mapping[str, Selected], loras: Sequence[str]) -> Iterator[Cell]:
+def _cells(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[Cell]:
     index = 0
-    for cell, found, place in _outer(sweep, selected, loras):
+    for cell, found, place in _outer(sweep, selected):
         setting = identity(cell, found.entry, sweep.generator)
         for (i, length), (j, seed) in product(enumerate(found.lengths), enumerate(sweep.seeds)):
             if sweep.zip:
@@ -89,13 +84,11 @@ def _cells(sweep: Sweep, selected: Mapping[str, Selected], loras: Sequence[str])
             index += 1
 
 
-def _outer(
-    sweep: Sweep, selected: Mapping[str, Selected], loras: Sequence[str]
-) -> Iterator[tuple[Cell, Selected, Index]]:
+def _outer(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[tuple[Cell, Selected, Index]]:
     """Each combination of all but steps and seeds, as a cell that lacks these."""
     prompts, negatives = enumerate(sweep.prompt.items()), enumerate(sweep.negative_prompt)
     guidances, sizes = enumerate(sweep.guidance_scale), enumerate(sweep.sizes)
-    axes = product(prompts, negatives, guidances, sizes, sweep.calls, enumerate(loras), selected.values())
+    axes = product(prompts, negatives, guidances, sizes, sweep.calls, enumerate(sweep.loras), selected.values())
     for (p, (name, prompt)), (n, negative), (g, guidance_scale), (s, (width, height)), call, (w, lora), found in axes:
         cell = Cell(
             id="",
