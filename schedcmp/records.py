@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from schedcmp.axes import SETTING, Setting, adapters, arguments, task_of, values_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,11 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Status = Literal["ok", "flagged", "failed", "unsupported"]
-Task = (
-    tuple[str, str, float, int | None, int | None, int]
-    | tuple[str, str, float, int | None, int | None, int, str]
-    | tuple[str, str, float, int | None, int | None, int, str, str]
-)
+Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
 Worn = tuple[tuple[str, float], ...]  # LoRAs that are on at once, each by its digest, with its weight
 
 
@@ -48,10 +45,17 @@ class Cell:
     @property
     def task(self) -> Task:
         """All but the scheduler and its steps: deterministic schedulers of one task head for one image."""
-        plain = (self.prompt, self.negative_prompt, self.guidance_scale, self.width, self.height, self.seed)
-        if self.lora:
-            return (*plain, self.call, json.dumps(self.worn))
-        return (*plain, self.call) if self.call else plain
+        return task_of(self)
+
+    @property
+    def setting(self) -> Setting:
+        """What images that it may be compared with have in common."""
+        return Setting(values_of(self, SETTING))
+
+    @property
+    def adapters(self) -> list[tuple[str, str, float, str]]:
+        """Its LoRAs: a folder, hub id or file; the file's name, if it lies in a folder; weight; digest."""
+        return adapters(self.lora)
 
     @property
     def worn(self) -> Worn:
@@ -59,19 +63,9 @@ class Cell:
         return tuple((digest, weight) for _, _, weight, digest in self.adapters)
 
     @property
-    def adapters(self) -> list[tuple[str, str, float, str]]:
-        """Its LoRAs: a folder, hub id or file; the file's name, if it lies in a folder; weight; digest."""
-        return [tuple(adapter) for adapter in json.loads(self.lora)["adapters"]] if self.lora else []
-
-    @property
-    def lora_name(self) -> str:
-        """Of the value on the axis; "none" without one."""
-        return str(json.loads(self.lora)["name"]) if self.lora else "none"
-
-    @property
     def arguments(self) -> dict[str, Any]:
         """Of the pipeline's call, beside those that are fields here."""
-        return dict(json.loads(self.call)) if self.call else {}
+        return arguments(self.call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +128,11 @@ class StoredCell:
     @property
     def cell(self) -> Cell:
         return self.result.cell
+
+    @property
+    def setting(self) -> Setting:
+        """What it has in common with images that it may be compared with; its size as made."""
+        return self.cell.setting.sized(self.result.width, self.result.height)
 
     @property
     def counts(self) -> bool:

@@ -16,6 +16,7 @@ from diffusers import StableDiffusionPipeline
 from loras import layers, save_lora
 from safetensors.torch import load_file
 
+from schedcmp.axes import lora_name
 from schedcmp.checkpoint.adapters import WEIGHTS, find_adapter
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
@@ -153,7 +154,7 @@ def test_a_sweep_unrolls_weights_and_combinations(folders: dict[str, Path], writ
     a, b = folders["a"], folders["b"] / WEIGHTS
     sweep = write(f"[none, {a}, {{path: {b}, weight: [0.5, 2]}}, [{a}, {{path: {b}, weight: 0.5}}]]")
     found = prepare(sweep)
-    assert [cell.lora_name for cell in found.plan.cells] == ["none", "a", "b 0.5", "b 2", "a + b 0.5"]
+    assert [lora_name(cell.lora) for cell in found.plan.cells] == ["none", "a", "b 0.5", "b 2", "a + b 0.5"]
     assert [len(cell.worn) for cell in found.plan.cells] == [0, 1, 1, 1, 2]
     assert len({cell.id for cell in found.plan.cells}) == 5
     assert len({cell.task for cell in found.plan.cells}) == 5

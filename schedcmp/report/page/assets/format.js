@@ -1,4 +1,4 @@
-// Numbers for people.
+// Numbers for people, as `report.numbers` writes them.
 
 const NONE = "–";
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
@@ -11,9 +11,10 @@ function digits(value, count = 3) {
 
 function seconds(value) {
   if (!isNumber(value)) return NONE;
-  if (value >= 1000) return `${value.toFixed(0)} s`;
-  if (value >= 1) return `${digits(value)} s`;
-  return value >= 1e-3 ? `${digits(value * 1e3)} ms` : `${digits(value * 1e6)} µs`;
+  const rounded = Number(value.toPrecision(3));
+  if (rounded >= 1000) return `${value.toFixed(0)} s`;
+  const [size, unit] = rounded >= 1 ? [1, "s"] : rounded >= 1e-3 ? [1e-3, "ms"] : [1e-6, "µs"];
+  return `${digits(value / size)} ${unit}`;
 }
 
 const mebibytes = (value) => (isNumber(value) ? `${Math.round(value / 2 ** 20).toLocaleString("en")} MiB` : NONE);
