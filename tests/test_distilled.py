@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from loras import layers, save_lora
 from safetensors.torch import load_file, save_file
+from test_cli import output
 
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
@@ -141,3 +142,10 @@ def test_a_title_in_the_header_tells(lcm_lora: Path) -> None:
 
     (found,) = few_steps(inspect(ModelSpec("builtin:tiny")), [find_adapter(str(renamed))])
     assert found.kind.name == "DMD2"
+
+
+def test_list_compatible_says_what_it_is(lcm_lora: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = output(capsys, "list-compatible", "--lora", lcm_lora)
+    assert "✓ lcm " in said
+    assert "(LCM-LoRA) is made for lcm, 2 to 8 steps" in said
+    assert "✗ lcm " in output(capsys, "list-compatible")

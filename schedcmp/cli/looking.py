@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import unknown_checkpoint
+from schedcmp.checkpoint.adapters import find_adapter
 from schedcmp.cli.console import say, table, write
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
@@ -31,14 +32,22 @@ if TYPE_CHECKING:
 _MARKS = {"ok": "✓", "needs": "+", "wrong": "✗", "unsupported": "–"}
 
 
-def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, with_jax: bool = False) -> None:
+def list_schedulers(
+    model: str,
+    loras: Sequence[str] = (),
+    *,
+    every_sigma_schedule: bool,
+    as_json: bool,
+    with_jax: bool = False,
+) -> None:
     """The registry against a checkpoint.
 
     Args:
+        loras: what it wears, as `checkpoint.adapters.find_adapter` takes it.
         with_jax: say what runs how with `backend: jax`.
 
     Raises:
-        CheckpointError: no such checkpoint, one that makes nothing from a prompt, or one that JAX cannot run.
+        CheckpointError: no such checkpoint or LoRA, one that makes nothing from a prompt, or one that JAX cannot run.
     """
     checkpoint = find_checkpoint(Model(id=model))
     if why := unfit(checkpoint.pipeline_class, checkpoint.config):
@@ -48,7 +57,7 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
         _check_jax(model)
     registry = builtin_registry()
     entries = list(_entries(registry, listed_classes(config), every_sigma_schedule))
-    few = list(few_steps(checkpoint))
+    few = list(few_steps(checkpoint, map(find_adapter, loras)))
     found = list(compatibility(entries, config, {sampler for one in few for sampler in one.kind.suits}))
     if not every_sigma_schedule:
         found = _checked(found, config)
