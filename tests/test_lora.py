@@ -16,6 +16,7 @@ from diffusers import StableDiffusionPipeline
 from loras import layers, save_lora
 from safetensors.torch import load_file
 
+import schedcmp
 from schedcmp.axes import lora_name
 from schedcmp.checkpoint.adapters import WEIGHTS, find_adapter
 from schedcmp.checkpoint.load import load
@@ -25,10 +26,13 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import CheckpointError, RequestError
+from schedcmp.pending import pending_cells
 from schedcmp.prepare import prepare
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.table import builtin_registry
+from schedcmp.report.paste import FORMS
+from schedcmp.store.store import Store
 
 SCHEDULERS = ("ddim", "euler-a", "lcm", "heun")
 TINY = inspect(ModelSpec("builtin:tiny"))
@@ -270,3 +274,53 @@ def test_a_lora_of_kohyas_scripts_is_converted(folders: dict[str, Path], tmp_pat
         for name in folders
     ]
     assert np.array_equal(*images)
+
+
+@pytest.fixture(scope="module")
+def made(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> schedcmp.Run:
+    both = {"name": "both", "adapters": [{"path": str(folders["a"]), "weight": 0.5}, str(folders["b"])]}
+    return schedcmp.run(
+        model="builtin:tiny", prompt="a red star", guidance_scale=2, schedulers=["ddim", "euler-a"], steps=2, seeds=7,
+        lora=["none", str(folders["a"] / WEIGHTS), both], metrics=["reference"], progress=False,
+        output=tmp_path_factory.mktemp("run") / "run",
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+def test_a_run_keeps_each_apart_and_pasted_programs_make_its_images(made: schedcmp.Run) -> None:
+    assert len({stored.image_path for stored in made.cells}) == len(made.cells) == 6
+    assert {stored.result.status for stored in made.cells} == {"ok"}
+    near = {lora_name(c.cell.lora): c.metrics["reference_rmse"] for c in made.cells if c.cell.scheduler == "ddim"}
+    assert {*near} == {"none", "a", "both"}  # each is compared with its own converged image
+    assert max(near.values()) < 1.5
+    for stored in made.cells:
+        if stored.result.timings:  # made alone
+            names: dict[str, Any] = {}
+            exec(made.code(stored), names)
+            assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), made.code(stored)
+
+
+def test_other_programs_are_told_of_loras(made: schedcmp.Run) -> None:
+    texts = {c.cell.lora and lora_name(c.cell.lora): c for c in made.cells if c.cell.scheduler == "euler-a"}
+    both, none = texts["both"], texts[""]
+    assert "a red star <lora:a:0.5> <lora:b:1>" in made.code(both, "a1111")
+    assert "LoraLoader: a.safetensors, strength 0.5" in made.code(both, "comfyui")
+    assert "lora: b.safetensors, weight 1" in made.code(both, "invokeai")
+    assert all("lora" not in made.code(none, form).lower() for form in FORMS)
+    nodes = json.loads(made.code(both, "comfyui-workflow"))
+    assert [nodes[n]["inputs"]["model"] for n in ("8", "9", "5")] == [["1", 0], ["8", 0], ["9", 0]]
+
+
+def test_the_resolved_sweep_repeats_the_run(made: schedcmp.Run) -> None:
+    again = prepare(made.folder / "sweep.yaml")
+    assert [c.id for c in again.plan.cells] == [c.cell.id for c in made.cells]
+    with Store.open(made.folder) as store:
+        assert pending_cells(again, store) == []
+
+
+def test_exclude_and_zip_know_it(folders: dict[str, Path], write: Callable[..., Path]) -> None:
+    sweep = write(f"[none, {folders['a']}]", guidance_scale="[2, 1]", zip="[lora, guidance_scale]")
+    assert [(lora_name(c.lora), c.guidance_scale) for c in prepare(sweep).plan.cells] == [("none", 2), ("a", 1)]
+    assert [lora_name(c.lora) for c in prepare(write(f"[none, {folders['a']}]", exclude="[{lora: a}]")).plan.cells] == [
+        "none"
+    ]
