@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+REFERENCE = "reference:"  # begins the labels of reference cells; no entry's name may have a colon
 Status = Literal["ok", "flagged", "failed", "unsupported"]
 Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
 Worn = tuple[tuple[str, float], ...]  # LoRAs that are on at once, each by its digest, with its weight
@@ -41,6 +42,11 @@ class Cell:
     lora: str = (
         ""  # {"name": label, "adapters": [[folder or file, file in the folder, weight, digest], ...]}; empty: none
     )
+
+    @property
+    def reference_solver(self) -> str:
+        """Whose image this is to be compared with others, by its name; empty for a cell of the sweep."""
+        return self.scheduler.removeprefix(REFERENCE) if self.scheduler.startswith(REFERENCE) else ""
 
     @property
     def task(self) -> Task:

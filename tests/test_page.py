@@ -20,10 +20,9 @@ from scipy.special import expit, log_expit
 
 from schedcmp.cli import app
 from schedcmp.report.answer import answer
-from schedcmp.report.numbers import seconds
 from schedcmp.report.page import live, write_page
 from schedcmp.report.page.data import page_data
-from schedcmp.report.page.render import ASSETS, render
+from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import SIDE
 from schedcmp.store.store import Store
 
@@ -73,14 +72,6 @@ def test_the_page_loads_from_disk_with_its_images_and_asks_for_nothing_else(brow
     asked = [address for address in requests(browser) if address.startswith("file:")]
     assert all(address.startswith(small.parent.as_uri()) for address in asked)
     assert len(asked) >= 7
-
-
-def test_the_page_writes_durations_as_the_tables_do(browser: Browser) -> None:
-    rng = np.random.default_rng(0)
-    values = [*(10 ** rng.uniform(-6, 4, 500)).tolist(), 0.9996, 999.7, 999.4, 1.0, 1e-3, 0.00099996]
-    source = (ASSETS / "format.js").read_text(encoding="utf-8")
-    browser.driver.get("about:blank")
-    assert browser.js(f"{source}; return arguments[0].map(seconds)", values) == [seconds(v) for v in values]
 
 
 def test_the_page_forbids_itself_the_network_and_foreign_scripts(started: Browser, small: Path) -> None:
@@ -600,6 +591,11 @@ def test_the_scatter_shows_the_answers_numbers_and_front(browser: Browser, tmp_p
         assert read == pytest.approx([quality.value, quality.low, quality.high], rel=0.005)
         assert ring == ((scheduler, steps) in {(p.scheduler, p.steps) for p in found.front})
     assert len(browser.all(".ends")) == 4
+    browser.open(folder / "report.html", "view=plots&x=reference_rmse&y=nfe")
+    names = (
+        "return [...document.querySelectorAll('.point')].filter(p => p.querySelector('.ring')).map(p => p.ariaLabel)"
+    )
+    assert sorted(name.partition(":")[0] for name in browser.js(names)) == ["euler, 4 steps", "euler, 8 steps"]
 
 
 def test_a_run_without_images_or_numbers_still_has_a_page(browser: Browser, tmp_path: Path) -> None:
