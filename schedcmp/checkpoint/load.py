@@ -16,7 +16,9 @@ import torch
 from schedcmp import shortage
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.elsewhere import Elsewhere
+from schedcmp.checkpoint.embeddings import learn
 from schedcmp.checkpoint.given import Given
+from schedcmp.checkpoint.kinds import GGUF
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
@@ -122,7 +124,9 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype, vae_dtype: torch.dtype | 
     files = [file for file in (*checkpoint.content, *checkpoint.beside) if file.name]  # a single file's has none
     with only(files) as folder:
         try:
-            return _load_from(folder, checkpoint, pipeline_class, dtype, vae_dtype)
+            pipeline = _load_from(folder, checkpoint, pipeline_class, dtype, vae_dtype)
+            learn(pipeline, checkpoint.embeddings, folder)
+            return pipeline
         except Exception as error:
             error.args = tuple(str(arg).replace(str(folder), str(checkpoint.config_folder)) for arg in error.args)
             raise
@@ -171,15 +175,20 @@ def _vae_of_file(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> An
 
 
 def _load_elsewhere(folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
-    """A component that the checkpoint takes from another folder, whose files are in `folder`, or from a file."""
+    """A component that the checkpoint takes from elsewhere; its files are in `folder`, as one of its own would be."""
     library, class_name = layout.read_json(folder / layout.MODEL_INDEX)[part.name]
     name = layout.read_json(part.config).get("_class_name", class_name)
     if library not in layout.LIBRARIES:
         raise CheckpointError(f"{checkpoint.path}: {part.name} is of {library}, which cannot be taken from elsewhere.")
     cls = getattr(import_module(library), name)
-    if part.path.is_dir():
-        return cls.from_pretrained(folder / part.name, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-    return cls.from_single_file(str(part.path), config=str(folder), subfolder=part.name, torch_dtype=dtype)
+    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
+    if part.path.is_dir() or not hasattr(cls, "from_single_file"):
+        return cls.from_pretrained(folder / part.name, use_safetensors=True, **options)
+    if part.path.suffix == GGUF:
+        from diffusers import GGUFQuantizationConfig
+
+        options["quantization_config"] = GGUFQuantizationConfig(compute_dtype=dtype)
+    return cls.from_single_file(str(part.path), config=str(folder), subfolder=part.name, **options)
 
 
 def _take_other_dtypes(vae: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -107,6 +108,17 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _as_embeddings(value: Any) -> Any:
+    """A word is called as its file is, where it has no name."""
+    return value if isinstance(value, dict) else {PurePath(name).stem: name for name in words(value)}
+
+
+Embeddings = Annotated[
+    dict[Annotated[str, Field(pattern=r"^\S+$", max_length=64)], str],
+    BeforeValidator(_as_embeddings, json_schema_input_type=str | list[str] | dict[str, str]),
+]
+
+
 class Model(Part):
     """Which checkpoint to load."""
 
@@ -118,7 +130,19 @@ class Model(Part):
     config: str | None = Field(
         None, description="for a single file: the folder or hub id with its configs, and what else the file lacks"
     )
-    vae: str | None = Field(None, description="another VAE: a folder or a .safetensors file")
+    vae: str | None = Field(
+        None, description="another VAE: its folder, a pipeline's, or a `.safetensors` file; likewise those that follow"
+    )
+    text_encoder: str | None = Field(None, description="another text encoder")
+    text_encoder_2: str | None = Field(None, description="another second text encoder")
+    text_encoder_3: str | None = Field(None, description="another third text encoder")
+    unet: str | None = Field(None, description="another UNet; its file may also be a `.gguf`")
+    transformer: str | None = Field(None, description="another transformer; its file may also be a `.gguf`")
+    embeddings: Embeddings = Field(
+        {},
+        description="textual inversion: a `.safetensors` file, whose name is the word, a list of such, or"
+        " `{word: file}`",
+    )
 
 
 def as_model(value: Any) -> Any:
