@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.backend.support import refusal
-from schedcmp.checkpoint.find import find_checkpoint, portable
+from schedcmp.checkpoint.find import find_checkpoint, portable, settled
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
-from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
+from schedcmp.errors import CheckpointError, PartError, RegistryError, RequestError, SweepError
 from schedcmp.files import where_it_is
 from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
@@ -55,6 +55,8 @@ class Prepared:
         self.checkpoint = checkpoint or find_checkpoint(
             sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )
+        if sweep.model.python:
+            self.sweep = settled(sweep, source, self.checkpoint)
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
@@ -302,6 +304,8 @@ class Prepared:
                 self.sweep.optimize.enabled,
                 self.sweep.vae_dtype if self._vae else None,
             )
+        except PartError as error:
+            raise CheckpointError(f"{self._source.where(('model', *error.key))}: model: {error}") from error
         except CheckpointError:
             raise
         except RequestError as error:

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from schedcmp.checkpoint import layout, single_file
 from schedcmp.checkpoint.elsewhere import Elsewhere, other_part, part_of
 from schedcmp.checkpoint.embeddings import Embedding, embedding
 from schedcmp.checkpoint.marks import hints, stated
+from schedcmp.checkpoint.quantize import quantized
 from schedcmp.checkpoint.weights import (
     ContentFile,
     content_file,
@@ -42,6 +44,7 @@ class ModelSpec:
     config: str | None = None  # single files: a diffusers folder or hub id that has their configs
     parts: Mapping[str, str] = field(default_factory=dict)  # by keys of `kinds.KINDS`: folders or files of others
     embeddings: Mapping[str, str] = field(default_factory=dict)  # textual inversion: tokens and their files
+    quantize: Mapping[str, str] = field(default_factory=dict)  # components, or `quantize.DENOISER`: how
     safety_checker: bool = True  # load the one that it may have
 
 
@@ -63,6 +66,7 @@ class Checkpoint:
     beside: tuple[ContentFile, ...]  # what else loading reads: the scheduler's config, the indexes of shards
     elsewhere: tuple[Elsewhere, ...] = ()  # components that are not loaded from `path`
     embeddings: tuple[Embedding, ...] = ()  # what it learns beside
+    quantized: Mapping[str, str] = field(default_factory=dict)  # components whose weights have fewer bits: how
     remarks: tuple[str, ...] = ()  # what its user should know of it
 
     @property
@@ -85,7 +89,8 @@ class Checkpoint:
         Raises:
             CheckpointError: a file can no longer be read.
         """
-        return fingerprint(self.content)
+        own = fingerprint(self.content)
+        return blake2b(f"{own} {self.quantized}".encode(), digest_size=16).hexdigest() if self.quantized else own
 
 
 def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
@@ -243,6 +248,8 @@ def _checkpoint(
     index = layout.read_json(folder / layout.MODEL_INDEX)
     scheduler = scheduler or _scheduler_config(folder, index)
     parts = [*elsewhere, *(other_part(part, place, folder) for part, place in spec.parts.items())]
+    files = dict.fromkeys(index, path) if path.is_file() else {}
+    files |= {part.name: part.path for part in parts}
     learned = tuple(embedding(token, place, folder) for token, place in spec.embeddings.items())
     replaced = tuple(f"{part.name}/" for part in parts)
     kept = [name for name in indexes if not name.startswith(replaced)]
@@ -275,5 +282,6 @@ def _checkpoint(
         ),
         elsewhere=tuple(parts),
         embeddings=learned,
+        quantized=quantized(spec.quantize, folder, {part: file for part, file in files.items() if file.is_file()}),
         remarks=(*remarks, *hints(name, scheduler)),
     )

@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from schedcmp.checkpoint.find import DECIDED
 from schedcmp.errors import RequestError
 from schedcmp.files import slug
 from schedcmp.sweep.document import checked
 from schedcmp.sweep.source import Source, parse, read
 
 if TYPE_CHECKING:
-    from schedcmp.checkpoint.given import Given
     from schedcmp.prepare import Prepared
 
 CALL = "schedcmp.run()"
 _NOTHING = yaml.MappingNode("", [], yaml.Mark(CALL, 0, 0, 0, "", 0))
 _NAME = "run"  # of a sweep without a file: outputs/run
-_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-# What a loaded pipeline has decided already
-_DECIDED = ("model", "device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor")
+_DECIDED = ("model", *DECIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def asked(
         if decided := sorted(source.data.keys() & set(_DECIDED)):
             raise RequestError(f"{source.where(decided)}: {decided[0]}: the given pipeline has its own; leave it out")
         checkpoint = given(pipeline)
-        source = _with(source, _of(checkpoint))
+        source = _with(source, {"model": checkpoint.name, **checkpoint.settings})
     found = checked(source)
     named = found if found.name else found.model_copy(update={"name": _name(source)})
     return Prepared(named, source, checkpoint=checkpoint)
@@ -90,19 +88,6 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy's and torch's
         return value.tolist()
     return [plain(item) for item in value] if isinstance(value, Iterable) else value
-
-
-def _of(checkpoint: Given) -> dict[str, str]:
-    """What the pipeline itself says of keys that a sweep may have. Raises RequestError."""
-    pipeline = checkpoint.pipeline
-    vae = getattr(pipeline, "vae", None)
-    dtypes = {"dtype": pipeline.dtype, **({"vae_dtype": vae.dtype} if vae is not None else {})}
-    names = {key: str(dtype).removeprefix("torch.") for key, dtype in dtypes.items()}
-    for name in names.values():
-        if name not in _DTYPES:
-            raise RequestError(f"pipeline: its models compute in {name}; use one of {', '.join(_DTYPES)}")
-    known = {key: _DTYPES[name] for key, name in names.items()}
-    return {"model": checkpoint.name, "device": str(pipeline._execution_device), **known}
 
 
 def _name(source: Source) -> str:

@@ -119,12 +119,25 @@ Embeddings = Annotated[
 ]
 
 
+Quantize = Annotated[
+    dict[str, Literal["int8", "fp8", "int4", "bnb-8bit", "bnb-4bit"]],
+    BeforeValidator(
+        lambda value: {"denoiser": value} if isinstance(value, str) else value or {},
+        json_schema_input_type=str | dict[str, str],
+    ),
+]
+
+
 class Model(Part):
     """Which checkpoint to load."""
 
-    id: str = Field(
-        min_length=1, description="`builtin:tiny`, a folder, a `.safetensors` file, an address, or a hub id"
+    id: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="`builtin:tiny`, a folder, a `.safetensors` file, an address, or a hub id"
     )
+    python: Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")] | None = Field(
+        None, description="instead: a function by its dotted path, which is called once and gives a diffusers pipeline"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="for `python`: the function's arguments")
     revision: str | None = Field(None, description="a branch, tag or commit of a hub id")
     variant: str | None = Field(None, description="such as fp16: which weight files to take")
     config: str | None = Field(
@@ -143,6 +156,22 @@ class Model(Part):
         description="textual inversion: a `.safetensors` file, whose name is the word, a list of such, or"
         " `{word: file}`",
     )
+    quantize: Quantize = Field(
+        {},
+        description="keep weights in fewer bits: `int8`, `fp8`, `int4`, `bnb-8bit`, `bnb-4bit`, of the denoiser; or"
+        " `{transformer: int8, text_encoder: bnb-4bit}`",
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Model:
+        if (self.id is None) == (self.python is None):
+            raise ValueError("model: needs either `id` or `python`")
+        of_files = {*Model.model_fields} - {"python", "options"}
+        wrong = sorted(self.model_fields_set & (of_files if self.python else {"options"}))
+        given = [name for name in wrong if getattr(self, name)]
+        if given:
+            raise ValueError(f"model: {given[0]} goes {'not ' if self.python else 'only '}with `python`; leave it out")
+        return self
 
 
 def as_model(value: Any) -> Any:

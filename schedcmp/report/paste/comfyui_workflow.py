@@ -18,7 +18,7 @@ def write(subject: Subject) -> str:
 def workflow(subject: Subject) -> dict[str, Any]:
     """Nodes by their numbers: a checkpoint, two texts, empty latents, the sampler, a file."""
     width, height = subject.size
-    name = PurePath(str(subject.model["id"]).replace(":", "-")).name
+    name = PurePath(str(subject.model.get("id") or subject.environment["checkpoint"]).replace(":", "-")).name
     checkpoint = name if name.endswith(".safetensors") else f"{name}.safetensors"
     links = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
     cell = subject.cell

@@ -35,6 +35,8 @@ def _imports(subject: Subject, body: str) -> Iterator[str]:
     names = {name for name in known if f"{name}." in body or f"{name}(" in body}
     if names:
         yield f"from diffusers import {', '.join(sorted(names))}"
+    if "python" in subject.model:
+        yield f"import {subject.model['python'].rpartition('.')[0]}"
     if "load_file(" in body:
         yield "from safetensors.torch import load_file"
     if "schedcmp." in body:
@@ -44,6 +46,9 @@ def _imports(subject: Subject, body: str) -> Iterator[str]:
 def _pipeline(subject: Subject) -> Iterator[str]:
     model, environment = subject.model, subject.environment
     dtype = _TORCH[environment["dtype"]]
+    if "python" in model:
+        yield f"pipe = {model['python']}(**{model['options']!r})"
+        return
     if model["id"].startswith(GIVEN):
         yield f"pipe = ...  # the {environment['pipeline']} that was handed to schedcmp.run"
         return

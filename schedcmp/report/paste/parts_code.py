@@ -22,6 +22,8 @@ def parts(model: Mapping[str, Any], place: str, dtype: str) -> Iterator[str]:
             yield from _of_file(name, path, f'config={place}, subfolder="{name}", {dtype}', dtype.partition("=")[2])
         elif path:
             yield f"pipe.{name} = type(pipe.{name}).from_pretrained({path!r}, {dtype})"
+    for name, method in (model.get("quantize") or {}).items():
+        yield f"# the run had quantize: {{{name}: {method}}}"
     for word, path in (model.get("embeddings") or {}).items():
         yield f"pipe.load_textual_inversion({path!r}, token={word!r})"
 
