@@ -19,7 +19,8 @@ from typer.cli import get_docs_for_click
 from schedcmp.cli import app
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.executor import Executor, Ray
-from schedcmp.sweep.parts import EntrySpec, Exclude, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
+from schedcmp.sweep.keys import Exclude
+from schedcmp.sweep.parts import EntrySpec, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, type[Part]] = {
