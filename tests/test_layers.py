@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "schedcmp"
 FLOORS = (
-    "errors foreign interrupts readings records texts",
+    "axes errors foreign interrupts readings texts",
+    "records",
     "background files pipelines shortage",
     "image spacing",
     "samplers",
@@ -22,6 +23,7 @@ FLOORS = (
     "engine metrics mirror report",
     "backend following",
     "prepare",
+    "several",
     "encode engines pending",
     "cluster estimate execution",
     "cli",

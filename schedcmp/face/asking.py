@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ import yaml
 from schedcmp.checkpoint.find import DECIDED
 from schedcmp.errors import RequestError
 from schedcmp.files import slug
-from schedcmp.sweep.document import checked
 from schedcmp.sweep.source import Source, parse, read
 
 if TYPE_CHECKING:
     from schedcmp.prepare import Prepared
+    from schedcmp.several import Several
 
 CALL = "schedcmp.run()"
 _NOTHING = yaml.MappingNode("", [], yaml.Mark(CALL, 0, 0, 0, "", 0))
@@ -40,9 +40,9 @@ class Asked(Source):
 
 def asked(
     sweep: str | PathLike[str] | Mapping[str, Any] | None, keywords: Mapping[str, Any], pipeline: Any
-) -> Prepared:
+) -> Prepared | Several:
     """Raises RequestError for whatever is wrong with the request; loads no weights."""
-    from schedcmp.prepare import Prepared
+    from schedcmp.several import prepared
 
     source = _source(sweep, keywords)
     checkpoint = None
@@ -53,9 +53,7 @@ def asked(
             raise RequestError(f"{source.where(decided)}: {decided[0]}: the given pipeline has its own; leave it out")
         checkpoint = given(pipeline)
         source = _with(source, {"model": checkpoint.name, **checkpoint.settings})
-    found = checked(source)
-    named = found if found.name else found.model_copy(update={"name": _name(source)})
-    return Prepared(named, source, checkpoint=checkpoint)
+    return prepared(source, _name(source), checkpoint=checkpoint)
 
 
 def _source(sweep: Any, keywords: Mapping[str, Any]) -> Asked:
@@ -72,7 +70,7 @@ def _source(sweep: Any, keywords: Mapping[str, Any]) -> Asked:
 
 def _with(source: Asked, keys: Mapping[str, Any]) -> Asked:
     data = source.data | {name: plain(value) for name, value in keys.items()}
-    return Asked(source.name, data, source.root, source.overrides, source.remarks, source.keywords | keys.keys())
+    return replace(source, data=data, keywords=source.keywords | keys.keys())
 
 
 def plain(value: Any) -> Any:

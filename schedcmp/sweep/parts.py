@@ -169,10 +169,13 @@ class Model(Part):
 
 
 def as_model(value: Any) -> Any:
+    """A list of them is taken apart before, see `models`."""
     return {"id": value} if isinstance(value, str) else value
 
 
-ModelSpec = Annotated[Model, BeforeValidator(as_model, json_schema_input_type=str | Model)]
+ModelSpec = Annotated[
+    Model, BeforeValidator(as_model, json_schema_input_type=str | Model | list[str | Model | dict[str, Any]])
+]
 
 
 class EntrySpec(Part):
