@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
-from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
+from schedcmp.checkpoint.find import find_checkpoint, portable, settled
+from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
-from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
+from schedcmp.errors import CheckpointError, PartError, RegistryError, RequestError, SweepError
 from schedcmp.few_steps import few_steps
 from schedcmp.files import where_it_is
 from schedcmp.loras import Loras
@@ -59,6 +60,8 @@ class Prepared:
         self.checkpoint = checkpoint or find_checkpoint(
             sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )
+        if sweep.model.python:
+            self.sweep = settled(sweep, source, self.checkpoint)
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
@@ -299,11 +302,9 @@ class Prepared:
     @property
     def portable_sweep(self) -> Sweep:
         """The sweep, repeatable from any folder: a checkpoint on the disk has its whole path."""
-        model = self.sweep.model
         paths = {"clip_model": self.sweep.clip_model, "real_images": self.sweep.real_images}
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
-        places = {name: where_it_is(getattr(model, name)) for name in ("id", "config", "vae")}
-        return self.sweep.model_copy(update=update | {"model": model.model_copy(update=places)})
+        return self.sweep.model_copy(update=update | {"model": portable(self.sweep.model)})
 
     def load(self) -> Any:
         """The checkpoint's pipeline. Raises CheckpointError."""
@@ -317,6 +318,8 @@ class Prepared:
                 self.sweep.optimize.enabled,
                 self.sweep.vae_dtype if self._vae else None,
             )
+        except PartError as error:
+            raise CheckpointError(f"{self._source.where(('model', *error.key))}: model: {error}") from error
         except CheckpointError:
             raise
         except RequestError as error:
@@ -357,25 +360,6 @@ def scheduler_config_of(model: str) -> dict[str, Any]:
     """The scheduler config of what a sweep calls a model, as its pipeline has it. Raises RequestError."""
     checkpoint = find_checkpoint(Model(id=model))
     return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
-
-
-def find_checkpoint(
-    model: Model, source: Source | None = None, *, safety_checker: bool = True, progress: bool = False
-) -> Checkpoint:
-    """Raises CheckpointError; its message says where in the sweep the model was named."""
-    spec = ModelSpec(
-        model.id,
-        revision=model.revision,
-        variant=model.variant,
-        config=model.config,
-        vae=model.vae,
-        safety_checker=safety_checker,
-    )
-    try:
-        return inspect(spec, progress=progress)
-    except CheckpointError as error:
-        where = f"{source.where(('model',))}: model: " if source else ""
-        raise CheckpointError(f"{where}{error}") from error
 
 
 def _gathered(texts: Mapping[tuple[str, int], Iterable[str]]) -> Iterator[tuple[str, str, str]]:

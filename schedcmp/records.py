@@ -39,6 +39,7 @@ class Cell:
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
+    model: str = ""  # where the runs of several checkpoints are read as one: its label
     lora: str = (
         ""  # {"name": label, "adapters": [[folder or file, file in the folder, weight, digest], ...]}; empty: none
     )
