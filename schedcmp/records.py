@@ -48,6 +48,24 @@ class Cell:
         """Of the pipeline's call, beside those that are fields here."""
         return dict(json.loads(self.call)) if self.call else {}
 
+    @property
+    def strength(self) -> float | None:
+        """How much of an image is noised away before it begins; None where it begins with noise alone."""
+        return self.arguments.get("strength")
+
+    @property
+    def from_images(self) -> bool:
+        """Whether its call is given images."""
+        return any(key in self.arguments for key in ("image", "mask", "control_image"))
+
+
+Length = tuple[str, int, float | None]  # a scheduler's label, its steps, and the strength that says how many run
+
+
+def length_of(cell: Cell) -> Length:
+    """What decides which noise levels a cell visits."""
+    return cell.scheduler, cell.steps, cell.strength
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:

@@ -19,7 +19,7 @@ FLOORS = (
     "store",
     "remote truth",
     "checkpoint claim paths",
-    "engine metrics mirror report",
+    "engine inputs metrics mirror report",
     "backend following",
     "prepare",
     "encode engines pending",

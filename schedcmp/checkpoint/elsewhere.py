@@ -59,6 +59,25 @@ def other_vae(name: str, checkpoint: Path) -> Elsewhere:
     return _in_folder("vae", path, weights, names)
 
 
+def controlnet(name: str) -> Elsewhere:
+    """The ControlNet that a sweep names.
+
+    Raises:
+        CheckpointError: it is not there, or is none.
+    """
+    path = user_path(name)
+    path = path / "controlnet" if (path / "controlnet/config.json").is_file() else path
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"controlnet: {path} has no config.json; give a ControlNet's folder.")
+    cls = str(layout.read_json(path / "config.json").get("_class_name", ""))
+    if not (cls.isidentifier() and "ControlNet" in cls):
+        raise CheckpointError(f"controlnet: {path} holds a {cls or 'model of no name'}, which is no ControlNet.")
+    part = layout.Component(path.name, "diffusers", cls)
+    names = [f"{path.name}/{file.name}" for file in path.iterdir()]
+    weights = layout.choose_weights([part], names, None, str(path.parent))
+    return _in_folder("controlnet", path, weights, names)
+
+
 def _check_channels(path: Path, checkpoint: Path) -> None:
     own = checkpoint / "vae/config.json"
     key = "latent_channels"

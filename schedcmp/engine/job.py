@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from math import ceil
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -32,6 +34,7 @@ class Workbench:
     recipes: Mapping[str, Recipe]  # by the cells' `scheduler`
     generator: Literal["cpu", "device"] = "cpu"
     step_limit: float = 60.0  # seconds of a step of a scheduler from elsewhere
+    further: Callable[[Cell], Mapping[str, Any]] = attrgetter("arguments")  # a cell's, of the call
 
     @cached_property
     def device(self) -> torch.device:
@@ -56,6 +59,10 @@ class Workbench:
         Args:
             cells: one, or several that differ only by their seeds: images of one call, each with its generator.
         """
+        if cells[
+            0
+        ].from_images:  # some draw what they make of an image from the global generator (Stable Diffusion 3's)
+            torch.manual_seed(cells[0].seed)
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
         arguments = self._arguments(*cells)
@@ -87,7 +94,7 @@ class Workbench:
 
     def warm_up(self, cell: Cell) -> Cell:
         """What to run before `cell` is timed."""
-        return replace(cell, steps=min(cell.steps, WARMUP_STEPS))
+        return replace(cell, steps=min(cell.steps, ceil(WARMUP_STEPS / (cell.strength or 1))))
 
     @cached_property
     def _class(self) -> type:
@@ -119,6 +126,6 @@ class Workbench:
             "generator": generators if more else generators[0],
             **({"num_images_per_prompt": len(generators)} if more else {}),
             **{name: value for name, value in settings.items() if value is not None and name in self._takes},
-            **{name: pixels for name, pixels in size.items() if pixels},
-            **cell.arguments,
+            **{name: pixels for name, pixels in size.items() if pixels and name in self._takes},
+            **self.further(cell),
         }

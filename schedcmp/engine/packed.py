@@ -124,9 +124,10 @@ class PackedEngine:
         return 2 * max(known, default=self._sizes.fixed or 2 * _SEEDS)
 
     def seeds_per_lane(self, cell: Cell) -> int:
-        """As many as divide a given batch size, where lanes of several seeds are exact."""
+        """As many as divide a given batch size, where lanes of several seeds are exact. Of what images become in the
+        VAE, pipelines take a sample with the first generator for all."""
         fit = next(n for n in (_SEEDS, 2, 1) if n == 1 or not (self._sizes.fixed or 0) % _rows_of([cell] * n))
-        if fit > 1 and self._bench.makes_several and self._exact(cell.scheduler):
+        if fit > 1 and not cell.from_images and self._bench.makes_several and self._exact(cell.scheduler):
             return fit
         return 1
 

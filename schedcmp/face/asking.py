@@ -24,7 +24,7 @@ _NOTHING = yaml.MappingNode("", [], yaml.Mark(CALL, 0, 0, 0, "", 0))
 _NAME = "run"  # of a sweep without a file: outputs/run
 _DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 # What a loaded pipeline has decided already
-_DECIDED = ("model", "device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor")
+_DECIDED = ("model", "device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor", "controlnet")
 
 
 @dataclass(frozen=True, slots=True)

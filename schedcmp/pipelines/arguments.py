@@ -19,9 +19,13 @@ _KEYS: Mapping[str, str] = {
     "num_images_per_prompt": "seeds",
     "timesteps": "sigmas",
     "sigmas": "sigmas",
+    "image": "image",
+    "mask_image": "mask",
+    "control_image": "control_image",
+    "strength": "strength",
 }
 # What is no number or text that a sweep could have, or would keep an image from being made
-_NOT_HERE = ("latents", "return_dict", "output_type", "callback", "image", "strength")
+_NOT_HERE = ("latents", "return_dict", "output_type", "callback")
 _TENSORS = ("_embeds", "_mask", "_image", "_latents")
 
 

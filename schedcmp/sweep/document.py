@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -37,9 +37,11 @@ from schedcmp.sweep.parts import (
     Shifts,
     Sigmas,
     Sizes,
+    Strengths,
     Texts,
     Timing,
     Timings,
+    Words,
 )
 from schedcmp.sweep.source import Source, read
 from schedcmp.sweep.values import MAX_IN_ALL, count
@@ -74,6 +76,19 @@ class Sweep(Part):
     width: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
     height: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
     size: Sizes | None = Field(None, description="several sizes: `[512x512, 512x768]`, width first")
+    image: Words | None = Field(
+        None,
+        description="what images begin from, or edit: files or folders of them, seen from the sweep's folder; several"
+        " are an axis ([inputs.md](inputs.md))",
+    )
+    mask: Words | None = Field(None, description="files as for `image`: white is painted anew, black is kept")
+    control_image: Words | None = Field(None, description="files as for `image`: what a ControlNet is led by")
+    strength: Strengths | None = Field(
+        None,
+        description="how much of `image` is noised away, above 0 and up to 1: so much of the steps run; the pipeline's"
+        " own by default",
+    )
+    controlnet: str | None = Field(None, description="a ControlNet's folder, for a checkpoint that has none")
     call: Call = Field(
         {},
         description="any other argument of the pipeline's `__call__`, checked against its signature:"
@@ -180,6 +195,8 @@ class Sweep(Part):
         if (self.steps is None) == (self.nfe is None):
             both = "has both `steps` and `nfe`; keep one (on the command line: --set steps=)"
             raise ValueError(both if self.steps else "needs either `steps` or `nfe`")
+        if self.nfe and len(self.strength or ()) > 1:
+            raise ValueError("nfe: so many steps cost otherwise at each strength; give one strength, or `steps`")
         if self.size and self.width:
             raise ValueError("has both `size` and `width`; give one of them")
         if (self.width is None) != (self.height is None):  # diffusers' pipelines ignore one without the other
@@ -225,10 +242,16 @@ class Sweep(Part):
         return tuple((int(width), int(height)) for width, height in pairs)
 
     @property
+    def further(self) -> Mapping[str, tuple[Any, ...]]:
+        """What else than prompt, guidance and size the call is given, by name."""
+        given = {key: getattr(self, key) for key in ("image", "mask", "control_image", "strength")}
+        return {**{key: values for key, values in given.items() if values}, **self.call}
+
+    @property
     def calls(self) -> Iterator[str]:
         """Each combination of the further arguments, as `Cell.call` has it; one without any, if there are none."""
-        for values in product(*self.call.values()):
-            yield json.dumps(dict(zip(self.call, values, strict=True))) if values else ""
+        for values in product(*self.further.values()):
+            yield json.dumps(dict(zip(self.further, values, strict=True))) if values else ""
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:

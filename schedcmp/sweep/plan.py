@@ -50,7 +50,7 @@ def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appra
     selected = selection.collect()
     lengths = sum(len(s.lengths) for s in selected.values())
     shared = len(sweep.prompt) * len(sweep.negative_prompt) * len(sweep.guidance_scale) * len(sweep.sizes)
-    shared *= prod(map(len, sweep.call.values()))
+    shared *= prod(map(len, sweep.further.values()))
     count = lengths * len(sweep.seeds) * shared
     if count > MOST_CELLS:
         raise SweepError(f"{source.name}: has {count:,} cells; a sweep may have {MOST_CELLS:,}. Split it, or use fewer")
