@@ -73,6 +73,7 @@ class Execution:
         store.begin(prepared.plan.cells, _described(prepared) | {"sweep": text} | stale)
         store.refuse(_unsupported(prepared))
         store.write_text("sweep.yaml", text)
+        store.write_inputs(prepared.inputs.shown())
         paths = ImagePaths(prepared.sweep, [*pending, *references], held(store.database), prepared.mark)
         return cls(prepared, store, pending, references, paths, pipeline, clip, crew)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.face.asking import asked
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Cell, CellResult
+from schedcmp.report.axes import GridAxes, plan_pages
+from schedcmp.report.inputs import inputs
 from schedcmp.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated")  # by diffusers' own ControlNet
@@ -217,6 +220,29 @@ SMALL = {"schedulers": ["ddim"], "steps": [4], "seeds": 0, "timing": "off", "wid
 Write = Callable[..., Path]
 
 
+def test_a_controlnet_answers_many_cells_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it answers with as many tensors as there are rows."""
+    pipeline = families.ready(families.sd)
+    pipeline.save_pretrained(tmp_path / "model")
+    unet_controlnet(pipeline).save_pretrained(tmp_path / "controlnet")
+    saved_picture(tmp_path / "a.png")
+    asked, forward = [], diffusers.ControlNetModel.forward
+
+    @functools.wraps(forward)
+    def counting(self: Any, sample: torch.Tensor, *args: Any, **options: Any) -> Any:
+        answer = forward(self, sample, *args, **options)
+        asked.append((len(sample), len(answer[0])))
+        return answer
+
+    monkeypatch.setattr(diffusers.ControlNetModel, "forward", counting)
+    keys = {"control_image": "a.png", "controlnet": str(tmp_path / "controlnet"), "max_batch": 4, "seeds": "0..3"}
+    sweep = Saved(FAMILIES["sd"], tmp_path / "model").sweep(tmp_path / "sweep.yaml", **keys)
+    made(prepare(sweep), "packed")
+    assert {rows for rows, _ in asked} >= {4}
+    assert any(rows == blocks for rows, blocks in asked)
+    assert sum(rows for rows, _ in asked) > 3 * len(asked)
+
+
 def saved_picture(path: Path, seed: int = 0, **options: Any) -> str:
     picture(seed).save(path, **options)
     return path.name
@@ -284,6 +310,10 @@ def test_several_images_are_an_axis_of_a_run(write_sweep: Write, tmp_path: Path)
     assert [c.cell.arguments["image"].partition("@")[0] for c in cells] == ["a"] * 4 + ["b"] * 4
     assert len({c.result.image_sha256 for c in cells}) == 8
     assert "Denoising strength: 0.5" in Image.open(out / str(cells[0].image_path)).text["parameters"]  # type: ignore[attr-defined]
+    assert len(list((out / "inputs").glob("*.png"))) == 2
+    page = plan_pages(cells, GridAxes())[0]
+    (label, shown), *more = inputs(page, out)
+    assert (label, shown.getpixel((3, 4)), more) == ("image", picture(ord("a")).getpixel((3, 4)), [])
     again = out / "sweep.yaml"  # from any folder
     assert [c.id for c in prepare(again).plan.cells] == [c.cell.id for c in cells]
 

@@ -14,6 +14,7 @@ from schedcmp.cli.console import say, table, write
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.pipelines.inputs import unfit
+from schedcmp.pipelines.tasks import argument_names
 from schedcmp.prepare import find_checkpoint, scheduler_config_of
 from schedcmp.registry.build import Recipe, resolve, told_left_out
 from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
@@ -37,10 +38,10 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
         with_jax: say what runs how with `backend: jax`.
 
     Raises:
-        CheckpointError: no such checkpoint, one that makes nothing from a prompt, or one that JAX cannot run.
+        CheckpointError: no such checkpoint, one that makes nothing from prompts and images, or one that JAX cannot run.
     """
     checkpoint = find_checkpoint(Model(id=model))
-    if why := unfit(checkpoint.pipeline_class, checkpoint.config):
+    if why := unfit(checkpoint.pipeline_class, checkpoint.config, argument_names(checkpoint.pipeline_class).values()):
         raise CheckpointError(f"{model}: {why}")
     config = scheduler_config(model)
     if with_jax:

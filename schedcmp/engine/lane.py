@@ -25,6 +25,8 @@ from schedcmp.engine.result import failed, finished, made_by
 from schedcmp.foreign import contained
 from schedcmp.records import Cell, CellResult
 
+CONTROLNET = "controlnet"  # the component; its calls are packed as a denoiser's, and are no NFE
+
 
 class Lane(greenlet):
     """Runs cells that differ by their seeds. `resume` returns the next parked call, or None when it has ended.
@@ -92,10 +94,11 @@ def parking(pipeline: Any) -> Iterator[Models]:
     encoded once.
     """
     models: Models = {}
-    changed = _changes([getattr(pipeline, name, None) for name in (*DENOISERS, "vae")])
+    changed = _changes([getattr(pipeline, name, None) for name in (*DENOISERS, CONTROLNET, "vae")])
     with ExitStack() as stack:
         for name in DENOISERS:
             _park(pipeline, name, "forward", name, models, changed, stack)
+        _park(pipeline, CONTROLNET, "forward", CONTROLNET, models, changed, stack)
         _park(pipeline, "vae", "decode", "vae.decode", models, changed, stack)
         for name in pipeline.components:
             module = getattr(pipeline, name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ class Inputs:
             names[key]: self.pictures[given.pop(key)].at(size, mask=key == "mask") for key in IMAGES if key in given
         }
         return images | given
+
+    def shown(self) -> Iterator[tuple[str, bytes]]:
+        """Each image, small, as a PNG file by its token. Raises SweepError if a file has changed."""
+        for token, picture in self.pictures.items():
+            buffer = BytesIO()
+            try:
+                picture.small().save(buffer, "PNG")
+            except ValueError as error:
+                raise SweepError(str(error)) from error
+            yield token, buffer.getvalue()
 
     def refuse_other_masks(self, cells: Iterable[Cell], source: Source) -> None:
         """Raises SweepError for a mask that does not lie over its image."""

@@ -21,6 +21,7 @@ _MOST_BYTES = 256_000_000
 _MOST_FILES = 1_000  # of a folder
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a channel, or fewer
 _LONGEST_NAME = 40
+_SHOWN = 256  # pixels a side, of what is shown beside images
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,12 @@ class Picture:
         """At a size; None: at its own. Raises ValueError if the file is no longer what it was."""
         width, height = size
         return _at(self, (width or self.size[0], height or self.size[1]), mask)
+
+    def small(self) -> Image.Image:
+        """To be looked at. Raises ValueError if the file is no longer what it was."""
+        image = self.at((None, None)).copy()
+        image.thumbnail((_SHOWN, _SHOWN))
+        return image
 
 
 def pictures_of(name: str, folder: Path) -> Iterator[Picture]:

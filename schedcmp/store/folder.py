@@ -21,7 +21,7 @@ from schedcmp.files import UNFINISHED, is_address, is_whole_png, open_regular, w
 DATABASE = "run.sqlite"
 LOCK = ".run.lock"
 RESULTS = ("sweep.yaml", "results.csv", "distribution.csv", "answer.md", "report.html")
-RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references")
+RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references", "inputs")
 TIMINGS = tuple(f"timings.{ending}" for ending in ("csv", "md", "json", "tex"))
 LIST = ".written.json"  # of what the run wrote into one of its folders; see `written`
 _JUNCTION = 0xA0000003  # stat.IO_REPARSE_TAG_MOUNT_POINT, which only Windows has
