@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from schedcmp.axes import SETTING, Setting, arguments, task_of, values_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Status = Literal["ok", "flagged", "failed", "unsupported"]
-Task = tuple[str, str, float, int | None, int | None, int] | tuple[str, str, float, int | None, int | None, int, str]
+Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +36,32 @@ class Cell:
     height: int | None
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
+    init_image: str = ""  # what it begins from, as `inputs.pictures.Picture.token`; empty: noise alone
+    mask: str = ""  # where that is painted anew
+    control_image: str = ""  # what a ControlNet is led by
+    strength: float | None = None  # how much of the image is noised away; None: its pipeline does not take it
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
 
     @property
     def task(self) -> Task:
         """All but the scheduler and its steps: deterministic schedulers of one task head for one image."""
-        plain = (self.prompt, self.negative_prompt, self.guidance_scale, self.width, self.height, self.seed)
-        return (*plain, self.call) if self.call else plain
+        return task_of(self)
+
+    @property
+    def setting(self) -> Setting:
+        """What images that it may be compared with have in common."""
+        return Setting(values_of(self, SETTING))
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Of the pipeline's call, beside those that are fields here."""
-        return dict(json.loads(self.call)) if self.call else {}
+        return arguments(self.call)
 
     @property
-    def strength(self) -> float | None:
-        """How much of an image is noised away before it begins; None where it begins with noise alone."""
-        return self.arguments.get("strength")
-
-    @property
-    def from_images(self) -> bool:
-        """Whether its call is given images."""
-        return any(key in self.arguments for key in ("image", "mask", "control_image"))
+    def images(self) -> dict[str, str]:
+        """What it begins from and is led by: a sweep's key → name and hash of pixels."""
+        given = {"image": self.init_image, "mask": self.mask, "control_image": self.control_image}
+        return {key: token for key, token in given.items() if token}
 
 
 Length = tuple[str, int, float | None]  # a scheduler's label, its steps, and the strength that says how many run
@@ -127,6 +132,11 @@ class StoredCell:
     @property
     def cell(self) -> Cell:
         return self.result.cell
+
+    @property
+    def setting(self) -> Setting:
+        """What it has in common with images that it may be compared with; its size as made."""
+        return self.cell.setting.sized(self.result.width, self.result.height)
 
     @property
     def counts(self) -> bool:

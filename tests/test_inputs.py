@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from PIL import Image
 from test_families import half_a_mask, picture
 from test_run import run
 
+from schedcmp.axes import plain_name
 from schedcmp.engine.guarded import seeded
 from schedcmp.engines import Engines
 from schedcmp.errors import CheckpointError, SweepError
@@ -307,7 +309,7 @@ def test_several_images_are_an_axis_of_a_run(write_sweep: Write, tmp_path: Path)
     assert run("run", sweep, "-o", out) == 0
     with Store.open(out) as store:
         cells = list(store.cells())
-    assert [c.cell.arguments["image"].partition("@")[0] for c in cells] == ["a"] * 4 + ["b"] * 4
+    assert [plain_name(c.cell.init_image) for c in cells] == ["a"] * 4 + ["b"] * 4
     assert len({c.result.image_sha256 for c in cells}) == 8
     assert "Denoising strength: 0.5" in Image.open(out / str(cells[0].image_path)).text["parameters"]  # type: ignore[attr-defined]
     assert len(list((out / "inputs").glob("*.png"))) == 2
@@ -316,6 +318,34 @@ def test_several_images_are_an_axis_of_a_run(write_sweep: Write, tmp_path: Path)
     assert (label, shown.getpixel((3, 4)), more) == ("image", picture(ord("a")).getpixel((3, 4)), [])
     again = out / "sweep.yaml"  # from any folder
     assert [c.id for c in prepare(again).plan.cells] == [c.cell.id for c in cells]
+
+
+def test_images_and_masks_advance_together_and_are_left_out_by_name(write_sweep: Write, tmp_path: Path) -> None:
+    for kind in ("in", "masks"):
+        (tmp_path / kind).mkdir()
+        for i, name in enumerate(("a", "b", "c")):
+            saved_picture(tmp_path / f"{kind}/{name}.png", i)
+    sweep = SMALL | {"image": "in", "mask": "masks", "zip": ["image", "mask"], "strength": [0.5, 1.0]}
+    cells = prepare(write_sweep(**sweep, exclude=[{"image": "b"}, {"strength": 0.5, "mask": "c"}])).plan.cells
+    found = [(plain_name(c.init_image), plain_name(c.mask), c.strength) for c in cells]
+    assert found == [("a", "a", 0.5), ("a", "a", 1.0), ("c", "c", 1.0)]
+    (tmp_path / "masks/c.png").unlink()
+    with pytest.raises(SweepError, match=r"sweep.yaml:\d+: zip: .*but image has 3, mask has 2"):
+        prepare(write_sweep(**sweep))
+
+
+def test_strengths_and_images_are_rows_and_columns(write_sweep: Write, tmp_path: Path) -> None:
+    for i, name in enumerate(("a", "b")):
+        saved_picture(tmp_path / f"{name}.png", i)
+    out, grid = tmp_path / "out", {"rows": ["image", "scheduler"], "cols": "strength"}
+    assert run("run", write_sweep(**SMALL, image=["a.png", "b.png"], strength=[0.5, 0.8], grid=grid), "-o", out) == 0
+    assert [path.name for path in (out / "grids").glob("*.png")] == ["grid.png"]
+    assert {path.parts[-4] for path in (out / "images").rglob("*.png")} == {"strength-0.5", "strength-0.8"}
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(plain_name(row["init_image"]), row["strength"], row["nfe"]) for row in rows] == [
+        ("a", "0.5", "2"), ("a", "0.8", "3"), ("b", "0.5", "2"), ("b", "0.8", "3"),
+    ]  # fmt: skip
 
 
 def test_an_image_is_turned_flattened_and_brought_to_the_size(write_sweep: Write, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import ceil
-from operator import attrgetter
 from typing import Any, Literal
 
 import torch
 
+from schedcmp.axes import arguments_of
 from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
@@ -34,7 +34,7 @@ class Workbench:
     recipes: Mapping[str, Recipe]  # by the cells' `scheduler`
     generator: Literal["cpu", "device"] = "cpu"
     step_limit: float = 60.0  # seconds of a step of a scheduler from elsewhere
-    further: Callable[[Cell], Mapping[str, Any]] = attrgetter("arguments")  # a cell's, of the call
+    images: Callable[[Cell], Mapping[str, Any]] = lambda cell: {}  # arguments of the call that a cell's images are
 
     @cached_property
     def device(self) -> torch.device:
@@ -59,9 +59,7 @@ class Workbench:
         Args:
             cells: one, or several that differ only by their seeds: images of one call, each with its generator.
         """
-        if cells[
-            0
-        ].from_images:  # some draw what they make of an image from the global generator (Stable Diffusion 3's)
+        if cells[0].images:  # some draw what they make of an image from the global generator (Stable Diffusion 3's)
             torch.manual_seed(cells[0].seed)
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
@@ -127,5 +125,7 @@ class Workbench:
             **({"num_images_per_prompt": len(generators)} if more else {}),
             **{name: value for name, value in settings.items() if value is not None and name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels and name in self._takes},
-            **self.further(cell),
+            **self.images(cell),
+            **arguments_of(cell),
+            **cell.arguments,
         }

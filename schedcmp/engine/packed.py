@@ -127,7 +127,7 @@ class PackedEngine:
         """As many as divide a given batch size, where lanes of several seeds are exact. Of what images become in the
         VAE, pipelines take a sample with the first generator for all."""
         fit = next(n for n in (_SEEDS, 2, 1) if n == 1 or not (self._sizes.fixed or 0) % _rows_of([cell] * n))
-        if fit > 1 and not cell.from_images and self._bench.makes_several and self._exact(cell.scheduler):
+        if fit > 1 and not cell.images and self._bench.makes_several and self._exact(cell.scheduler):
             return fit
         return 1
 

@@ -13,9 +13,10 @@ from schedcmp.checkpoint.source import Checkpoint, with_part
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.inputs.pictures import Picture, pictures_of
 from schedcmp.pipelines.beginning import default_strength
-from schedcmp.pipelines.tasks import IMAGES, argument_names, task_pipeline
+from schedcmp.pipelines.tasks import argument_names, task_pipeline
 from schedcmp.records import Cell
 from schedcmp.sweep.document import Sweep
+from schedcmp.sweep.keys import FILES
 from schedcmp.sweep.source import Source
 
 _ALIKE = 0.01  # of proportions: what rounding to whole pixels may change
@@ -37,13 +38,9 @@ class Inputs:
         return frozenset(names[key] for key in self.written)
 
     def of(self, cell: Cell) -> dict[str, Any]:
-        """A cell's arguments of the call, its images at its size. Raises ValueError if a file has changed."""
+        """A cell's arguments of the call that are images, at its size. Raises ValueError if a file has changed."""
         names, size = argument_names(self.checkpoint.pipeline_class), self._size(cell)
-        given = cell.arguments
-        images = {
-            names[key]: self.pictures[given.pop(key)].at(size, mask=key == "mask") for key in IMAGES if key in given
-        }
-        return images | given
+        return {names[key]: self.pictures[token].at(size, mask=key == "mask") for key, token in cell.images.items()}
 
     def shown(self) -> Iterator[tuple[str, bytes]]:
         """Each image, small, as a PNG file by its token. Raises SweepError if a file has changed."""
@@ -57,8 +54,8 @@ class Inputs:
 
     def refuse_other_masks(self, cells: Iterable[Cell], source: Source) -> None:
         """Raises SweepError for a mask that does not lie over its image."""
-        given = [cell.arguments for cell in cells] if "mask" in self.written else []
-        for image, mask in {(self.pictures[g["image"]], self.pictures[g["mask"]]) for g in given}:
+        pairs = {(cell.init_image, cell.mask): None for cell in cells if cell.mask}
+        for image, mask in ((self.pictures[one], self.pictures[other]) for one, other in pairs):
             if not _alike(image.size, mask.size):
                 raise SweepError(
                     f"{source.where(('mask',))}: mask: {mask.path} ({_shown(mask)}) has other proportions than"
@@ -77,7 +74,7 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
     """
     if sweep.controlnet:
         checkpoint = _led(checkpoint, sweep.controlnet, source)
-    found = {key: _read(key, files, source) for key in IMAGES if (files := getattr(sweep, key))}
+    found = {key: _read(key, files, source) for key in FILES if (files := getattr(sweep, key))}
     if not found and not sweep.controlnet and not sweep.strength:
         return Inputs(sweep, checkpoint)
     try:
@@ -91,8 +88,11 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
         raise SweepError(f"{source.where(('strength',))}: strength: {told}")
     update: dict[str, Any] = {key: tuple(p.token for p in pictures) for key, pictures in found.items()}
     update |= {"strength": (strength,)} if strength is not None and not sweep.strength else {}
+    named = sweep.model_copy(update=update)
+    if why := named.uneven_zip():
+        raise SweepError(f"{source.where(('zip',))}: {why}")
     return Inputs(
-        sweep.model_copy(update=update),
+        named,
         replace(checkpoint, pipeline_class=pipeline),
         {picture.token: picture for pictures in found.values() for picture in pictures},
         {key: tuple(str(p.path.absolute()) for p in pictures) for key, pictures in found.items()},

@@ -11,7 +11,6 @@ from pathlib import Path
 from schedcmp.pipelines.inputs import needs
 from schedcmp.pipelines.source import pipeline_source
 
-IMAGES = ("image", "mask", "control_image")  # a sweep's keys, outermost first
 # By the images that are given: the table of `diffusers.pipelines.auto_pipeline`, and what the task is called
 _TASKS: Mapping[frozenset[str], tuple[str, str]] = {
     frozenset(): ("AUTO_TEXT2IMAGE_PIPELINES_MAPPING", "text to image"),
@@ -26,7 +25,7 @@ def task_pipeline(own: str, given: Collection[str], *, controlnet: bool = False)
 
     Args:
         own: the class that the checkpoint was saved as.
-        given: keys of the sweep that have images, of `IMAGES`.
+        given: keys of the sweep that have images, as `sweep.keys.FILES`.
         controlnet: the sweep names a ControlNet, beside what the checkpoint has.
 
     Raises:

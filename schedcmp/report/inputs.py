@@ -15,17 +15,14 @@ from schedcmp.report.tiles import open_picture
 from schedcmp.store.images import input_path
 
 INPUT_SIDE = 64  # px at scale 1
-_KEYS = ("image", "mask", "control_image")
 
 
 def inputs(part: Page, folder: Path) -> Iterator[tuple[str, Image.Image]]:
     """What each of them is, and its picture, as far as the run's folder has it."""
-    given = dict.fromkeys(
-        (key, token) for stored in part.cells.values() for key in _KEYS if (token := stored.cell.arguments.get(key))
-    )
+    given = dict.fromkeys(item for stored in part.cells.values() for item in stored.cell.images.items())
     for key, token in given:
         with suppress(OSError):
-            yield key.replace("_", " "), open_picture(folder, input_path(str(token)))
+            yield key.replace("_", " "), open_picture(folder, input_path(token))
 
 
 def draw_inputs(sheet: Image.Image, look: Look, top: int, given: Sequence[tuple[str, Image.Image]]) -> None:

@@ -21,7 +21,7 @@ def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> 
 
 def input_path(token: str) -> str:
     """Where an image that cells were given lies, relative to the run's folder; `token` as cells carry it."""
-    return f"inputs/{slug(token)}.png"
+    return f"inputs/{slug(token.replace('@', '-'))}.png"
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.source import GIVEN
 from schedcmp.files import to_json
 from schedcmp.pipelines.source import pipeline_source
-from schedcmp.pipelines.tasks import IMAGES, argument_names
+from schedcmp.pipelines.tasks import argument_names
 from schedcmp.registry.build import constructor_defaults, load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
 from schedcmp.report.paste.subject import Subject
@@ -129,22 +130,20 @@ def _call(subject: Subject) -> Iterator[str]:
     if cell.width and cell.height and not (source and "width" not in source.arguments):
         yield f"    width={cell.width}, height={cell.height},"
     names = argument_names(subject.environment["pipeline"])
-    for name, value in cell.arguments.items():
-        yield f"    {names[name]}={name}," if name in IMAGES else f"    {name}={value!r},"
+    yield from (f"    {names[key]}={key}," for key in cell.images)
+    yield from (f"    {name}={value!r}," for name, value in (arguments_of(cell) | cell.arguments).items())
     yield "    generator=generator,"
     yield ").images[0]"
 
 
 def _images(subject: Subject) -> Iterator[str]:
     """The files, as `inputs.pictures` brings them to the size."""
-    for key, token in subject.cell.arguments.items():
-        if key in IMAGES:
-            name = token.rpartition("@")[0]
-            path = next(path for path in subject.sweep[key] if Path(path).stem.startswith(name))
-            resampling = "NEAREST" if key == "mask" else "LANCZOS"
-            size = f"{subject.size}, Image.Resampling.{resampling}"
-            yield f'{key} = ImageOps.fit(ImageOps.exif_transpose(Image.open({path!r})).convert("RGB"), {size})'
-    if subject.cell.from_images:
+    for key, token in subject.cell.images.items():
+        path = next(path for path in subject.sweep[key] if Path(path).stem.startswith(plain_name(token)))
+        resampling = "NEAREST" if key == "mask" else "LANCZOS"
+        size = f"{subject.size}, Image.Resampling.{resampling}"
+        yield f'{key} = ImageOps.fit(ImageOps.exif_transpose(Image.open({path!r})).convert("RGB"), {size})'
+    if subject.cell.images:
         yield f"torch.manual_seed({subject.cell.seed})"
 
 
