@@ -18,7 +18,7 @@ from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.foreign import contained
-from schedcmp.records import Cell
+from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
 from schedcmp.samplers.global_random import Own, sources
 from schedcmp.samplers.running import seed_from
@@ -35,6 +35,7 @@ class Workbench:
     generator: Literal["cpu", "device"] = "cpu"
     step_limit: float = 60.0  # seconds of a step of a scheduler from elsewhere
     images: Callable[[Cell], Mapping[str, Any]] = lambda cell: {}  # arguments of the call that a cell's images are
+    wear: Callable[[Worn], None] = lambda worn: None  # puts a cell's LoRAs on the pipeline
 
     @cached_property
     def device(self) -> torch.device:
@@ -61,6 +62,7 @@ class Workbench:
         """
         if cells[0].images:  # some draw what they make of an image from the global generator (Stable Diffusion 3's)
             torch.manual_seed(cells[0].seed)
+        self.wear(cells[0].worn)
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
         arguments = self._arguments(*cells)

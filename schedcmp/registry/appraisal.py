@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from schedcmp.errors import RegistryError
@@ -23,15 +23,17 @@ class Appraisal:
     def __init__(
         self,
         scheduler_config: Mapping[str, Any],
+        suited: Collection[str] = (),
         strengths: Sequence[float | None] = (None,),
         in_the_middle: Callable[[Recipe], str] = lambda recipe: "",
     ) -> None:
         """
         Args:
+            suited: as `compat.judge` takes it.
             strengths: how much of an image is noised away before it begins; None: it begins with noise alone.
             in_the_middle: why what is begun in the middle of the steps is wrong, see `truth.beginning`.
         """
-        self._config = scheduler_config
+        self._config, self._suited = scheduler_config, suited
         self._strengths = strengths
         self._in_the_middle = in_the_middle
         self._judged: dict[str, tuple[str, str]] = {}
@@ -42,7 +44,7 @@ class Appraisal:
     def judge(self, entry: Entry) -> tuple[str, str]:
         """Status and reason, as `compat.judge`."""
         if entry.name not in self._judged:
-            status, reason = judge(entry, self._config, lambda e, _: self.recipe(e))
+            status, reason = judge(entry, self._config, lambda e, _: self.recipe(e), self._suited)
             self._judged[entry.name] = self._begun(entry) or (status, reason) if status == "ok" else (status, reason)
         return self._judged[entry.name]
 
