@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from test_run import Write, run
 
 from schedcmp import __version__
@@ -167,25 +166,6 @@ def test_shell_completion_is_offered() -> None:
         env=os.environ | {"_SCHEDCMP_COMPLETE": "source_bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
     )  # fmt: skip
     assert "--install-completion" in done.stdout + done.stderr or "complete" in done.stdout
-
-
-def test_the_readme_names_every_command_key_and_scheduler() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command in COMMANDS:
-        assert f"schedcmp {command}" in readme
-    from schedcmp.sweep.document import Sweep
-
-    for key in Sweep.model_fields:
-        assert f"`{key}" in readme, key
-
-
-def test_the_readmes_sweep_is_sound(tmp_path: Path) -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    sweeps = [b for b in blocks if "schedulers" in yaml.safe_load(b)]
-    assert sweeps
-    for text in sweeps:
-        (tmp_path / "sweep.yaml").write_text(text, encoding="utf-8")
-        load(tmp_path / "sweep.yaml")
 
 
 def test_a_prompt_in_any_script_makes_a_run(

@@ -195,6 +195,55 @@ def test_negative_prompts_are_taken_from_a_file_too(tmp_path: Path, monkeypatch:
     assert load(Path("s.yaml"))[0].negative_prompt == ("ugly", "blurry")
 
 
+@pytest.fixture
+def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards/shape.txt").write_text("# a comment\nring\nheart\n")
+    (tmp_path / "p.txt").write_text("a\nb\nc\nd\n")
+
+
+def prompts(key: str) -> list[str]:
+    Path("s.yaml").write_text(BASE + f"prompt: {key}\nsteps: 2\n")
+    return list(load(Path("s.yaml"))[0].prompt.values())
+
+
+def test_a_template_stands_for_each_of_its_choices(shapes: None) -> None:
+    found = prompts("{template: 'a {red|blue} __shape__', wildcards: cards}")
+    assert sorted(found) == ["a blue heart", "a blue ring", "a red heart", "a red ring"]
+
+
+@pytest.mark.parametrize(
+    "key", ["{file: p.txt, sample: 2", "{template: 'a {1|2|3|4} __shape__', wildcards: cards, sample: 4"]
+)
+def test_a_sample_is_the_seeds(shapes: None, key: str) -> None:
+    samples = {seed: prompts(f"{key}, seed: {seed}}}") for seed in range(6)}
+    assert prompts(f"{key}}}") == samples[0]
+    assert all(len(set(sample)) == len(sample) == len(samples[0]) for sample in samples.values())
+    assert len({tuple(sample) for sample in samples.values()}) > 1
+    assert samples[3] == prompts(f"{key}, seed: 3}}")
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("{file: p.txt, sample: 9}", "p.txt holds 4 prompts, fewer than sample: 9"),
+        ("{file: p.txt, sample: 0}", "sample: expected a whole number of at least 1, got 0"),
+        ("{template: 'a {red|blue}', sample: 3}", "only 2 different prompts were drawn, fewer than sample: 3"),
+        ("{template: 'a {red|blue'}", "template: 'a {red|blue' cannot be read; close each { and __"),
+        ("{template: 'a __colour__', wildcards: cards}", "there is no file for the wildcard __colour__ under cards"),
+        ("{template: 'a __colour__'}", "there is no file for the wildcard __colour__ without a folder; add wildcards"),
+        ("{template: 'a __../p__', wildcards: cards}", "there is no file for the wildcard __../p__"),
+        ("{template: 'a', wildcards: nowhere}", "wildcards: there is no folder 'nowhere'"),
+        ("{template: '" + "{a|b|c|d}" * 7 + "'}", "stands for over 10,000 prompts; draw some of them with sample: N"),
+    ],
+)  # fmt: skip
+def test_a_template_or_sample_that_cannot_be_is_refused(
+    shapes: None, refusal: Callable[..., str], key: str, told: str
+) -> None:
+    assert told in refusal(f"prompt: {key}\nsteps: 2")
+
+
 def test_a_files_name_as_a_prompt_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
     assert "there is no file p.txt" in refusal("prompt: {file: p.txt}\nsteps: 2")
     (tmp_path / "p.txt").write_text("a\n")

@@ -53,63 +53,122 @@ class Sweep(Part):
     """A sweep, resolved: every key has its value. The order of the keys is the order in the written file."""
 
     name: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$", max_length=100)] | None = Field(
-        None, description="names the output folder, outputs/NAME; the file's own name by default"
+        None, description="names the output folder, `outputs/NAME`; the file's own name by default"
     )
-    model: ModelSpec = Field(description="builtin:tiny, a folder, a .safetensors file, or a hub id")
-    prompt: Prompts = Field(description="a text, a list of texts, {name: text}, or {file: NAME}")
-    negative_prompt: Texts = Field(("",), description="what images should not show; one text or several")
-    guidance_scale: Numbers = Field((7.5,), description="classifier-free guidance; 1 or less is off")
-    width: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
-    height: Pixels | None = Field(None, description="pixels; the checkpoint's own by default")
-    size: Sizes | None = Field(None, description='several sizes, such as ["512x512", "512x768"], width first')
+    model: ModelSpec = Field(
+        description="`builtin:tiny`, `builtin:tiny-flow`, a diffusers folder, a `.safetensors` file, an address"
+        " of either (`s3://...`, by fsspec), a hub id; or a mapping of what is below"
+    )
+    prompt: Prompts = Field(
+        description="a text, a list of texts, `{name: text}`, `{file: prompts.txt}` (one a line, or a `.csv`, `.tsv`,"
+        " `.jsonl`, `.json` with `id` and `prompt`), or `{template: 'a {red|blue} __shape__', wildcards: FOLDER}`; with"
+        " `sample: N` and `seed: S` some of these"
+    )
+    negative_prompt: Texts = Field(
+        ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"
+    )
+    guidance_scale: Numbers = Field(
+        (7.5,),
+        description='classifier-free guidance: one, several, or a range such as `"1..9 step 0.5"`; 1 or less is off',
+    )
+    width: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
+    height: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
+    size: Sizes | None = Field(None, description="several sizes: `[512x512, 512x768]`, width first")
     call: Call = Field(
-        {}, description="further arguments of the pipeline's call; a list of values makes an axis of one"
+        {},
+        description="any other argument of the pipeline's `__call__`, checked against its signature:"
+        " `{true_cfg_scale: [1, 4], clip_skip: 1}`; a list of values is an axis",
     )
-    schedulers: Entries = Field(description='names, entries of your own, or "*" for all that work with the checkpoint')
+    schedulers: Entries = Field(
+        description='names, entries of your own (below), or `"*"` for all that work with the checkpoint'
+    )
     sigmas: Sigmas = Field(
-        ("default",), description="sigma schedules, or lists of noise levels: each scheduler runs on each of them"
+        ("default",),
+        description="sigma schedules, or lists of noise levels such as `[14.6, 6.5, 2.7, 1.0]`; each scheduler"
+        " runs on each. `default` is the scheduler's own",
     )
     shift: Shifts | None = Field(
-        None, description='of flow matching, instead of the checkpoint\'s: numbers, or base/maximum such as "0.5/1.15"'
+        None,
+        description="of flow matching's noise levels, instead of the checkpoint's: numbers, or base/maximum such"
+        ' as `"0.5/1.15"` where it goes by the image\'s size ([flow.md](flow.md))',
     )
-    steps: Counts | None = Field(None, description='whole numbers, or a range such as "4..30 step 2"')
+    steps: Counts | None = Field(None, description='whole numbers, or a range such as `"4..30 step 2"`')
     nfe: Counts | None = Field(
-        None, description="instead of steps: each scheduler takes the most steps that cost so many evaluations"
+        None,
+        description="equal cost, instead of `steps`: each scheduler takes the most steps that cost so many"
+        " evaluations of the denoiser (Heun 5 for 10)",
     )
-    seeds: Seeds = Field((0,), description='whole numbers, or a range such as "0..3"')
-    zip: Groups = Field((), description="keys that advance together, such as [[schedulers, sigmas]]")
+    seeds: Seeds = Field(
+        (0,),
+        description='whole numbers, or a range such as `"0..3"`; one generator per seed: an image does not'
+        " depend on its neighbours",
+    )
+    zip: Groups = Field(
+        (),
+        description="keys that advance together instead of each with each: `[schedulers, sigmas]`, or several"
+        " such groups",
+    )
     exclude: tuple[Exclude, ...] = Field(
-        (), max_length=1000, description="cells to leave out, such as [{scheduler: heun, steps: 50}]"
+        (),
+        max_length=1000,
+        description="cells to leave out: `[{scheduler: heun, steps: 30..50}, {sigmas: beta, guidance_scale: 1}]`",
     )
-    generator: Literal["cpu", "device"] = Field("cpu", description="where initial noise is drawn")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps, cpu")
-    dtype: Literal["auto", "fp32", "fp16", "bf16"] = Field("auto", description="auto: fp16 on CUDA, else fp32")
+    generator: Literal["cpu", "device"] = Field(
+        "cpu",
+        description="where initial noise is drawn: `cpu` is the same on every device, `device` is what most"
+        " examples do",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="`auto` (cuda, then mps, then cpu), `cuda`, `cuda:1`, `mps`, `cpu`",
+    )
+    dtype: Literal["auto", "fp32", "fp16", "bf16"] = Field("auto", description="`auto`: fp16 on CUDA, else fp32")
     vae_dtype: Literal["auto", "fp32", "fp16", "bf16"] = Field(
-        "auto", description="the VAE's own; auto: as dtype; fp32 mends a VAE that overflows in fp16"
+        "auto",
+        description="the VAE's own; `auto`: as `dtype`; `fp32` mends black images of a VAE that overflows in fp16",
     )
-    safety_checker: bool = Field(True, description="false leaves out the one that the checkpoint may have")
-    engine: Literal["packed", "solo"] = Field("packed", description="packed: many cells share each denoiser call")
+    safety_checker: bool = Field(True, description="`false` leaves out the one that the checkpoint may have")
+    engine: Literal["packed", "solo"] = Field(
+        "packed", description="`packed`: cells share denoiser calls; `solo`: one after the other"
+    )
     max_batch: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
-        None, description="rows per denoiser call; found by trying by default"
+        None, description="rows per denoiser call when packed (guidance takes two rows); found by trying by default"
     )
-    backend: Literal["torch", "jax"] = Field("torch", description="what computes the denoiser")
-    jax: Jax = Jax()
-    executor: Executors = Field(Executor(), description="local: this process; ray: workers of a Ray cluster")
-    optimize: Optimize = Optimize()
+    backend: Literal["torch", "jax"] = Field(
+        "torch",
+        description="what computes the denoiser; `jax`: all JAX devices, for Stable Diffusion 1, 2, XL"
+        " ([jax.md](jax.md))",
+    )
+    jax: Jax = Field(Jax(), description="how `backend: jax` solves (below)")
+    executor: Executors = Field(
+        Executor(),
+        description="`local`: this process; `ray`, or `{ray: {...}}` (below): workers of a Ray cluster"
+        " ([ray.md](ray.md))",
+    )
+    optimize: Optimize = Field(
+        Optimize(), description="speed and memory against set-up time or the last digits (below)"
+    )
     step_limit: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
-        60.0, description="seconds that a step of a scheduler or sampler function from elsewhere may take"
+        60.0,
+        description="seconds that one step of a scheduler class or sampler function of your own may take before"
+        " its cell fails",
     )
-    timing: Timings = Timing()
+    timing: Timings = Field(Timing(), description="how latency is measured (below), or `off`")
     metrics: Metrics = Field(
         ("auto",),
-        description="reference, clip, preference, adherence, or a class by its path; off; auto: reference where the"
-        " checkpoint is small",
+        description="what is measured of the images: `reference`, `clip`, `preference`, `adherence`, a class of"
+        " your own by its path, or `off`; `auto` is `reference` where the denoiser is small and that costs no"
+        " more than the sweep ([metrics.md](metrics.md))",
     )
-    clip_model: str = Field("openai/clip-vit-large-patch14", description="a folder or hub id; for clip and real_images")
+    clip_model: str = Field(
+        "openai/clip-vit-large-patch14",
+        description="a CLIP model in transformers' format, for `clip` and `real_images`: a folder or a hub id",
+    )
     real_images: str | None = Field(
-        None, description="a folder or address of real images, to compare the made ones with"
+        None, description="a folder of real images, or its address, to compare each scheduler's images with as a whole"
     )
-    grid: Grid = Grid()
+    grid: Grid = Field(Grid(), description="which axes become rows, columns and pages of the grids (below)")
 
     @model_validator(mode="before")
     @classmethod

@@ -49,7 +49,7 @@ class Ray(Part):
 class Executor(Part):
     """Who makes the images: this process, or workers."""
 
-    ray: Ray | None = None
+    ray: Ray | None = Field(None, description="the cluster and its workers")
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: Any) -> Any:

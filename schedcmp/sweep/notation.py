@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 _PLAIN = "say it in plain words"
 _ONE_EACH = "write each variant as a prompt of its own"
+_TEMPLATE = "write prompt: {template: ...}, which stands for one prompt each"
 _FUSE = "save the checkpoint with it fused in, and leave this out"
 _EMBEDDING = "no embedding is loaded by its name; say it in plain words"
 # In the order of reading, so that what is matched is not matched again
@@ -15,8 +16,8 @@ _NOTATION: tuple[tuple[str, str, str], ...] = (
     (r"<(?:embedding|ti|segment|object|wildcard|random)(?:\[[^\]]*\])?:[^<>]+>", "another tool's command", _PLAIN),
     (r"<[a-z][\w-]*>", "an embedding's name", _EMBEDDING),
     (r"\bembedding:\S+", "an embedding's name", _EMBEDDING),
-    (r"__[\w/*.-]+__", "a wildcard", _ONE_EACH),
-    (r"\$?\{[^{}]*\|[^{}]*\}", "a choice", _ONE_EACH),
+    (r"__[\w/*.-]+__", "a wildcard", _TEMPLATE),
+    (r"\$?\{[^{}]*\|[^{}]*\}", "a choice", _TEMPLATE),
     (r"\[[^\[\]]*:[^\[\]]*\]", "a change on the way", _PLAIN),
     (r"\[[^\[\]|]*\|[^\[\]]*\]", "words in turn", _ONE_EACH),
     (r"\([^()]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)", "a weight", _PLAIN),

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from schedcmp.sweep.prompt_file import prompts_of, refuse_file_names
+from schedcmp.sweep.prompt_file import refuse_file_names
 from schedcmp.sweep.values import as_levels, call_arguments, integers, numbers, shifts, sigma_names, sizes, words
+from schedcmp.sweep.variants import stands_for_prompts, variants
 
 Axis = Literal[
     "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size",
@@ -58,17 +59,16 @@ Texts = Annotated[
 
 
 def as_texts(value: Any) -> tuple[str, ...]:
-    """Text, list of texts or {file: NAME}. Raises ValueError."""
-    is_file = isinstance(value, dict) and value.keys() == {"file"}
-    texts = tuple(prompts_of(value["file"]).values()) if is_file else words(value)
+    """Text, list of texts, or a mapping that stands for some, see `variants`. Raises ValueError."""
+    texts = tuple(variants(value).values()) if stands_for_prompts(value) else words(value)
     refuse_file_names(texts)
     return texts
 
 
 def as_prompts(value: Any) -> Any:
-    """Text, list of texts, {name: text} or {file: NAME} → {name: text}; unnamed ones are numbered."""
+    """Text, list of texts, {name: text} or what stands for some → {name: text}; unnamed ones are numbered."""
     if isinstance(value, dict):
-        return prompts_of(value["file"]) if value.keys() == {"file"} else value
+        return variants(value) if stands_for_prompts(value) else value
     texts = words(value)
     refuse_file_names(texts)
     return {f"p{i}" if len(texts) > 1 else "prompt": text for i, text in enumerate(texts)}
@@ -110,7 +110,9 @@ class Part(BaseModel):
 class Model(Part):
     """Which checkpoint to load."""
 
-    id: str = Field(min_length=1, description="builtin:tiny, a folder, a .safetensors file, or a hub id")
+    id: str = Field(
+        min_length=1, description="`builtin:tiny`, a folder, a `.safetensors` file, an address, or a hub id"
+    )
     revision: str | None = Field(None, description="a branch, tag or commit of a hub id")
     variant: str | None = Field(None, description="such as fp16: which weight files to take")
     config: str | None = Field(
@@ -170,15 +172,15 @@ class Exclude(Part):
     """Cells to leave out: those that have one of the values of every key here."""
 
     scheduler: Words | None = Field(None, description="names, with or without a sigma schedule")
-    sigma_schedule: Words | None = None
-    steps: Counts | None = None
-    nfe: Counts | None = None
-    seed: Seeds | None = None
+    sigma_schedule: Words | None = Field(None, description="or `sigmas`; names")
+    steps: Counts | None = Field(None, description="numbers or ranges, as in every key that takes numbers")
+    nfe: Counts | None = Field(None, description="budgets")
+    seed: Seeds | None = Field(None, description="or `seeds`")
     prompt: Words | None = Field(None, description="names of prompts, or prompts")
-    negative_prompt: Texts | None = None
-    guidance_scale: Numbers | None = None
-    size: Sizes | None = None
-    shift: Shifts | None = None
+    negative_prompt: Texts | None = Field(None, description="the texts themselves")
+    guidance_scale: Numbers | None = Field(None, description="or `guidance`")
+    size: Sizes | None = Field(None, description="such as `512x512`")
+    shift: Shifts | None = Field(None, description="as in the sweep")
 
     @model_validator(mode="before")
     @classmethod
@@ -199,10 +201,16 @@ class Exclude(Part):
 class Timing(Part):
     """How latency is measured."""
 
-    mode: Annotated[Literal["solo", "off"], BeforeValidator(lambda v: "off" if v is False else v)] = "solo"
+    mode: Annotated[Literal["solo", "off"], BeforeValidator(lambda v: "off" if v is False else v)] = Field(
+        "solo", description="`solo`: images made alone are timed; `off`: none"
+    )
     seeds: Annotated[int, Field(strict=True, ge=1)] = Field(1, description="how many seeds are timed, when packed")
-    repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
-    warmup: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
+    repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
+        1, description="how often each timed image is made, in turns; six tell schedulers apart"
+    )
+    warmup: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
+        1, description="images of each size made before the clock counts"
+    )
 
 
 def _as_timing(value: Any) -> Any:
@@ -278,9 +286,9 @@ class Jax(Part):
 class Grid(Part):
     """Which axes become rows, columns and pages."""
 
-    rows: _Axes = ("scheduler",)
-    cols: _Axes = ("steps",)
-    page: _Axes = ()
+    rows: _Axes = Field(("scheduler",), description="an axis or several, outermost first")
+    cols: _Axes = Field(("steps",), description="likewise")
+    page: _Axes = Field((), description="each value has a grid of its own")
 
     @model_validator(mode="before")
     @classmethod

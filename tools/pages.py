@@ -1,0 +1,94 @@
+"""The parts of the documentation that the code says itself: each key of a sweep, each command.
+
+python -m tools.pages        # writes them anew, between the marks in docs/sweep.md and docs/commands.md
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from pydantic_core import PydanticUndefined
+from typer.cli import get_docs_for_click
+
+from schedcmp.cli import app
+from schedcmp.sweep.document import Sweep
+from schedcmp.sweep.executor import Executor, Ray
+from schedcmp.sweep.parts import EntrySpec, Exclude, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
+
+DOCS = Path(__file__).parents[1] / "docs"
+PARTS: dict[str, type[Part]] = {
+    "model": Model,
+    "schedulers": EntrySpec,
+    "exclude": Exclude,
+    "timing": Timing,
+    "metrics": MetricSpec,
+    "grid": Grid,
+    "optimize": Optimize,
+    "jax": Jax,
+    "executor: {ray: ...}": Ray,
+}
+
+
+def keys() -> str:
+    """A table of the sweep's keys, and one of the keys of each of its parts."""
+    parts = [f"\n## `{key}`\n\n{_first_line(part)}\n\n{_table(part)}" for key, part in PARTS.items()]
+    return "\n".join([_table(Sweep), *parts])
+
+
+def commands() -> str:
+    """What `--help` says of each command, as typer writes it."""
+    command = typer.main.get_command(app)
+    with typer.Context(command, info_name="schedcmp") as context:
+        text = get_docs_for_click(obj=command, ctx=context, name="schedcmp", title="Each command")
+    return re.sub(
+        r"^\$ .*$", lambda usage: re.sub(r" +|[{}]", lambda m: m[0][:1].strip("{}"), usage[0]), text, flags=re.MULTILINE
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {"sweep.md": keys, "commands.md": commands}
+
+
+def written(name: str) -> str:
+    """A page as it should be. Its own text stands outside of the marks."""
+    text = (DOCS / name).read_text(encoding="utf-8")
+    head, begin, _, end, foot = re.split(r"(<!-- begin -->\n)(.*)(<!-- end -->)", text, flags=re.DOTALL)
+    return f"{head}{begin}{PAGES[name]().strip()}\n{end}{foot}"
+
+
+def _first_line(part: type[Part]) -> str:
+    return (part.__doc__ or "").partition("\n")[0]
+
+
+def _table(part: type[Part]) -> str:
+    return "\n".join(["| key | meaning | default |", "|---|---|---|", *_rows(part)])
+
+
+def _rows(part: type[Part]) -> Iterator[str]:
+    for name, field in part.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        meaning = (field.description or "").replace("|", "\\|")
+        yield f"| `{field.alias or name}` | {meaning} | {_said(default)} |"
+
+
+def _said(default: Any) -> str:
+    """A default as one would write it; nothing where there is none or the meaning says it."""
+    plain = default[0] if isinstance(default, tuple) and len(default) == 1 else default
+    if plain is PydanticUndefined or isinstance(plain, Part) or plain in (None, (), {}, ""):
+        return "`local`" if isinstance(plain, Executor) else ""
+    return f"`{yaml.safe_dump(plain).partition('...')[0].strip()}`"
+
+
+def main() -> int:
+    for name in PAGES:
+        (DOCS / name).write_text(written(name), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
