@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.arguments import refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
-from schedcmp.pipelines.guidance import inert_guidance
+from schedcmp.pipelines.evaluations import evaluations
+from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell
@@ -33,6 +36,7 @@ from schedcmp.sweep.source import Source
 from schedcmp.truth.reference import References
 
 _SHOWN = 4  # reasons of many
+_MOST_CALLS = 1_000  # combinations of further arguments that are asked for their evaluations beforehand
 
 
 class Prepared:
@@ -58,8 +62,9 @@ class Prepared:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
+        self._known_evaluations: dict[tuple[float, str, str], int] = {}
         self._check_pipeline()
-        appraisal = Appraisal(self.scheduler_config)
+        appraisal = Appraisal(self.scheduler_config, self._most_evaluations())
         self._check_backend()
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
         self.trajectories: dict[tuple[str, int], Trajectory] = {}
@@ -181,9 +186,25 @@ class Prepared:
 
     def cost(self, cell: Cell) -> int:
         """Denoiser evaluations of a cell; for one that chooses its steps as it goes, an estimate."""
+        each = self._evaluations(cell.guidance_scale, cell.negative_prompt, cell.call)
         if self.references and cell.scheduler in self.references.trajectories:
-            return self.references.trajectories[cell.scheduler].nfe
-        return self.trajectories[cell.scheduler, cell.steps].nfe
+            return each * self.references.trajectories[cell.scheduler].nfe
+        return each * self.trajectories[cell.scheduler, cell.steps].nfe
+
+    def _evaluations(self, guidance: float, negative: str, call: str) -> int:
+        """Calls of the denoiser at each timestep of a cell with this guidance, negative prompt and `Cell.call`."""
+        key = (guidance, negative, call)
+        if key not in self._known_evaluations:
+            pipeline, configs, more = self.checkpoint.pipeline_class, self.checkpoint.config, json.loads(call or "{}")
+            given = guidance_arguments(pipeline, configs, guidance, negative, more)
+            self._known_evaluations[key] = evaluations(pipeline, configs, given | more)
+        return self._known_evaluations[key]
+
+    def _most_evaluations(self) -> int:
+        """As `_evaluations`, of the cells that have most."""
+        sweep = self.sweep
+        axes = product(sweep.guidance_scale, sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
+        return max(self._evaluations(*values) for values in axes)
 
     @property
     def total_nfe(self) -> int:

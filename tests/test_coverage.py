@@ -11,7 +11,8 @@ from tools.coverage.measure import measured
 
 FAST = (
     "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "QwenImagePipeline", "AuraFlowPipeline",
-    "PixArtSigmaPipeline", "SanaPipeline",
+    "PixArtSigmaPipeline", "SanaPipeline", "ChromaPipeline", "CogView3PlusPipeline", "CogView4Pipeline",
+    "KandinskyV22CombinedPipeline",
 )  # fmt: skip
 
 

@@ -272,6 +272,24 @@ def test_what_cannot_be_cut_into_rows_is_answered_one_by_one(model: type) -> Non
     assert engine.throughput.evaluations == sum(lengths)
 
 
+@dataclass
+class Unmoved(OddPipeline):
+    """Keeps to a scheduler of its own, whatever it is given."""
+
+    def __call__(self, num_inference_steps: int, generator: torch.Generator, **others: Any) -> Images:
+        own = resolve(REGISTRY.entry("ddim"), {"clip_sample": False}).build()
+        return OddPipeline(self.transformer, own)(num_inference_steps, generator, **others)
+
+
+def test_a_pipeline_that_does_not_use_its_scheduler_fails_and_says_so() -> None:
+    bench = Workbench(Unmoved(Columns()), {"ddim": resolve(REGISTRY.entry("ddim"), {"clip_sample": False})})
+    cell = Cell("0", 0, "ddim", "ddim", "default", 3, 0, "p", "a", "", 1.0, None, None)
+    for engine in (alone(bench), packed(bench, 8)):
+        (result,) = engine.run([cell])
+        assert result.status == "failed"
+        assert "asks its scheduler for no step" in str(result.error)
+
+
 def test_a_text_encoder_that_adds_to_a_cache_is_not_answered_from_memory() -> None:
     class Writer(torch.nn.Module):
         def forward(self, token: torch.Tensor, past: object = ()) -> torch.Tensor:

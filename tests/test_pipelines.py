@@ -23,7 +23,8 @@ from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.cli.looking import list_schedulers
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.pipelines.arithmetic import size_multiple, size_refusal
-from schedcmp.pipelines.guidance import inert_guidance
+from schedcmp.pipelines.evaluations import evaluations
+from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.scheduling import misused, timestep_arguments
 from schedcmp.pipelines.source import pipeline_source
@@ -202,6 +203,57 @@ def test_guidance_that_changes_nothing_is_told(pipeline: str, parts: dict[str, A
 def test_guidance_that_is_on_is_not_remarked_on() -> None:
     assert not list(inert_guidance("StableDiffusionPipeline", configs(), [1, 5], [""]))
     assert not list(inert_guidance("QwenImagePipeline", configs(transformer={"guidance_embeds": True}), [4], ["ugly"]))
+    assert not list(inert_guidance("QwenImagePipeline", configs(), [4], ["ugly"]))
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "parts", "given"),
+    [
+        ("StableDiffusionPipeline", {}, {"guidance_scale": 5}),
+        ("QwenImagePipeline", {}, {"true_cfg_scale": 5, "negative_prompt": " "}),  # without one it does not guide
+        ("QwenImagePipeline", {"transformer": {"guidance_embeds": True}}, {"guidance_scale": 5}),
+        ("FluxPipeline", {"transformer": {"guidance_embeds": True}}, {"guidance_scale": 5}),
+        ("HunyuanImagePipeline", {"transformer": {"guidance_embeds": True}}, {"distilled_guidance_scale": 5}),
+        ("HunyuanImagePipeline", {}, {}),
+        ("Flux2KleinKVPipeline", {}, {}),
+        ("QwenImage21Pipeline", {}, {}),
+        ("Ideogram4Pipeline", {}, {"guidance_scale": 5, "guidance_schedule": None}),  # it takes one of both
+        ("SomebodysPipeline", {}, {"guidance_scale": 5}),
+    ],
+)
+def test_what_a_guidance_scale_is_to_a_pipeline(pipeline: str, parts: dict[str, Any], given: dict[str, Any]) -> None:
+    assert guidance_arguments(pipeline, configs(**parts), 5, "") == given
+
+
+def test_further_arguments_win_over_guidance() -> None:
+    assert guidance_arguments("QwenImagePipeline", configs(), 5, "ugly", {"true_cfg_scale": 2}) == {
+        "negative_prompt": "ugly"
+    }
+    told = inert_guidance("QwenImagePipeline", configs(), [5], [""], {"true_cfg_scale": [2]})
+    assert list(told) == ["guidance_scale changes nothing: `call` has true_cfg_scale; leave it out"]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "off", "on"),
+    [
+        ("StableDiffusionPipeline", 1, 1),  # both halves in one batch
+        ("ChromaPipeline", 1, 2),
+        ("CogView4Pipeline", 1, 2),
+        ("QwenImagePipeline", 1, 2),
+        ("Krea2Pipeline", 2, 2),  # guides above 0
+        ("ZImagePipeline", 1, 1),
+        ("SomebodysPipeline", 1, 1),
+    ],
+)
+def test_guidance_may_be_a_second_evaluation(pipeline: str, off: int, on: int) -> None:
+    for scale, calls in ((1, off), (5, on)):
+        assert evaluations(pipeline, configs(), guidance_arguments(pipeline, configs(), scale, "")) == calls
+
+
+def test_a_distilled_checkpoint_is_not_guided_by_a_second_evaluation() -> None:
+    for distilled, calls in ((True, 1), (False, 2)):
+        has = {"": {"is_distilled": distilled}}
+        assert evaluations("Flux2KleinPipeline", has.__getitem__, {"guidance_scale": 4}) == calls
 
 
 def test_a_scheduler_made_for_two_steps_goes_with_its_own_checkpoint() -> None:

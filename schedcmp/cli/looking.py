@@ -20,7 +20,7 @@ from schedcmp.registry.compat import Compatibility, compatibility, judge, listed
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.plot import sigma_curves, sigma_plot
 from schedcmp.registry.preflight import preflight
-from schedcmp.registry.table import Registry, builtin_registry
+from schedcmp.registry.table import Registry, builtin_registry, class_entry
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts import Model
 
@@ -200,7 +200,7 @@ def scheduler_config(model: str) -> dict[str, Any]:
 def _entries(registry: Registry, listed: set[str], every_sigma_schedule: bool) -> Iterator[Entry]:
     known = {e.class_name for e in registry.entries.values()}
     for name in sorted(listed - known):
-        yield Entry(name=name, base=name, cls=name, origin="diffusers' compatibles")
+        yield class_entry(name)
     seen = set()
     for entry in registry.entries.values():
         for sigmas in registry.sigma_schedules.values() if every_sigma_schedule else ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,8 +81,17 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
         prepared = prepare(path, overrides, progress=console.err.is_terminal)
     _headline(prepared)
     counts = Counter((c.scheduler, c.steps) for c in prepared.plan.cells)
+    costs: dict[tuple[str, int], set[int]] = defaultdict(set)  # guidance may take a second evaluation
+    for cell in prepared.supported:
+        costs[cell.scheduler, cell.steps].add(prepared.cost(cell))
     rows = [
-        (name, _class_of(prepared, name), str(n), _nfe(prepared, name, n), str(count))
+        (
+            name,
+            _class_of(prepared, name),
+            str(n),
+            ", ".join(map(str, sorted(costs[name, n]))) or "unsupported",
+            str(count),
+        )
         for (name, n), count in counts.items()
     ]
     table(["scheduler", "class", "steps", "NFE", "cells"], rows, left=("scheduler", "class"))
@@ -90,7 +99,7 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
     folder, exists = look(name)
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:
-        pairs, nfe = prepared.references.pairs, prepared.references.nfe
+        pairs, nfe = prepared.references.pairs, sum(map(prepared.cost, prepared.references.cells))
         say(f"distance {len(pairs):,} references, {nfe:,} denoiser evaluations more; `metrics: off` leaves them out")
     say(f"time     {estimate(prepared, folder)}")
 
@@ -121,11 +130,6 @@ def _tell_damaged(store: Store, name: str) -> None:
         console.warn(
             f"{len(damaged):,} images are not what was stored ({name}/{damaged[0]}): `schedcmp check {name}` says more"
         )
-
-
-def _nfe(prepared: Prepared, scheduler: str, steps: int) -> str:
-    trajectory = prepared.trajectories.get((scheduler, steps))
-    return str(trajectory.nfe) if trajectory else "unsupported"
 
 
 def _headline(prepared: Prepared, *, device: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import wraps
 from operator import attrgetter
 from typing import Any
 
@@ -119,6 +120,7 @@ def _park(
         return
     models[target] = real
 
+    @wraps(real)  # some pipelines read the signature
     def parked(*args: Any, **kwargs: Any) -> Any:
         lane = getcurrent()
         if not isinstance(lane, Lane):
@@ -172,6 +174,7 @@ def _without_unused(target: str, owner: Any, arguments: dict[str, Any]) -> dict[
 def _remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
     memo: dict[Any, Any] = {}
 
+    @wraps(forward)  # transformers reads the signature
     def remembering(*args: Any, **kwargs: Any) -> Any:
         call = Call("text", bind(forward, args, kwargs))
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from schedcmp.errors import RegistryError
@@ -12,6 +12,7 @@ from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.preflight import Trajectory, preflight
+from schedcmp.registry.table import class_entry
 from schedcmp.spacing.flow import shifted
 
 _TOO_FEW = 2  # some solvers refuse so few steps, none refuses more for being few
@@ -20,12 +21,20 @@ _TOO_FEW = 2  # some solvers refuse so few steps, none refuses more for being fe
 class Appraisal:
     """Entries are known by their names, which are unique within a sweep."""
 
-    def __init__(self, scheduler_config: Mapping[str, Any]) -> None:
+    def __init__(self, scheduler_config: Mapping[str, Any], evaluations: int = 1) -> None:
+        """`evaluations`: calls of the denoiser at each timestep."""
+        self._evaluations = evaluations
         self._config = scheduler_config
         self._judged: dict[str, tuple[str, str]] = {}
         self._recipes: dict[str, Recipe] = {}
         self._trajectories: dict[tuple[str, int], Trajectory | RegistryError] = {}
         self._stuck: dict[str, RegistryError] = {}  # at no other number of steps is it waited for again
+
+    def unlisted(self, known: Iterable[Entry]) -> list[Entry]:
+        """The checkpoint's own scheduler, where none of the known entries is of its class."""
+        name = str(self._config.get("_class_name", ""))
+        there = not name or name in {entry.class_name for entry in known}
+        return [] if there else [class_entry(name)]
 
     def judge(self, entry: Entry) -> tuple[str, str]:
         """Status and reason, as `compat.judge`."""
@@ -84,6 +93,6 @@ class Appraisal:
 
     def _cost(self, entry: Entry, steps: int) -> float:
         try:
-            return self.trajectory(entry, steps).nfe
+            return self._evaluations * self.trajectory(entry, steps).nfe
         except RegistryError:
             return 0 if steps <= _TOO_FEW else math.inf

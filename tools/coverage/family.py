@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+GUIDANCE = 5.0  # of the sweeps
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -14,7 +16,6 @@ class Family:
     build: Callable[[], Any]
     size: tuple[int, int] | None = (32, 32)  # pixels, width and height; None: the checkpoint's own
     steps: tuple[int, ...] = (2, 4)
-    guidance: float | None = 5.0  # None: the call takes none
-    negative: str = ""
+    guided: Mapping[str, Any] = field(default_factory=lambda: {"guidance_scale": GUIDANCE})  # as diffusers is told
     call: Mapping[str, Any] = field(default_factory=dict)  # of the sweep
     prompt: str = "a cat"

@@ -27,7 +27,7 @@ from schedcmp.records import Cell, CellResult
 from schedcmp.registry.compat import compatibility
 from schedcmp.registry.table import builtin_registry
 from tools.coverage.families import FAMILIES
-from tools.coverage.family import Family
+from tools.coverage.family import GUIDANCE, Family
 from tools.coverage.parts import filled
 
 _OTHERS = ("unipc", "heun", "dpmpp-2m", "euler-a", "ddim", "euler", "lcm")
@@ -104,11 +104,8 @@ def prepared(family: Family, folder: Path, schedulers: Sequence[str], seeds: int
     sweep: dict[str, Any] = {
         "model": str(folder), "prompt": family.prompt, "schedulers": list(schedulers), "steps": list(family.steps),
         "seeds": list(range(seeds)), "metrics": "off", "device": "cpu", "call": dict(family.call),
+        "guidance_scale": GUIDANCE,
     }  # fmt: skip
-    if family.guidance is not None:
-        sweep["guidance_scale"] = family.guidance
-    if family.negative:
-        sweep["negative_prompt"] = family.negative
     if family.size:
         sweep["size"] = "{}x{}".format(*family.size)
     path = folder.with_suffix(".yaml")
@@ -148,11 +145,8 @@ def _direct(family: Family, folder: Path, cell: Cell) -> str:
     cls = getattr(import_module("diffusers"), index["_class_name"])
     pipeline = cls.from_pretrained(folder, **dict.fromkeys(layout.absent(index)))
     pipeline.set_progress_bar_config(disable=True)
-    given: dict[str, Any] = {"prompt": cell.prompt, "num_inference_steps": cell.steps, **family.call}
-    if family.guidance is not None:
-        given["guidance_scale"] = family.guidance
-    if family.negative:
-        given["negative_prompt"] = family.negative
+    given: dict[str, Any] = {"prompt": cell.prompt, "num_inference_steps": cell.steps}
+    given |= {**family.guided, **family.call}
     if family.size:
         given["width"], given["height"] = family.size
     output = pipeline(**given, generator=torch.Generator().manual_seed(cell.seed))

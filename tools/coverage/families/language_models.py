@@ -9,9 +9,10 @@ import diffusers
 import transformers
 
 from tools.coverage import parts
-from tools.coverage.family import Family
+from tools.coverage.family import GUIDANCE, Family
 
 _SHORT = {"max_sequence_length": 16}
+_TRUE = {"true_cfg_scale": GUIDANCE, "negative_prompt": " "}
 _FLUX2_LAYERS = 31  # Flux2 reads the 10th, 20th and 30th; Klein the 9th, 18th and 27th
 
 
@@ -100,9 +101,9 @@ def cogview4() -> Any:
 
 def hidream() -> Any:
     transformer = diffusers.HiDreamImageTransformer2DModel(
-        patch_size=2, in_channels=4, out_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8,
+        patch_size=8, in_channels=4, out_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8,
         num_attention_heads=4, caption_channels=[32, 32], text_emb_dim=64, num_routed_experts=4,
-        num_activated_experts=2, axes_dims_rope=(4, 2, 2), max_resolution=(32, 32), llama_layers=[0, 1],
+        num_activated_experts=2, axes_dims_rope=(4, 2, 2), max_resolution=(128, 128), llama_layers=[0, 1],
     )  # fmt: skip
     llama = parts.language_model("LlamaConfig", "LlamaForCausalLM")
     llama.generation_config.pad_token_id = 0
@@ -147,13 +148,13 @@ def ovis() -> Any:
 
 
 LANGUAGE = {
-    "QwenImagePipeline": Family(qwen_image, call=_SHORT, guidance=None),
+    "QwenImagePipeline": Family(qwen_image, call=_SHORT, guided=_TRUE),
     "ZImagePipeline": Family(z_image, call=_SHORT),
     "Flux2Pipeline": Family(flux2, call=_SHORT),
     "Flux2KleinPipeline": Family(klein, call=_SHORT),
-    "Flux2KleinKVPipeline": Family(partial(klein, "Flux2KleinKVPipeline"), call=_SHORT, guidance=None),
+    "Flux2KleinKVPipeline": Family(partial(klein, "Flux2KleinKVPipeline"), call=_SHORT, guided={}),
     "CogView4Pipeline": Family(cogview4, call=_SHORT),
     "HiDreamImagePipeline": Family(hidream, (128, 128), call=_SHORT),
-    "HunyuanImagePipeline": Family(hunyuan_image, guidance=None),
+    "HunyuanImagePipeline": Family(hunyuan_image, guided={}),
     "OvisImagePipeline": Family(ovis, call=_SHORT),
 }
