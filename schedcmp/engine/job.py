@@ -23,6 +23,7 @@ from schedcmp.samplers.global_random import Own, sources
 from schedcmp.samplers.running import seed_from
 
 WARMUP_STEPS = 2
+_GUIDERS = "diffusers.guiders"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Workbench:
         scheduler = self.recipes[cells[0].scheduler].build(cells[0].seed)
         own = self._guarded(checked(seeded(scheduler, arguments["generator"])), cells[0], arguments)
         hand_over(pipeline, self.pipeline.scheduler, own)
+        _part_guiders(pipeline)
         if getattr(scheduler, "needs_unconditional", False):
             scheduler.unconditional_output = watched(pipeline).unconditional
         return pipeline, arguments
@@ -136,6 +138,14 @@ def hand_over(pipeline: Any, before: Any, scheduler: Any) -> None:
     """Give a copy of a pipeline its scheduler, and the pipelines that it is made of, of which it gets copies, too."""
     pipeline.scheduler = scheduler
     for name, inner in list(vars(pipeline).items()):
-        if inner is not before and getattr(inner, "scheduler", None) is before:
+        if before is not None and getattr(inner, "scheduler", None) is before:
             inner = vars(pipeline)[name] = copy.copy(inner)
             hand_over(inner, before, scheduler)
+
+
+def _part_guiders(pipeline: Any) -> None:
+    """Give a copy of a pipeline guiders of its own, which remember the step that they are at and averages of others."""
+    for name in getattr(pipeline, "components", ()):
+        part = getattr(pipeline, name, None)
+        if type(part).__module__.startswith(_GUIDERS):
+            vars(pipeline)[name] = copy.deepcopy(part)

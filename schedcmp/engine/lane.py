@@ -85,17 +85,18 @@ Models = dict[str, Callable[..., Any]]
 
 
 @contextmanager
-def parking(pipeline: Any) -> Iterator[Models]:
+def parking(pipeline: Any, at_once: Callable[[Call], None] = lambda call: None) -> Iterator[Models]:
     """While open, calls of the pipeline's models from inside a lane are parked; yields the real methods by target.
 
-    Text encoders answer at once from a memo: a sweep has few prompts, and each is encoded once.
+    Those that cannot be, see `_changes`, are answered at once, and `at_once` is told of them. Text encoders answer at
+    once from a memo: a sweep has few prompts, and each is encoded once.
     """
     models: Models = {}
     changed = _changes([getattr(pipeline, name, None) for name in (*DENOISERS, "vae")])
     with ExitStack() as stack:
         for name in DENOISERS:
-            _park(pipeline, name, "forward", name, models, changed, stack)
-        _park(pipeline, "vae", "decode", "vae.decode", models, changed, stack)
+            _park(pipeline, name, "forward", name, models, changed, at_once, stack)
+        _park(pipeline, "vae", "decode", "vae.decode", models, changed, at_once, stack)
         for name in pipeline.components:
             module = getattr(pipeline, name)
             if name.startswith("text_encoder") and isinstance(module, torch.nn.Module):
@@ -112,6 +113,7 @@ def _park(
     target: str,
     models: Models,
     changed: Callable[[], bool],
+    at_once: Callable[[Call], None],
     stack: ExitStack,
 ) -> None:
     owner = getattr(pipeline, component, None)
@@ -127,7 +129,11 @@ def _park(
             return real(*args, **kwargs)
         call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells))
         lane.note(call)
-        answer = real(**join([call])) if changed() else lane.park(call)
+        if changed():
+            answer = real(**join([call]))
+            at_once(call)
+        else:
+            answer = lane.park(call)
         lane.note_answer(call, answer)
         return answer
 

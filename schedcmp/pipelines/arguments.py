@@ -21,7 +21,7 @@ _KEYS: Mapping[str, str] = {
     "sigmas": "sigmas",
 }
 # What is no number or text that a sweep could have, or would keep an image from being made
-_NOT_HERE = ("latents", "return_dict", "output_type", "callback", "image", "strength")
+_NOT_HERE = ("latents", "mu", "return_dict", "output_type", "callback", "image", "strength")
 _TENSORS = ("_embeds", "_mask", "_image", "_latents")
 
 

@@ -100,6 +100,21 @@ def guided_above(source: PipelineSource) -> float:
     return _ALWAYS
 
 
+def unconditional_first(source: PipelineSource) -> bool:
+    """Whether the denoiser answers with and without the prompt in one batch, without first, and the scheduler is given
+    a mixture of these answers as they are."""
+    halves, negated = False, False
+    for node in source.walk("__call__"):
+        match node:
+            case ast.Assign(
+                targets=[ast.Tuple(elts=[first, _])], value=ast.Call(func=ast.Attribute(attr="chunk")) as call
+            ):
+                halves |= "uncond" in ast.unparse(first) and [ast.unparse(a) for a in call.args] == ["2"]
+            case ast.Assign(targets=[target], value=ast.UnaryOp(op=ast.USub(), operand=value)):
+                negated |= ast.unparse(target) == ast.unparse(value)
+    return halves and not negated
+
+
 def _asks_for_guidance(node: ast.Compare) -> bool:
     left = ast.unparse(node.left).removeprefix("self.").removeprefix("_")
     right = node.comparators[0]

@@ -68,6 +68,17 @@ def pipeline_source(name: str) -> PipelineSource | None:
     return source if source and "__call__" in source.methods else None
 
 
+def loop_source(name: str) -> PipelineSource | None:
+    """The class whose `__call__` has the loop over the timesteps: a pipeline's own, or that of one it is made of."""
+    source = pipeline_source(name)
+    for node in source.walk("__init__") if source else ():
+        if isinstance(node, ast.Call) and any(ast.unparse(k.value) == "scheduler" for k in node.keywords):
+            inner = pipeline_source(ast.unparse(node.func))
+            if inner:
+                return inner
+    return source
+
+
 def _file(name: str) -> Path | None:
     """Where diffusers' lazy modules, which know it by their tables, would import the class from."""
     place = "diffusers.pipelines"

@@ -209,7 +209,7 @@ def filled(pipeline: Any, seed: int = 0) -> Any:
             part.eval()
             for name, weight in part.named_parameters():
                 if weight.ndim > 1:
-                    weight.normal_(0, max(weight[0].numel(), 1) ** -0.5)
+                    weight.normal_(0, max(weight.numel() // max(len(weight), 1), 1) ** -0.5)
                 else:
                     weight.fill_(float("norm" in name and name.endswith("weight")))
     pipeline.set_progress_bar_config(disable=True)

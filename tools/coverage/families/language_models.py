@@ -42,7 +42,7 @@ def _flux2_transformer(channels: int, layers: int, *, guidance: bool) -> Any:
     )  # fmt: skip
 
 
-def _flux2_vae() -> Any:
+def flux2_vae() -> Any:
     return diffusers.AutoencoderKLFlux2(
         sample_size=32, block_out_channels=(8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, use_quant_conv=False,
@@ -61,21 +61,15 @@ def flux2() -> Any:
         "intermediate_size": 16, "image_size": 28, "patch_size": 14, "num_channels": 3,
     }  # fmt: skip
     config = transformers.Mistral3Config(text_config=text_config, vision_config=vision, image_token_index=6)
-    images = transformers.PixtralImageProcessorPil() if not _torchvision() else transformers.PixtralImageProcessor()
+    images = transformers.PixtralImageProcessor(patch_size=14)
     words = parts.plain_tokenizer()
     processor = transformers.PixtralProcessor(
         images, words, patch_size=14, chat_template=words.chat_template, image_token="<|image_pad|>",
         image_break_token="<|vision_pad|>", image_end_token="<|vision_end|>",
     )  # fmt: skip
     text = transformers.Mistral3ForConditionalGeneration(config)
-    own = (parts.by_size(), _flux2_vae(), text, processor, _flux2_transformer(16, 3, guidance=True))
+    own = (parts.by_size(), flux2_vae(), text, processor, _flux2_transformer(16, 3, guidance=True))
     return diffusers.Flux2Pipeline(*own)
-
-
-def _torchvision() -> bool:
-    from transformers.utils import is_torchvision_available
-
-    return bool(is_torchvision_available())
 
 
 def klein(cls: str = "Flux2KleinPipeline") -> Any:
@@ -83,7 +77,7 @@ def klein(cls: str = "Flux2KleinPipeline") -> Any:
         "Qwen3Config", "Qwen3ForCausalLM", hidden_size=16, head_dim=8, num_hidden_layers=_FLUX2_LAYERS
     )
     transformer = _flux2_transformer(16, 3, guidance=False)
-    return getattr(diffusers, cls)(parts.by_size(), _flux2_vae(), text, parts.qwen_tokenizer(), transformer)
+    return getattr(diffusers, cls)(parts.by_size(), flux2_vae(), text, parts.qwen_tokenizer(), transformer)
 
 
 def cogview4() -> Any:
