@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +36,7 @@ class Conditions:
     arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     configs: Configs | None = None
     scheduler: Any = None
+    _beneath: frozenset[str] = frozenset()  # the names that this is asked for, some of which are made of themselves
 
     def value(self, node: ast.expr) -> Any:
         match node:
@@ -93,7 +94,10 @@ class Conditions:
         bare = name.removeprefix("self.").removeprefix("_")
         if bare in self.arguments:
             return self.arguments[bare]
-        return next((v for node in self._meant(name) if (v := self.value(node)) is not UNKNOWN), UNKNOWN)
+        if name in self._beneath:
+            return UNKNOWN
+        inner = replace(self, _beneath=self._beneath | {name})
+        return next((v for node in self._meant(name) if (v := inner.value(node)) is not UNKNOWN), UNKNOWN)
 
     def _meant(self, name: str) -> Iterator[ast.expr]:
         """What a property of the pipeline returns, or a local name is given."""

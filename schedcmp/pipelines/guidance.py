@@ -12,6 +12,7 @@ from schedcmp.pipelines.source import PipelineSource, pipeline_source
 
 _ALWAYS, _NEVER = float("-inf"), float("inf")
 _RULES = ("__call__", "do_classifier_free_guidance")
+_THIRDS = "do_perturbed_attention_guidance"  # whose batch has a third part
 _TRUE, _DISTILLED = "true_cfg_scale", "distilled_guidance_scale"
 _SCHEDULE = "guidance_schedule"  # which would be taken instead of a guidance_scale
 _NO_TEXT = " "  # guidance by true_cfg_scale is on with a negative prompt alone
@@ -112,7 +113,7 @@ def unconditional_first(source: PipelineSource) -> bool:
                 halves |= "uncond" in ast.unparse(first) and [ast.unparse(a) for a in call.args] == ["2"]
             case ast.Assign(targets=[target], value=ast.UnaryOp(op=ast.USub(), operand=value)):
                 negated |= ast.unparse(target) == ast.unparse(value)
-    return halves and not negated
+    return halves and not negated and not _mentions(source, _THIRDS)
 
 
 def _asks_for_guidance(node: ast.Compare) -> bool:

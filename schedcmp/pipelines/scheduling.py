@@ -17,6 +17,7 @@ _DYNAMIC = "use_dynamic_shifting"
 _LARGEST_SHIFT = 1.15  # FlowMatchEulerDiscreteScheduler's default max_shift
 _RETRIEVE = ("scheduler", "num_inference_steps", "device", "timesteps", "sigmas")  # as all copies of it begin
 _SCHEDULER = "self.scheduler"
+_SET_LATER = ("timesteps", "sigmas")  # maybe by `set_timesteps` only
 _PLAIN = ("device", "dtype", "shape")  # of timesteps, whichever they are
 _VARIANCE = "variance_type"
 _FEW_STEPS = 2
@@ -128,7 +129,7 @@ def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
     asked = {node.value for node in nodes if isinstance(node, ast.Constant)}
     reads = [n for n in certain if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)]
     keys = dict.fromkeys(n.attr for n in reads if ast.unparse(n.value) == f"{_SCHEDULER}.config" and n.attr != "get")
-    attributes = dict.fromkeys(n.attr for n in reads if ast.unparse(n.value) == _SCHEDULER)
+    attributes = dict.fromkeys(n.attr for n in reads if ast.unparse(n.value) == _SCHEDULER and n.attr not in _SET_LATER)
     return _Use(
         source,
         tuple(sorted(_handed(source, nodes))),
@@ -142,6 +143,11 @@ def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
         any(isinstance(node, ast.Subscript) and ast.unparse(node) == _ALL_BUT_LAST for node in nodes),
         itself and unconditional_first(source),
     )
+
+
+def _is_computation(node: ast.AST) -> bool:
+    """Whether something is computed with all timesteps."""
+    return isinstance(node, ast.Attribute) and node.attr not in _PLAIN and ast.unparse(node.value) == "timesteps"
 
 
 def _handed(source: PipelineSource, nodes: list[ast.AST]) -> frozenset[str]:
