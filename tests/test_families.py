@@ -294,6 +294,33 @@ def test_lists_with_an_item_for_each_row_are_packed(model: type) -> None:
     assert engine.throughput.max_batch > 1
 
 
+class Learnt(OddModel):
+    """Has a weight, by which torch would remember all that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.answers: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor, timestep: Any) -> torch.Tensor:
+        self.answers.append(self.predict(x) * self.weight)
+        return self.answers[-1]
+
+    def ask(self, x: torch.Tensor, t: Any) -> torch.Tensor:
+        return self(x, t)
+
+
+def test_nothing_is_remembered_for_gradients() -> None:
+    """Whatever the pipeline does: the weights ask for them, since without that torch rounds otherwise."""
+    for engine in (alone, lambda bench: packed(bench, 8)):
+        model = Learnt()
+        bench = Workbench(OddPipeline(model), {"ddim": resolve(REGISTRY.entry("ddim"), {"clip_sample": False})})
+        cells = [Cell(str(i), i, "ddim", "ddim", "default", 3, i, "p", "a", "", 1.0, None, None) for i in range(2)]
+        ran(engine(bench), cells)
+        assert model.answers
+        assert not any(answer.requires_grad for answer in model.answers)
+
+
 @dataclass
 class Unmoved(OddPipeline):
     """Keeps to a scheduler of its own, whatever it is given."""

@@ -109,7 +109,7 @@ def load(
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
-            component.eval().requires_grad_(False)
+            component.eval()  # not requires_grad_(False): torch multiplies other shapes then, and rounds otherwise
     if vae_dtype and getattr(pipeline, "vae", None) is not None:
         _take_other_dtypes(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
