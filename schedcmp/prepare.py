@@ -22,6 +22,7 @@ from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.evaluations import evaluations
 from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
+from schedcmp.pipelines.packages import install, missing_packages
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell
 from schedcmp.registry.appraisal import Appraisal
@@ -86,6 +87,9 @@ class Prepared:
 
     def _check_pipeline(self) -> None:
         """Raises RequestError for what the pipeline would refuse, or make otherwise, in every cell."""
+        if missing := missing_packages(self.checkpoint.pipeline_class):
+            told = f"{self.checkpoint.pipeline_class} needs {', '.join(missing)}: {install(missing)}"
+            raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {told}")
         if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config):
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
         for name, why in refused_arguments(self.checkpoint.pipeline_class, self.sweep.call):

@@ -19,3 +19,4 @@ class Family:
     guided: Mapping[str, Any] = field(default_factory=lambda: {"guidance_scale": GUIDANCE})  # as diffusers is told
     call: Mapping[str, Any] = field(default_factory=dict)  # of the sweep
     prompt: str = "a cat"
+    packages: tuple[str, ...] = ()  # what its parts need

@@ -22,6 +22,7 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.image import pixels_sha256
+from schedcmp.pipelines.packages import packages
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.compat import compatibility
@@ -62,6 +63,7 @@ class Row:
 def measured(name: str, folder: Path, *, whole: bool = True) -> Row:
     """Build the class's checkpoint in `folder` and ask everything of it; all but every scheduler unless `whole`."""
     row, start, family = Row(name), time.monotonic(), FAMILIES[name]
+    row.packages = [*packages(name), *family.packages]
     try:
         with _quiet():
             save(family, folder)
