@@ -22,7 +22,7 @@ from diffusers import (
 
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.load import load
-from schedcmp.cli.looking import list_schedulers
+from schedcmp.cli.looking import _with_verdict, list_schedulers
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.pipelines.arithmetic import size_multiple, size_refusal
 from schedcmp.pipelines.evaluations import evaluations
@@ -33,7 +33,7 @@ from schedcmp.pipelines.scheduling import misused, timestep_arguments, visited
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.prepare import prepare
 from schedcmp.registry.build import mended, resolve
-from schedcmp.registry.compat import judge
+from schedcmp.registry.compat import OWN, Compatibility, judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
 
@@ -290,6 +290,7 @@ def test_further_arguments_win_over_guidance() -> None:
         ("QwenImagePipeline", 1, 2),
         ("Krea2Pipeline", 2, 2),  # guides above 0
         ("ZImagePipeline", 1, 1),
+        ("Ideogram4Pipeline", 2, 2),  # another model answers without the prompt
         ("SomebodysPipeline", 1, 1),
     ],
 )
@@ -333,3 +334,14 @@ def test_a_processor_that_is_a_placeholder_is_refused_with_the_command(sd1: Path
     if find_spec("torchvision") is None:
         with pytest.raises(CheckpointError, match=r"its feature_extractor needs torchvision: pip install torchvision"):
             load(inspect(ModelSpec(str(folder))), "cpu")
+
+
+def test_the_checkpoint_s_own_scheduler_is_never_wrong() -> None:
+    """Whatever it does on the oracle's data: its makers chose it."""
+    own, other = (
+        Compatibility(builtin_registry().entry("ddim"), "ok", reason, True, "DDIMScheduler") for reason in (OWN, "")
+    )
+    verdict = "does not converge", "error 0.5"
+    assert _with_verdict(own, *verdict).status == "ok"
+    assert _with_verdict(own, *verdict).reason == "the checkpoint's own; does not converge, error 0.5"
+    assert _with_verdict(other, *verdict).status == "wrong"

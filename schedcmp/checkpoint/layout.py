@@ -12,11 +12,10 @@ from typing import Any
 
 from schedcmp.errors import CheckpointError
 from schedcmp.files import read_input
+from schedcmp.pipelines.source import DENOISERS as DENOISERS
 
 MODEL_INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
-# Components whose evaluations are NFE
-DENOISERS = ("unet", "transformer", "transformer_2")
 LIBRARIES = ("diffusers", "transformers")
 SAFETY_CHECKER = "safety_checker"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")

@@ -16,7 +16,7 @@ from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.prepare import find_checkpoint, scheduler_config_of
 from schedcmp.registry.build import Recipe, resolve, told_left_out
-from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
+from schedcmp.registry.compat import OWN, Compatibility, compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.plot import sigma_curves, sigma_plot
 from schedcmp.registry.preflight import preflight
@@ -109,7 +109,8 @@ def _show_ways(found: list[Compatibility], ways: Mapping[str, Ways]) -> None:
 def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[Compatibility]:
     """What is said to work is run on data whose exact solution is known; what does not converge there is wrong.
 
-    What was made for distilled checkpoints solves another problem, and is not asked.
+    What was made for distilled checkpoints solves another problem, and is not asked. The checkpoint's own scheduler is
+    what its makers chose, whatever it does there.
     """
     from schedcmp.truth.quick import quick
 
@@ -119,7 +120,7 @@ def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[C
 
 def _with_verdict(c: Compatibility, verdict: str, why: str) -> Compatibility:
     said = ", ".join(filter(None, (verdict.partition(" (to")[0], why)))
-    if verdict.startswith("does not converge"):
+    if verdict.startswith("does not converge") and c.reason != OWN:
         return replace(c, status="wrong", reason=said)
     return replace(c, reason="; ".join(filter(None, (c.reason, said))))
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from schedcmp.pipelines.arithmetic import Configs
 from schedcmp.pipelines.conditions import UNKNOWN, Conditions
-from schedcmp.pipelines.source import PipelineSource, loop_source
+from schedcmp.pipelines.source import DENOISERS, PipelineSource, loop_source
 
-_DENOISERS = ("self.unet", "self.transformer", "self.transformer_2")
+_CALLED = tuple(f"self.{name}" for name in DENOISERS)
 _GUIDED = 2  # batches that a guider makes of one, with and without the prompt
 
 
@@ -55,5 +55,5 @@ def _of(statement: ast.stmt, known: Conditions, denoisers: frozenset[str]) -> in
 
 def _denoisers(source: PipelineSource) -> frozenset[str]:
     """What the call has its denoisers under: they may have names of their own there."""
-    named = [n for n in source.walk("__call__") if isinstance(n, ast.Assign) and ast.unparse(n.value) in _DENOISERS]
-    return frozenset({*_DENOISERS, *(ast.unparse(target) for node in named for target in node.targets)})
+    named = [n for n in source.walk("__call__") if isinstance(n, ast.Assign) and ast.unparse(n.value) in _CALLED]
+    return frozenset({*_CALLED, *(ast.unparse(target) for node in named for target in node.targets)})

@@ -12,6 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+# Components whose evaluations are NFE
+DENOISERS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
+
 
 @dataclass(frozen=True)
 class PipelineSource:

@@ -139,12 +139,7 @@ def _prx_transformer(channels: int, **options: Any) -> Any:
 
 
 def prx() -> Any:
-    config = transformers.T5GemmaModuleConfig(
-        vocab_size=parts.VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, max_position_embeddings=512, layer_types=["full_attention"],
-        dropout_rate=0.0,
-    )  # fmt: skip
-    text = transformers.models.t5gemma.modeling_t5gemma.T5GemmaEncoder(config)
+    text = parts.language_model("Gemma2Config", "Gemma2Model")
     return diffusers.PRXPipeline(_prx_transformer(4), parts.flow(), text, parts.gemma_tokenizer(), vae=parts.flow_vae())
 
 
