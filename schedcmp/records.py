@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from schedcmp.axes import SETTING, Setting, adapters, arguments, task_of, values_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL.Image import Image
 
+REFERENCE = "reference:"  # begins the labels of reference cells; no entry's name may have a colon
 Status = Literal["ok", "flagged", "failed", "unsupported"]
-Task = tuple[str, str, float, int | None, int | None, int] | tuple[str, str, float, int | None, int | None, int, str]
+Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
+Worn = tuple[tuple[str, float], ...]  # LoRAs that are on at once, each by its digest, with its weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +39,39 @@ class Cell:
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
+    lora: str = (
+        ""  # {"name": label, "adapters": [[folder or file, file in the folder, weight, digest], ...]}; empty: none
+    )
+
+    @property
+    def reference_solver(self) -> str:
+        """Whose image this is to be compared with others, by its name; empty for a cell of the sweep."""
+        return self.scheduler.removeprefix(REFERENCE) if self.scheduler.startswith(REFERENCE) else ""
 
     @property
     def task(self) -> Task:
         """All but the scheduler and its steps: deterministic schedulers of one task head for one image."""
-        plain = (self.prompt, self.negative_prompt, self.guidance_scale, self.width, self.height, self.seed)
-        return (*plain, self.call) if self.call else plain
+        return task_of(self)
+
+    @property
+    def setting(self) -> Setting:
+        """What images that it may be compared with have in common."""
+        return Setting(values_of(self, SETTING))
+
+    @property
+    def adapters(self) -> list[tuple[str, str, float, str]]:
+        """Its LoRAs: a folder, hub id or file; the file's name, if it lies in a folder; weight; digest."""
+        return adapters(self.lora)
+
+    @property
+    def worn(self) -> Worn:
+        """Its LoRAs by content, in the order in which they were asked for."""
+        return tuple((digest, weight) for _, _, weight, digest in self.adapters)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Of the pipeline's call, beside those that are fields here."""
-        return dict(json.loads(self.call)) if self.call else {}
+        return arguments(self.call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +134,11 @@ class StoredCell:
     @property
     def cell(self) -> Cell:
         return self.result.cell
+
+    @property
+    def setting(self) -> Setting:
+        """What it has in common with images that it may be compared with; its size as made."""
+        return self.cell.setting.sized(self.result.width, self.result.height)
 
     @property
     def counts(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import torch
 
+from schedcmp.axes import arguments_of
 from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.foreign import contained
 from schedcmp.pipelines.guidance import guidance_arguments
-from schedcmp.records import Cell
+from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
 from schedcmp.samplers.global_random import Own, sources
 from schedcmp.samplers.running import seed_from
@@ -34,6 +35,7 @@ class Workbench:
     recipes: Mapping[str, Recipe]  # by the cells' `scheduler`
     generator: Literal["cpu", "device"] = "cpu"
     step_limit: float = 60.0  # seconds of a step of a scheduler from elsewhere
+    wear: Callable[[Worn], None] = lambda worn: None  # puts a cell's LoRAs on the pipeline
 
     @cached_property
     def device(self) -> torch.device:
@@ -58,6 +60,7 @@ class Workbench:
         Args:
             cells: one, or several that differ only by their seeds: images of one call, each with its generator.
         """
+        self.wear(cells[0].worn)
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
         arguments = self._arguments(*cells)
@@ -130,6 +133,7 @@ class Workbench:
             **({"num_images_per_prompt": len(generators)} if more else {}),
             **{name: value for name, value in settings.items() if name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels},
+            **arguments_of(cell),
             **cell.arguments,
         }
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from schedcmp.axes import CONTENT, Setting, values_of
 from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
@@ -20,20 +24,10 @@ AS_FAST = 1.05
 _SMALLEST = 1e-6  # a distance below single precision's rounding of latents is none
 
 
-class Setting(NamedTuple):
-    """What images that are compared must have in common."""
-
-    guidance_scale: float
-    width: int | None
-    height: int | None
-    call: str = ""
-
-
 class Pair(NamedTuple):
-    """What two schedulers' images share when they are compared: the prompts and the initial noise."""
+    """What two schedulers' images share when they are compared: what they show and the initial noise."""
 
-    prompt: str
-    negative_prompt: str
+    content: tuple[Any, ...]  # the fields of `axes.CONTENT`
     seed: int
 
 
@@ -97,14 +91,11 @@ def points(
         resolved: see `resolutions`; a smaller distance counts as this, so that nothing is better by what is not known.
     """
     groups: dict[Setting, dict[tuple[str, int], list[StoredCell]]] = defaultdict(lambda: defaultdict(list))
-    made = {
-        _asked(c): Setting(c.cell.guidance_scale, c.result.width, c.result.height, c.cell.call)
-        for c in cells
-        if c.image_path
-    }
+    made = settings(cells)
     for stored in cells:
+        cell = stored.cell
         if stored.result.status != "unsupported":
-            groups[made.get(_asked(stored), _asked(stored))][stored.cell.scheduler, stored.cell.steps].append(stored)
+            groups[made[cell.setting]][cell.scheduler, cell.steps].append(stored)
     return {
         setting: (
             [_point(names, found[names[0], steps], metric, resolved) for names, steps in _distinct(found)],
@@ -112,6 +103,12 @@ def points(
         )
         for setting, found in groups.items()
     }
+
+
+def settings(cells: Sequence[StoredCell]) -> dict[Setting, Setting]:
+    """Each setting as asked for and as made, which has a size where the checkpoint's own was asked for."""
+    asked = {c.cell.setting: c.cell.setting for c in cells}
+    return asked | {c.cell.setting: c.setting for c in cells if c.image_path}
 
 
 def _distinct(groups: Mapping[tuple[str, int], list[StoredCell]]) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -124,10 +121,6 @@ def _distinct(groups: Mapping[tuple[str, int], list[StoredCell]]) -> Iterator[tu
             what = to_json([ran.scheduler_config, ran.timesteps]) if known else name
             same[what, steps].append(name)
     yield from ((tuple(names), steps) for (_, steps), names in same.items())
-
-
-def _asked(stored: StoredCell) -> Setting:
-    return Setting(stored.cell.guidance_scale, stored.cell.width, stored.cell.height, stored.cell.call)
 
 
 def _unsound(members: Sequence[StoredCell]) -> Unsound:
@@ -150,11 +143,18 @@ def front(points: Iterable[Point], metric: Reading, *, by_latency: bool) -> list
     """
     slack = AS_FAST if by_latency else 1.0
     ordered = sorted(points, key=lambda p: cost(p, by_latency=by_latency))
-    rated = [(p, cost(p, by_latency=by_latency), goodness(p, metric)) for p in ordered]
+    rated = [(cost(p, by_latency=by_latency), goodness(p, metric)) for p in ordered]
+    return [p for p, kept in zip(ordered, undominated(rated, slack), strict=True) if kept]
+
+
+def undominated(rated: Sequence[tuple[float, float]], slack: float = 1.0) -> list[bool]:
+    """Of each (cost, goodness) whether it is on the Pareto front: nothing is better that costs up to `slack` times as
+    much, and nothing as good costs less."""
+    ordered = sorted(rated)
+    prices = [price for price, _ in ordered]
+    best = [-math.inf, *accumulate((good for _, good in ordered), max)]  # of so many that cost least
     return [
-        p
-        for p, price, good in rated
-        if not any((g > good and c <= slack * price) or (g == good and c < price) for _, c, g in rated)
+        best[bisect_right(prices, slack * price)] <= good > best[bisect_left(prices, price)] for price, good in rated
     ]
 
 
@@ -201,5 +201,5 @@ def _values(
     for stored in members:
         cell, value = stored.cell, stored.metrics.get(metric.name)
         if value is not None:
-            pair = Pair(cell.prompt, cell.negative_prompt, cell.seed)
+            pair = Pair(values_of(cell, CONTENT), cell.seed)
             yield pair, max(value, floors.get(cell.task, 0.0), _SMALLEST) if metric.ratio else value

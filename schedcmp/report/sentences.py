@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from schedcmp.axes import Setting
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
-from schedcmp.report.axes import call_text
-from schedcmp.report.quality import Point, Setting, Unsound, goodness
-from schedcmp.report.tables import seconds
+from schedcmp.report.numbers import NONE, seconds
+from schedcmp.report.quality import Point, Unsound, goodness
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
 _NAMED = 4
@@ -23,7 +23,7 @@ def sentences(found: Answer) -> list[str]:
 
 
 def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
-    """`answer.md`: the sentences and the Pareto front, a section for each guidance and size.
+    """`answer.md`: the sentences and the Pareto front, a section for each setting.
 
     Args:
         seen: sentences on what else was seen.
@@ -43,8 +43,7 @@ def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
 
 
 def setting_text(setting: Setting) -> str:
-    guidance, width, height, call = setting
-    return ", ".join(filter(None, [f"guidance {guidance:g}", f"{width}×{height}", call_text(call)]))
+    return ", ".join(setting.words())
 
 
 def short(point: Point | Unsound) -> str:
@@ -55,7 +54,7 @@ def short(point: Point | Unsound) -> str:
 def number(estimate: Estimate | None) -> str:
     """ "0.0831 [0.0702, 0.0987]": the estimate with its 95 % interval, if it has one."""
     if estimate is None:
-        return "–"
+        return NONE
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.3g}"
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
@@ -146,7 +145,7 @@ def _lead(metric: Reading, choice: Choice) -> str:
 def _needed(found: Answer, choice: Choice) -> str:
     """How many seeds would tell the first two apart, if that is known."""
     pairs = choice.alike[0][1].pairs_needed
-    prompts = len({(p.prompt, p.negative_prompt) for p in found.pairs})
+    prompts = len({p.content for p in found.pairs})
     seeds = None if pairs is None else -(-pairs // prompts)
     if seeds is None or pairs is None or pairs <= len(found.pairs):
         return ""
