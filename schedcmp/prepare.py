@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +23,10 @@ from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.arguments import not_taken, refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
-from schedcmp.pipelines.guidance import inert_guidance
+from schedcmp.pipelines.evaluations import evaluations
+from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
+from schedcmp.pipelines.packages import install, missing_packages
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell, Length, Worn, length_of
 from schedcmp.registry.appraisal import Appraisal
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from schedcmp.checkpoint.wardrobe import Wardrobe
 
 _SHOWN = 4  # reasons of many
+_MOST_CALLS = 1_000  # combinations of further arguments that are asked for their evaluations beforehand
 
 
 class Prepared:
@@ -69,13 +74,20 @@ class Prepared:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
+        self._known_evaluations: dict[tuple[float, str, str], int] = {}
         self._check_pipeline()
         self._check_backend()
         self.loras = Loras(sweep, source, self.checkpoint, progress=progress)
         self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
-        appraisal = Appraisal(self.scheduler_config, suited, sweep.strength or (None,), self._wrong_in_the_middle)
+        appraisal = Appraisal(
+            self.scheduler_config,
+            suited,
+            sweep.strength or (None,),
+            self._wrong_in_the_middle,
+            self._most_evaluations(),
+        )
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
         self.inputs.refuse_other_masks(self.plan.cells, source)
         self.trajectories: dict[Length, Trajectory] = {}
@@ -103,6 +115,9 @@ class Prepared:
 
     def _check_pipeline(self) -> None:
         """Raises RequestError for what the pipeline would refuse, or make otherwise, in every cell."""
+        if missing := missing_packages(self.checkpoint.pipeline_class):
+            told = f"{self.checkpoint.pipeline_class} needs {', '.join(missing)}: {install(missing)}"
+            raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {told}")
         if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config, self.inputs.arguments):
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
         for name, why in refused_arguments(self.checkpoint.pipeline_class, self.sweep.call):
@@ -206,9 +221,25 @@ class Prepared:
 
     def cost(self, cell: Cell) -> int:
         """Denoiser evaluations of a cell; for one that chooses its steps as it goes, an estimate."""
+        each = self._evaluations(cell.guidance_scale, cell.negative_prompt, cell.call)
         if self.references and cell.scheduler in self.references.trajectories:
-            return self.references.trajectories[cell.scheduler].nfe
-        return self.trajectories[length_of(cell)].nfe
+            return each * self.references.trajectories[cell.scheduler].nfe
+        return each * self.trajectories[length_of(cell)].nfe
+
+    def _evaluations(self, guidance: float, negative: str, call: str) -> int:
+        """Calls of the denoiser at each timestep of a cell with this guidance, negative prompt and `Cell.call`."""
+        key = (guidance, negative, call)
+        if key not in self._known_evaluations:
+            pipeline, configs, more = self.checkpoint.pipeline_class, self.checkpoint.config, json.loads(call or "{}")
+            given = guidance_arguments(pipeline, configs, guidance, negative, more)
+            self._known_evaluations[key] = evaluations(pipeline, configs, given | more)
+        return self._known_evaluations[key]
+
+    def _most_evaluations(self) -> int:
+        """As `_evaluations`, of the cells that have most."""
+        sweep = self.sweep
+        axes = product(sweep.guidance_scale, sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
+        return max(self._evaluations(*values) for values in axes)
 
     @property
     def total_nfe(self) -> int:

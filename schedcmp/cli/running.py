@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,8 +117,17 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     _headline(prepared)
     counts = Counter(map(length_of, prepared.plan.cells))
     from_images = any(strength is not None for *_, strength in counts)
+    costs: dict[Length, set[int]] = defaultdict(set)  # guidance may take a second evaluation
+    for cell in prepared.supported:
+        costs[length_of(cell)].add(prepared.cost(cell))
     rows = [
-        (name, _class_of(prepared, name), _steps(n, strength), _nfe(prepared, (name, n, strength)), str(count))
+        (
+            name,
+            _class_of(prepared, name),
+            _steps(n, strength),
+            ", ".join(map(str, sorted(costs[name, n, strength]))) or "unsupported",
+            str(count),
+        )
         for (name, n, strength), count in counts.items()
     ]
     steps = "steps at strength" if from_images else "steps"
@@ -126,7 +135,7 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     folder, exists = look(name)
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:
-        pairs, nfe = prepared.references.pairs, prepared.references.nfe
+        pairs, nfe = prepared.references.pairs, sum(map(prepared.cost, prepared.references.cells))
         say(f"distance {len(pairs):,} references, {nfe:,} denoiser evaluations more; `metrics: off` leaves them out")
     say(f"time     {estimate(prepared, folder)}")
 
@@ -163,11 +172,6 @@ def _tell_damaged(store: Shown, name: str) -> None:
 
 def _steps(steps: int, strength: float | None) -> str:
     return str(steps) if strength is None else f"{steps} at {strength:g}"
-
-
-def _nfe(prepared: Prepared, length: Length) -> str:
-    trajectory = prepared.trajectories.get(length)
-    return str(trajectory.nfe) if trajectory else "unsupported"
 
 
 def _headline(prepared: Prepared, *, device: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import RunawayError, contained
 from schedcmp.pipelines.beginning import begun
-from schedcmp.pipelines.scheduling import misused, timestep_arguments
+from schedcmp.pipelines.scheduling import misused, timestep_arguments, visited
 from schedcmp.registry.build import MOST_NOISE, Recipe
 from schedcmp.registry.build.kinds import kind_of
 
@@ -80,14 +80,14 @@ def _preflight(recipe: Recipe, steps: int, strength: float | None) -> Trajectory
         asserted = f"it does not expect {', '.join(more)}, which its pipeline sets" if more else type(error).__name__
         reason = str(error) or asserted
         raise RegistryError(f"{name}: {recipe.cls.__name__} cannot do {steps} steps: {reason}") from error
-    timesteps = tuple(float(t) for t in scheduler.timesteps)
+    timesteps = tuple(float(t) for t in visited(recipe.pipeline, scheduler))
     # A sampler function's levels are those it was given; it may evaluate elsewhere
     sigmas = tuple(float(s) for s in getattr(scheduler, "schedule", getattr(scheduler, "sigmas", ())))
     wrong = next(_certainly_wrong(scheduler, timesteps, sigmas, steps), None)
     if wrong:
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
     remarks = list(_remarks(recipe, timesteps, sigmas, steps))
-    if left := len(timesteps) - len(_begun(recipe, scheduler, steps, strength)):
+    if left := len(scheduler.timesteps) - len(_begun(recipe, scheduler, steps, strength)):
         start = float(scheduler.sigmas[left]) if hasattr(scheduler, "schedule") else 0.0
         sigmas = tuple(s for s in sigmas if s <= start) if start else sigmas[left:]
         timesteps, remarks = timesteps[left:], []
