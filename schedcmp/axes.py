@@ -44,6 +44,7 @@ class Axis:
         depth: in folders and among pages of grids, 0 outermost; None: none of its own, as another axis implies it.
         digits: at least so many in names of files.
         prose: a text that people write; above a grid it has a line of its own.
+        kept: a run's store has it; else it is what tells runs apart that are read as one.
         argument: of the pipeline's call, where the value is handed over as it is.
         named: `exclude` takes names, not values as the key has them.
         rule: what `exclude` takes, for people; by default what the key does.
@@ -73,6 +74,7 @@ class Axis:
     depth: int | None = None
     digits: int = 1
     prose: bool = False
+    kept: bool = True
     argument: str = ""
     named: bool = False
     rule: str = _BY_NAME
@@ -270,6 +272,15 @@ _ROWS = (
         columns=lambda c: {f"call.{name}": value for name, value in c.arguments.items()},
         again=lambda c: {"call": c.arguments} if c.call else {},
     ),
+    Axis(
+        name="model", title="Model", role="setting", subject="The checkpoint", optional=True, kept=False, depth=-1,
+        named=True,
+        rule="labels, where `model` lists several",
+        unrolled=lambda sweep: [{}],  # a run each, see `sweep.models`
+        lengths=lambda sweep: {},
+        label=str,
+        again=lambda c: {},
+    ),
 )  # fmt: skip
 
 AXES: Mapping[str, Axis] = {axis.name: axis for axis in _ROWS}
@@ -279,7 +290,7 @@ INPUTS = tuple(axis for axis in _ROWS if axis.role in _INPUTS)  # in the order o
 SETTING = tuple(axis for axis in INPUTS if axis.role == "setting")
 CONTENT = tuple(axis for axis in INPUTS if axis.role == "content")
 PAGED = tuple(sorted((a for a in _ROWS if a.depth is not None), key=lambda axis: axis.depth or 0))  # outermost first
-FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS)
+FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS and axis.kept)
 PLAIN = tuple(axis for axis in INPUTS if not axis.optional)
 OPTIONAL = tuple(axis for axis in _ROWS if axis.optional)
 SETTING_FIELDS = tuple(name for axis in SETTING for name in axis.fields)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
-from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
+from schedcmp.checkpoint.find import find_checkpoint, portable, settled
+from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
-from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
+from schedcmp.errors import CheckpointError, PartError, RegistryError, RequestError, SweepError
 from schedcmp.few_steps import few_steps
 from schedcmp.files import where_it_is
 from schedcmp.inputs.given import inputs_of
@@ -56,11 +57,12 @@ class Prepared:
             RequestError: whatever is wrong with the request.
         """
         self._source = source
-        self.inputs = inputs_of(
-            sweep,
-            source,
-            checkpoint or find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress),
+        found = checkpoint or find_checkpoint(
+            sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )
+        if sweep.model.python:
+            sweep = settled(sweep, source, found)
+        self.inputs = inputs_of(sweep, source, found)
         self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
@@ -308,13 +310,10 @@ class Prepared:
     @property
     def portable_sweep(self) -> Sweep:
         """The sweep, repeatable from any folder: a checkpoint on the disk has its whole path."""
-        model = self.sweep.model
-        names = ("clip_model", "real_images", "controlnet")
-        paths = {name: getattr(self.sweep, name) for name in names}
+        paths = {name: getattr(self.sweep, name) for name in ("clip_model", "real_images", "controlnet")}
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
         update |= self.inputs.written
-        places = {name: where_it_is(getattr(model, name)) for name in ("id", "config", "vae")}
-        return self.sweep.model_copy(update=update | {"model": model.model_copy(update=places)})
+        return self.sweep.model_copy(update=update | {"model": portable(self.sweep.model)})
 
     def load(self) -> Any:
         """The checkpoint's pipeline. Raises CheckpointError."""
@@ -328,6 +327,8 @@ class Prepared:
                 self.sweep.optimize.enabled,
                 self.sweep.vae_dtype if self._vae else None,
             )
+        except PartError as error:
+            raise CheckpointError(f"{self._source.where(('model', *error.key))}: model: {error}") from error
         except CheckpointError:
             raise
         except RequestError as error:
@@ -368,25 +369,6 @@ def scheduler_config_of(model: str) -> dict[str, Any]:
     """The scheduler config of what a sweep calls a model, as its pipeline has it. Raises RequestError."""
     checkpoint = find_checkpoint(Model(id=model))
     return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
-
-
-def find_checkpoint(
-    model: Model, source: Source | None = None, *, safety_checker: bool = True, progress: bool = False
-) -> Checkpoint:
-    """Raises CheckpointError; its message says where in the sweep the model was named."""
-    spec = ModelSpec(
-        model.id,
-        revision=model.revision,
-        variant=model.variant,
-        config=model.config,
-        vae=model.vae,
-        safety_checker=safety_checker,
-    )
-    try:
-        return inspect(spec, progress=progress)
-    except CheckpointError as error:
-        where = f"{source.where(('model',))}: model: " if source else ""
-        raise CheckpointError(f"{where}{error}") from error
 
 
 def _gathered(texts: Mapping[Length, Iterable[str]]) -> Iterator[tuple[str, str, str]]:

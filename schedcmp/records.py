@@ -43,6 +43,7 @@ class Cell:
     control_image: str = ""  # what a ControlNet is led by
     strength: float | None = None  # how much of the image is noised away; None: its pipeline does not take it
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
+    model: str = ""  # where the runs of several checkpoints are read as one: its label
     lora: str = (
         ""  # {"name": label, "adapters": [[folder or file, file in the folder, weight, digest], ...]}; empty: none
     )

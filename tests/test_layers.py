@@ -23,6 +23,7 @@ FLOORS = (
     "engine few_steps inputs loras metrics mirror report",
     "backend following",
     "prepare",
+    "several",
     "encode engines pending",
     "cluster estimate execution",
     "cli",

@@ -116,10 +116,13 @@ def test_the_command_prints_what_is_recommended_or_asked_for(
             "from_single_file('/x/m.safetensors', dtype=torch.float32, ",
         ),
         ({"id": "/x", "vae": "/v"}, "vae=AutoencoderKL.from_pretrained('/v', dtype=torch.float32)"),
+        ({"id": "/x", "unet": "/u"}, "\npipe.unet = type(pipe.unet).from_pretrained('/u', dtype=torch.float32)\n"),
+        ({"id": "/x", "transformer": "/t.gguf"}, "GGUFQuantizationConfig(compute_dtype=torch.float32))"),
+        ({"id": "/x", "embeddings": {"w": "/w"}}, "pipe.load_textual_inversion('/w', token='w')"),
         ({"id": "pipeline:Mine"}, "pipe = ...  # the "),
     ],
 )
-def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dict[str, str], told: str) -> None:
+def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dict[str, Any], told: str) -> None:
     with Store.open(made.folder) as store:
         found = subject(store, made.cells[0])
     changed = Subject(found.stored, {**found.sweep, "model": model}, found.environment, found.entry)

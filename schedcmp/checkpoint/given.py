@@ -23,6 +23,8 @@ from schedcmp.errors import CheckpointError
 if TYPE_CHECKING:
     import torch
 
+_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
 
 class Scratch:
     """A folder that is there as long as this object."""
@@ -45,6 +47,21 @@ class Given(Checkpoint):
         """Identifies weights and configs as they are in memory, LoRAs and quantisation included."""
         return blake2b(f"{fingerprint(self.content)} {self.digest}".encode(), digest_size=16).hexdigest()
 
+    @property
+    def models(self) -> list[torch.nn.Module]:
+        return [*_models(self.pipeline).values()]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the pipeline itself says of keys that a sweep may have. Raises CheckpointError."""
+        vae = getattr(self.pipeline, "vae", None)
+        dtypes = {"dtype": self.pipeline.dtype, **({"vae_dtype": vae.dtype} if vae is not None else {})}
+        names = {key: str(dtype).removeprefix("torch.") for key, dtype in dtypes.items()}
+        for name in names.values():
+            if name not in _DTYPES:
+                raise CheckpointError(f"pipeline: its models compute in {name}; use one of {', '.join(_DTYPES)}")
+        return {"device": str(self.pipeline._execution_device)} | {key: _DTYPES[name] for key, name in names.items()}
+
     def ready(self) -> Any:
         """A shallow copy for an engine, without progress bars; the caller's keeps its own."""
         pipeline = copy.copy(self.pipeline)
@@ -56,7 +73,7 @@ class Given(Checkpoint):
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """While open, its models are in evaluation mode, without dropout."""
-        training = [m for model in _models(self.pipeline).values() for m in model.modules() if m.training]
+        training = [m for model in self.models for m in model.modules() if m.training]
         try:
             for module in training:
                 module.training = False
@@ -75,8 +92,11 @@ def _for_another_task(pipeline: Any, name: str) -> Any:
     return cls(**{name: known[name] for name in inspect.signature(cls.__init__).parameters if name in known})
 
 
-def given(pipeline: Any) -> Given:
+def given(pipeline: Any, name: str = "") -> Given:
     """Describe a loaded pipeline. Reads all of its weights, once.
+
+    Args:
+        name: what it is called; by its class by default.
 
     Raises:
         CheckpointError: it is no pipeline of diffusers, or has no scheduler.
@@ -90,7 +110,7 @@ def given(pipeline: Any) -> Given:
     scratch = Scratch()
     folder = scratch.folder
     _write_configs(pipeline, folder)
-    name = f"{GIVEN}{type(pipeline).__name__}"
+    name = name or f"{GIVEN}{type(pipeline).__name__}"
     width, height = layout.image_size(folder)
     scheduler = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
     return Given(

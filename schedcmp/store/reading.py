@@ -68,6 +68,10 @@ class Results:
         stored = [self.database.cell(row) for row in rows if row]
         return {found.cell.id: found for found in stored if found}
 
+    def own(self, stored: StoredCell) -> tuple[Results, StoredCell]:
+        """The run that a cell is of, and the cell there; see `several`."""
+        return self, stored
+
     def metrics(self) -> dict[str, dict[str, float]]:
         """Cell id → metric → value, of all finished cells, in the present plan or not."""
         found: dict[str, dict[str, float]] = {}

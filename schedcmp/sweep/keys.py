@@ -40,7 +40,8 @@ class Keys(Part):
     )
     model: ModelSpec = Field(
         description="`builtin:tiny`, `builtin:tiny-flow`, a diffusers folder, a `.safetensors` file, an address"
-        " of either (`s3://...`, by fsspec), a hub id; or a mapping of what is below"
+        " of either (`s3://...`, by fsspec), a hub id; a mapping of what is below; or a list of such"
+        " ([models.md](models.md))"
     )
     prompt: Prompts = Field(
         description="a text, a list of texts, `{name: text}`, `{file: prompts.txt}` (one a line, or a `.csv`, `.tsv`,"

@@ -14,6 +14,7 @@ from schedcmp.pipelines.source import pipeline_source
 from schedcmp.pipelines.tasks import argument_names
 from schedcmp.registry.build import constructor_defaults, load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
+from schedcmp.report.paste.parts_code import parts
 from schedcmp.report.paste.subject import Subject
 from schedcmp.spacing.written import read_levels
 
@@ -36,10 +37,14 @@ def _imports(subject: Subject, body: str) -> Iterator[str]:
     yield "import torch"
     if "ImageOps." in body:
         yield "from PIL import Image, ImageOps"
-    known = (_class(subject), subject.environment["pipeline"], "AutoencoderKL", "AutoModel")
+    known = (_class(subject), subject.environment["pipeline"], "AutoencoderKL", "AutoModel", "GGUFQuantizationConfig")
     names = {name for name in known if f"{name}." in body or f"{name}(" in body}
     if names:
         yield f"from diffusers import {', '.join(sorted(names))}"
+    if "python" in subject.model:
+        yield f"import {subject.model['python'].rpartition('.')[0]}"
+    if "load_file(" in body:
+        yield "from safetensors.torch import load_file"
     if "schedcmp." in body:
         yield "\nimport schedcmp"
 
@@ -47,6 +52,9 @@ def _imports(subject: Subject, body: str) -> Iterator[str]:
 def _pipeline(subject: Subject) -> Iterator[str]:
     model, environment = subject.model, subject.environment
     dtype = _TORCH[environment["dtype"]]
+    if "python" in model:
+        yield f"pipe = {model['python']}(**{model['options']!r})"
+        return
     if model["id"].startswith(GIVEN):
         yield f"pipe = ...  # the {environment['pipeline']} that was handed to schedcmp.run"
         return
@@ -63,6 +71,7 @@ def _pipeline(subject: Subject) -> Iterator[str]:
     method = "from_single_file" if model["id"].endswith(".safetensors") else "from_pretrained"
     arguments = ", ".join([_place(model["id"]), *(f"{name}={value}" for name, value in options.items())])
     yield f"pipe = {environment['pipeline']}.{method}({arguments})"
+    yield from parts(model, _place(model["id"]), f"{argument}={dtype}")
     if environment["device"] != "cpu":
         yield f'pipe.to("{environment["device"]}")'
     if "vae_dtype" in environment:
