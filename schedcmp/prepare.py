@@ -62,14 +62,13 @@ class Prepared:
             RequestError: whatever is wrong with the request.
         """
         self._source = source
-        self.inputs = inputs_of(
-            sweep,
-            source,
-            checkpoint or find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress),
+        found = checkpoint or find_checkpoint(
+            sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )
-        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         if sweep.model.python:
-            self.sweep = sweep = settled(sweep, source, checkpoint)
+            sweep = settled(sweep, source, found)
+        self.inputs = inputs_of(sweep, source, found)
+        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
