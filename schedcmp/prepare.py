@@ -149,6 +149,7 @@ class Prepared:
             *self._source.remarks,
             *self.plan.warnings,
             *self.checkpoint.remarks,
+            *filter(None, [self.loras.cost_told if self.sweep.timing.mode == "solo" else ""]),
             *filter(None, (found.leaves(self.supported) for found in self.few_steps)),
             *filter(None, [told_left_out(self.scheduler_config)]),
             *foreign_notation(self._texts),

@@ -122,6 +122,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 def test_a_sweep_that_leaves_the_range_is_told_so(lcm_lora: Path, write: Callable[..., Path]) -> None:
     inside = prepare(write(lora=str(lcm_lora), guidance_scale=1))
+    assert [text for text in inside.warnings if "fused" in text]
     assert not [text for text in inside.warnings if "lcm" in text]
     assert "LCM-LoRA" in inside.environment["distilled"][0]
     (told,) = (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
 from loras import layers, save_lora
 from safetensors.torch import load_file
 
@@ -324,3 +324,36 @@ def test_exclude_and_zip_know_it(folders: dict[str, Path], write: Callable[..., 
     assert [lora_name(c.lora) for c in prepare(write(f"[none, {folders['a']}]", exclude="[{lora: a}]")).plan.cells] == [
         "none"
     ]
+
+
+# --- flow matching
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+def test_a_lora_of_a_transformer_packs_and_is_diffusers_own(tmp_path: Path) -> None:
+    flow = inspect(ModelSpec("builtin:tiny-flow"))
+    theirs = StableDiffusion3Pipeline.from_pretrained(flow.path, text_encoder_3=None, tokenizer_3=None)
+    theirs.set_progress_bar_config(disable=True)
+    parts = (
+        layers(theirs.transformer, "transformer", "to_q", "to_add_out", "ff.net.2"),
+        layers(theirs.text_encoder, "text_encoder", "v_proj", seed=1),
+    )
+    folder = save_lora(tmp_path / "flow", *parts)
+    found, pipeline = find_adapter(str(folder)), load(flow, "cpu")
+    config, registry = mended(flow.scheduler_config, flow.pipeline_class), builtin_registry()
+    recipes = {name: resolve(registry.entry(name), config) for name in ("euler", "heun")}
+    bench = Workbench(pipeline, recipes, wear=Wardrobe(pipeline, {found.digest: found}).wear)
+    mixed = [c for text_ in ("", text({"flow": folder}, flow=0.5)) for c in cells(text_, ("euler", "heun"), (0,))]
+    expected = alone(bench, mixed)
+    got = {r.cell.id: r for r in PackedEngine(bench, lambda cell: cell.steps, 8).run(mixed[::-1])}
+    assert max(np.abs(pixels(got[i]) - pixels(e)).max() for i, e in expected.items()) <= 1
+    theirs.load_lora_weights(folder, adapter_name="mine")
+    for cell in (mixed[0], mixed[2]):
+        theirs.set_adapters(["mine"], [0.5]) if cell.lora else theirs.disable_lora()
+        if cell.lora:
+            theirs.enable_lora()
+        image = theirs(
+            cell.prompt, num_inference_steps=3, guidance_scale=2.0, generator=torch.Generator().manual_seed(0)
+        ).images[0]
+        assert np.array_equal(pixels(expected[cell.id]), np.asarray(image, int)), cell.lora
+    assert not np.array_equal(pixels(expected[mixed[0].id]), pixels(expected[mixed[2].id]))
