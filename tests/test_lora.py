@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
+from hub import COMMIT, Hub, serving
 from loras import layers, save_lora
 from safetensors.torch import load_file
 
@@ -216,6 +217,64 @@ def test_files_that_are_no_lora_are_refused(folders: dict[str, Path], tmp_path: 
         with pytest.raises(CheckpointError, match=why):
             find_adapter(str(path))
     assert find_adapter(str(two), "two.safetensors").digest == find_adapter(str(folders["b"])).digest
+
+
+@pytest.fixture
+def hub(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    from huggingface_hub import constants, hf_api
+
+    several = save_lora(tmp_path / "several", load_file(folders["a"] / WEIGHTS), name="a.safetensors")
+    save_lora(several, load_file(folders["b"] / WEIGHTS), name="b.safetensors")
+    (several / "b.bin").write_bytes(b"x")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serving({"tests/one": folders["a"], "tests/several": several}) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(hf_api.api, "endpoint", hub.url)
+        yield hub
+
+
+def test_a_lora_on_the_hub_is_the_file_that_it_is_elsewhere(
+    hub: Hub, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = {name: find_adapter(str(folder)).digest for name, folder in folders.items()}
+    assert find_adapter("tests/one").digest == digests["a"]
+    assert find_adapter("tests/several", "b.safetensors", COMMIT).digest == digests["b"]
+    assert not [path for path in hub.requests if "several/resolve" in path and "b.safetensors" not in path]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert find_adapter("tests/one").digest == digests["a"]
+    with pytest.raises(CheckpointError, match="not complete in the local cache"):
+        find_adapter("tests/missing")
+
+
+def test_the_hubs_refusals_are_told(hub: Hub) -> None:
+    for place, file, why in (
+        ("tests/several", None, "say which by `file`: a.safetensors, b.safetensors"),
+        ("tests/several", "b.bin", "has no 'b.bin' of its own"),
+        ("tests/missing", None, "no such folder here, and no such model on the hub"),
+    ):
+        with pytest.raises(CheckpointError, match=why):
+            find_adapter(place, file)
+
+
+def test_a_lora_at_an_address_is_fetched(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for address in (f"file://{folders['a']}", f"file://{folders['a'] / WEIGHTS}"):
+        assert find_adapter(address).digest == find_adapter(str(folders["a"])).digest
+    with pytest.raises(CheckpointError, match="no LoRA is there"):
+        find_adapter(f"file://{tmp_path}/nothing")
+
+
+def test_options_of_other_places_are_refused(folders: dict[str, Path]) -> None:
+    for place, file, revision, why in (
+        (folders["a"], None, "main", "`revision` is for a hub id"),
+        (folders["a"] / WEIGHTS, WEIGHTS, None, "`file` is for a folder or hub id"),
+    ):
+        with pytest.raises(CheckpointError, match=why):
+            find_adapter(str(place), file, revision)
 
 
 MISFITS: dict[str, Callable[[str], str]] = {
