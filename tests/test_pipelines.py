@@ -101,6 +101,22 @@ def test_a_last_timestep_that_the_loop_leaves_out_is_not_counted() -> None:
     assert len(visited("SanaPipeline", scheduler)) == len(scheduler.timesteps)
 
 
+def test_more_timesteps_than_a_pipeline_has_values_for_are_refused() -> None:
+    config = mended({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "Ideogram4Pipeline")
+    registry = builtin_registry()
+    assert preflight(resolve(registry.entry("flow-euler"), config), 4).nfe == 4
+    with pytest.raises(RegistryError, match="visits 7 timesteps, and Ideogram4Pipeline has values for 4 alone"):
+        preflight(resolve(registry.entry("heun"), config), 4)
+
+
+def test_noise_levels_that_rise_because_the_model_was_made_so_are_right() -> None:
+    options = {"invert_sigmas": True, "num_train_timesteps": 1}
+    config = mended({"_class_name": "FlowMatchEulerDiscreteScheduler", **options}, "OmniGenPipeline")
+    found = preflight(resolve(builtin_registry().entry("flow-euler"), config), 3)
+    assert found.nfe == 3
+    assert not found.remarks
+
+
 @pytest.mark.parametrize(
     ("pipeline", "whether"),
     [
@@ -109,6 +125,7 @@ def test_a_last_timestep_that_the_loop_leaves_out_is_not_counted() -> None:
         ("ChromaPipeline", False),  # two calls
         ("FluxPipeline", False),  # none
         ("HiDreamImagePipeline", False),  # its answers are negated
+        ("DreamLitePipeline", False),  # a part of them is left out
         ("StableDiffusionPAGPipeline", False),  # three parts
         ("KandinskyV22CombinedPipeline", False),
     ],

@@ -65,7 +65,7 @@ class Call:
         return int(self.arguments.get("evaluations", 1))
 
     @cached_property
-    def signature(self) -> Hashable:
+    def signature(self) -> tuple[str, Any]:
         """Calls with equal signatures fit one batch: equal but for what each row has of its own."""
         if self.first is None:
             return (self.target, _alone())
@@ -205,9 +205,23 @@ def _signature(name: str, value: Any, rows: int) -> Hashable:
     return value if isinstance(value, Hashable) else _alone()  # what cannot be compared is not known to be equal
 
 
-def _alone() -> Hashable:
+class _Alone:
     """Equal to nothing: no other call fits a batch with this one."""
-    return object()
+
+
+_alone = _Alone
+
+
+def unpacked(call: Call) -> str:
+    """The argument for which a call fits no batch with others; empty if it may."""
+    _, arguments = call.signature
+    if isinstance(arguments, _Alone):
+        return "arguments"
+    return next((name for name, signature in arguments if _is_alone(signature)), "")
+
+
+def _is_alone(signature: Hashable) -> bool:
+    return isinstance(signature, _Alone) or (isinstance(signature, tuple) and any(map(_is_alone, signature)))
 
 
 def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:

@@ -52,6 +52,14 @@ def misused(pipeline: str, scheduler: Any) -> str:
     return next(_misuses(use, scheduler), "") if use else ""
 
 
+def too_many(pipeline: str, scheduler: Any, steps: int) -> str:
+    """Why the pipeline cannot go on to all of the scheduler's timesteps for so many steps; empty if it can."""
+    use, count = _use_of(pipeline, scheduler), len(scheduler.timesteps)
+    if not use or not use.counts_steps or count <= steps:
+        return ""
+    return f"it visits {count} timesteps, and {use.source.name} has values for {steps} alone"
+
+
 def visited(pipeline: str, scheduler: Any) -> list[Any]:
     """The scheduler's timesteps at which the pipeline evaluates its denoiser."""
     use, timesteps = _use_of(pipeline, scheduler), list(scheduler.timesteps)
@@ -106,6 +114,7 @@ class _Use:
     attributes: tuple[str, ...]  # likewise
     knows_flow_sigmas: bool
     computes_with_timesteps: bool  # with all of them, beside visiting each
+    counts_steps: bool  # has a list with a value for each step that the user asks for
     all_but_last: bool  # the last timestep is left out
     unconditional: bool  # the denoiser answers without the prompt in the first half of a batch
 
@@ -132,17 +141,27 @@ def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
     attributes = dict.fromkeys(n.attr for n in reads if ast.unparse(n.value) == _SCHEDULER and n.attr not in _SET_LATER)
     return _Use(
         source,
-        tuple(sorted(_handed(source, nodes))),
-        tuple(dict.fromkeys(_step_keywords(nodes))),
-        tuple(name for name in keys if name not in asked),
-        tuple(name for name in attributes if name not in asked),
-        any(isinstance(node, ast.Attribute) and node.attr == "use_flow_sigmas" for node in nodes),
-        any(
-            isinstance(n, ast.Attribute) and ast.unparse(n.value) == "timesteps" and n.attr not in _PLAIN for n in nodes
-        ),
-        any(isinstance(node, ast.Subscript) and ast.unparse(node) == _ALL_BUT_LAST for node in nodes),
-        itself and unconditional_first(source),
+        handed=tuple(sorted(_handed(source, nodes))),
+        step_keywords=tuple(dict.fromkeys(_step_keywords(nodes))),
+        config_keys=tuple(name for name in keys if name not in asked),
+        attributes=tuple(name for name in attributes if name not in asked),
+        knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
+        computes_with_timesteps=any(map(_is_computation, nodes)),
+        counts_steps=bool(_subscripts(nodes) & _a_value_each(nodes)),
+        all_but_last=_ALL_BUT_LAST in _subscripts(nodes),
+        unconditional=itself and unconditional_first(source),
     )
+
+
+def _subscripts(nodes: Iterable[ast.AST]) -> set[str]:
+    return {ast.unparse(node) for node in nodes if isinstance(node, ast.Subscript)}
+
+
+def _a_value_each(nodes: Iterable[ast.AST]) -> set[str]:
+    """How lists with a value for each step are read at the i-th."""
+    lists = (n for n in nodes if isinstance(n, ast.Assign) and isinstance(n.value, ast.BinOp))
+    each = (n for n in lists if ast.unparse(n.value).endswith("] * num_inference_steps"))
+    return {f"{ast.unparse(target)}[i]" for node in each for target in node.targets}
 
 
 def _is_computation(node: ast.AST) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import RunawayError, contained
-from schedcmp.pipelines.scheduling import misused, timestep_arguments, visited
+from schedcmp.pipelines.scheduling import misused, timestep_arguments, too_many, visited
 from schedcmp.registry.build import MOST_NOISE, Recipe
 from schedcmp.registry.build.kinds import kind_of
 
@@ -76,6 +76,9 @@ def _preflight(recipe: Recipe, steps: int) -> Trajectory:
         asserted = f"it does not expect {', '.join(more)}, which its pipeline sets" if more else type(error).__name__
         reason = str(error) or asserted
         raise RegistryError(f"{name}: {recipe.cls.__name__} cannot do {steps} steps: {reason}") from error
+    if wanting := too_many(recipe.pipeline, scheduler, steps):
+        told = f"{recipe.cls.__name__} at {steps} steps does not go with this checkpoint: {wanting}"
+        raise RegistryError(f"{name}: {told}")
     timesteps = tuple(float(t) for t in visited(recipe.pipeline, scheduler))
     # A sampler function's levels are those it was given; it may evaluate elsewhere
     sigmas = tuple(float(s) for s in getattr(scheduler, "schedule", getattr(scheduler, "sigmas", ())))
@@ -89,7 +92,8 @@ def _preflight(recipe: Recipe, steps: int) -> Trajectory:
             f"{name}: at {steps} steps its first timestep is {timesteps[0]:g}, and the noise schedule ends at"
             f" {trained - 1}; take fewer steps, or another spacing, as in {recipe.entry.base}-trailing"
         )
-    remarks = (*_remarks(recipe, timesteps, sigmas, steps), *_changed(recipe, config))
+    levels = () if _rises(scheduler) else sigmas
+    remarks = (*_remarks(recipe, timesteps, levels, steps), *_changed(recipe, config))
     return Trajectory(timesteps, sigmas, remarks, config)
 
 
@@ -108,11 +112,18 @@ def _steps_from(scheduler: Any) -> bool:
     return True
 
 
+def _rises(scheduler: Any) -> bool:
+    """Whether it is for models that say 0 for noise and 1 for the image (`invert_sigmas`)."""
+    return bool(getattr(getattr(scheduler, "config", None), "invert_sigmas", False))
+
+
 def _certainly_wrong(
     scheduler: Any, timesteps: tuple[float, ...], sigmas: tuple[float, ...], steps: int
 ) -> Iterator[str]:
     if not timesteps or not all(map(math.isfinite, timesteps + sigmas)):
         yield "its timesteps or sigmas are not finite numbers"
+    if _rises(scheduler):
+        return
     if sigmas and sigmas[-1] > MOST_NOISE:
         yield f"it ends at sigma {sigmas[-1]:.2g} instead of 0: images would keep that much noise"
     if hasattr(scheduler, "schedule"):  # a sampler function, which may go up again and looks nothing up
