@@ -29,7 +29,7 @@ from schedcmp.pipelines.evaluations import evaluations
 from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, packages
-from schedcmp.pipelines.scheduling import misused, timestep_arguments, visited
+from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.prepare import prepare
 from schedcmp.registry.build import mended, resolve
@@ -95,10 +95,11 @@ def test_a_predicted_variance_is_for_who_can_take_it() -> None:
 
 
 def test_a_last_timestep_that_the_loop_leaves_out_is_not_counted() -> None:
-    scheduler = SCMScheduler()
-    scheduler.set_timesteps(2, device="cpu", max_timesteps=1.57, intermediate_timesteps=1.3)
-    assert len(visited("SanaSprintPipeline", scheduler)) == len(scheduler.timesteps) - 1
-    assert len(visited("SanaPipeline", scheduler)) == len(scheduler.timesteps)
+    config = mended({**SCMScheduler().config, "_class_name": "SCMScheduler"}, "SanaSprintPipeline")
+    own = resolve(builtin_registry().entry("SCMScheduler"), config)
+    assert preflight(own, 2).nfe == 2
+    assert leaves_out_last("SanaSprintPipeline", own.build())
+    assert not leaves_out_last("SanaPipeline", own.build())
 
 
 def test_more_timesteps_than_a_pipeline_has_values_for_are_refused() -> None:
@@ -212,7 +213,9 @@ def test_such_a_checkpoint_is_refused_before_it_is_loaded(sd1: Path, tmp_path: P
     folder = changed(sd1, tmp_path / "m", "model_index.json", _class_name="StableDiffusionInpaintPipeline")
     with pytest.raises(CheckpointError, match=r"sweep.yaml:\d+: model: m: .* needs `image` and `mask_image`"):
         prepare(write_sweep(model=str(folder)))
-    with pytest.raises(CheckpointError, match="needs `image`"):
+    list_schedulers(str(folder), every_sigma_schedule=False, as_json=True)  # what a sweep with images could run
+    folder = changed(sd1, tmp_path / "d", "model_index.json", _class_name="DiTPipeline")
+    with pytest.raises(CheckpointError, match="needs `class_labels`"):
         list_schedulers(str(folder), every_sigma_schedule=False, as_json=False)
 
 

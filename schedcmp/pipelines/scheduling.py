@@ -60,13 +60,27 @@ def too_many(pipeline: str, scheduler: Any, steps: int) -> str:
     return f"it visits {count} timesteps, and {use.source.name} has values for {steps} alone"
 
 
-def visited(pipeline: str, scheduler: Any) -> list[Any]:
-    """The scheduler's timesteps at which the pipeline evaluates its denoiser."""
-    use, timesteps = _use_of(pipeline, scheduler), list(scheduler.timesteps)
-    return timesteps[:-1] if use and use.all_but_last else timesteps
+def leaves_out_last(pipeline: str, scheduler: Any) -> bool:
+    """Whether the pipeline does not evaluate its denoiser at the scheduler's last timestep."""
+    use = _use_of(pipeline, scheduler)
+    return use is not None and use.all_but_last
 
 
 def _misuses(use: _Use, scheduler: Any) -> Iterator[str]:
+    yield from _lacks(use, scheduler)
+    if _VARIANCE in use.config_keys and not _takes_variance(scheduler):
+        yield f"it takes no prediction of the variance, which {use.source.name} leaves to it"
+    if getattr(getattr(scheduler, "contract", None), "adaptive", False) and use.computes_with_timesteps:
+        yield f"it chooses its steps as it goes, and {use.source.name} computes with all timesteps beforehand"
+    if getattr(scheduler, "needs_unconditional", False) and not use.unconditional:
+        yield (
+            "it needs the denoiser's answers with and without the prompt from one batch, without first, which"
+            f" {use.source.name} does not make"
+        )
+
+
+def _lacks(use: _Use, scheduler: Any) -> Iterator[str]:
+    """What a pipeline reads or calls that is not there."""
     takes = inspect.signature(scheduler.step).parameters
     free = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     for name in use.step_keywords:
@@ -75,18 +89,12 @@ def _misuses(use: _Use, scheduler: Any) -> Iterator[str]:
     for name in use.config_keys:
         if not hasattr(getattr(scheduler, "config", None), name):
             yield f"its config has no {name}, which {use.source.name} reads"
-    if _VARIANCE in use.config_keys and not _takes_variance(scheduler):
-        yield f"it takes no prediction of the variance, which {use.source.name} leaves to it"
     for name in use.attributes:
         if not hasattr(scheduler, name):
             yield f"it has no {name}, which {use.source.name} asks for"
-    if getattr(getattr(scheduler, "contract", None), "adaptive", False) and use.computes_with_timesteps:
-        yield f"it chooses its steps as it goes, and {use.source.name} computes with all timesteps beforehand"
-    if getattr(scheduler, "needs_unconditional", False) and not use.unconditional:
-        yield (
-            "it needs the denoiser's answers with and without the prompt from one batch, without first, which"
-            f" {use.source.name} does not make"
-        )
+    for name in use.noising:
+        if not hasattr(scheduler, name):
+            yield f"it has no {name}, with which {use.source.name} begins from an image"
 
 
 def _takes_variance(scheduler: Any) -> bool:
@@ -112,6 +120,7 @@ class _Use:
     step_keywords: tuple[str, ...]
     config_keys: tuple[str, ...]  # read whatever the branch, and not asked for before
     attributes: tuple[str, ...]  # likewise
+    noising: tuple[str, ...]  # methods with which an image is begun from
     knows_flow_sigmas: bool
     computes_with_timesteps: bool  # with all of them, beside visiting each
     counts_steps: bool  # has a list with a value for each step that the user asks for
@@ -145,6 +154,7 @@ def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
         step_keywords=tuple(dict.fromkeys(_step_keywords(nodes))),
         config_keys=tuple(name for name in keys if name not in asked),
         attributes=tuple(name for name in attributes if name not in asked),
+        noising=_noising(source),
         knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
         computes_with_timesteps=any(map(_is_computation, nodes)),
         counts_steps=bool(_subscripts(nodes) & _a_value_each(nodes)),
@@ -216,6 +226,12 @@ def _step_keywords(nodes: Iterable[ast.AST]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == f"{_SCHEDULER}.step":
             yield from (k.arg for k in node.keywords if k.arg)
+
+
+def _noising(source: PipelineSource) -> tuple[str, ...]:
+    """The scheduler's methods that bring an image to a noise level, as far as it is brought there."""
+    called = [ast.unparse(node.func) for node in source.walk("prepare_latents") if isinstance(node, ast.Call)]
+    return tuple(name for name in ("add_noise", "scale_noise") if f"{_SCHEDULER}.{name}" in called)
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:

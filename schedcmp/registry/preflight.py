@@ -11,7 +11,8 @@ from typing import Any
 
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import RunawayError, contained
-from schedcmp.pipelines.scheduling import misused, timestep_arguments, too_many, visited
+from schedcmp.pipelines.beginning import begun
+from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments, too_many
 from schedcmp.registry.build import MOST_NOISE, Recipe
 from schedcmp.registry.build.kinds import kind_of
 
@@ -41,8 +42,11 @@ class Trajectory:
         return self.sigmas[-1] if self.sigmas else None
 
 
-def preflight(recipe: Recipe, steps: int) -> Trajectory:
+def preflight(recipe: Recipe, steps: int, strength: float | None = None) -> Trajectory:
     """Ask a fresh scheduler for its timesteps.
+
+    Args:
+        strength: how much of an image is noised away, so that only the last of the steps run; None: all run.
 
     Raises:
         RegistryError: it refuses this many steps, or what it answers cannot give an image: timesteps or sigmas that are
@@ -50,12 +54,12 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
     """
     try:
         with contained(recipe.patience(steps)), recipe.alike():
-            return _preflight(recipe, steps)
+            return _preflight(recipe, steps, strength)
     except RunawayError as error:
         raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} at {steps} steps: {error}") from error
 
 
-def _preflight(recipe: Recipe, steps: int) -> Trajectory:
+def _preflight(recipe: Recipe, steps: int, strength: float | None) -> Trajectory:
     name = recipe.entry.name
     trained = recipe.config.get("num_train_timesteps", 1000)
     if not isinstance(trained, int):
@@ -76,32 +80,49 @@ def _preflight(recipe: Recipe, steps: int) -> Trajectory:
         asserted = f"it does not expect {', '.join(more)}, which its pipeline sets" if more else type(error).__name__
         reason = str(error) or asserted
         raise RegistryError(f"{name}: {recipe.cls.__name__} cannot do {steps} steps: {reason}") from error
-    if wanting := too_many(recipe.pipeline, scheduler, steps):
-        told = f"{recipe.cls.__name__} at {steps} steps does not go with this checkpoint: {wanting}"
-        raise RegistryError(f"{name}: {told}")
-    timesteps = tuple(float(t) for t in visited(recipe.pipeline, scheduler))
+    timesteps = tuple(float(t) for t in scheduler.timesteps)
     # A sampler function's levels are those it was given; it may evaluate elsewhere
     sigmas = tuple(float(s) for s in getattr(scheduler, "schedule", getattr(scheduler, "sigmas", ())))
-    wrong = next(_certainly_wrong(scheduler, timesteps, sigmas, steps), None)
-    if wrong:
+    beyond = too_many(recipe.pipeline, scheduler, steps)
+    if wrong := beyond or next(_certainly_wrong(scheduler, timesteps, sigmas, steps), ""):
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
+    levels = () if _rises(scheduler) else sigmas
+    remarks = list(_remarks(recipe, timesteps, levels, steps))
+    if left := len(timesteps) - len(_begun(recipe, scheduler, steps, strength)):
+        start = float(scheduler.sigmas[left]) if hasattr(scheduler, "schedule") else 0.0
+        sigmas = tuple(s for s in sigmas if s <= start) if start else sigmas[left:]
+        timesteps, remarks = timesteps[left:], []
     config = recipe.as_run(getattr(scheduler, "config", {}))
     config.pop(recipe.entry.seed or "", None)  # each cell has its own
-    if not hasattr(scheduler, "schedule") and not _steps_from(scheduler):  # a sampler function looks nothing up
+    if not hasattr(scheduler, "schedule") and not _steps_from(
+        scheduler, timesteps[0]
+    ):  # a sampler function looks nothing up
         raise RegistryError(
             f"{name}: at {steps} steps its first timestep is {timesteps[0]:g}, and the noise schedule ends at"
             f" {trained - 1}; take fewer steps, or another spacing, as in {recipe.entry.base}-trailing"
         )
-    levels = () if _rises(scheduler) else sigmas
-    remarks = (*_remarks(recipe, timesteps, levels, steps), *_changed(recipe, config))
-    return Trajectory(timesteps, sigmas, remarks, config)
+    if leaves_out_last(recipe.pipeline, scheduler):
+        timesteps = timesteps[:-1]
+    return Trajectory(timesteps, sigmas, (*remarks, *_changed(recipe, config)), config)
 
 
-def _steps_from(scheduler: Any) -> bool:
+def _begun(recipe: Recipe, scheduler: Any, steps: int, strength: float | None) -> Any:
+    """The timesteps that run. Raises RegistryError if there are none."""
+    timesteps = begun(recipe.pipeline, scheduler, steps, strength)
+    if not len(timesteps):
+        raise RegistryError(
+            f"{recipe.entry.name}: of {steps} steps none is left at strength {strength:g}; take more steps, or a"
+            " higher strength"
+        )
+    return timesteps
+
+
+def _steps_from(scheduler: Any, timestep: float) -> bool:
     """Whether the scheduler has the noise level of its first timestep (diffusers issue 10003). Uses it up."""
     import torch
 
-    first, nothing = scheduler.timesteps[0], torch.zeros(1, 4, 2, 2)
+    first = next(t for t in scheduler.timesteps if float(t) == timestep)
+    nothing = torch.zeros(1, 4, 2, 2)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some draw noise
             scheduler.step(nothing, first, scheduler.scale_model_input(nothing, first))
