@@ -80,13 +80,8 @@ class Prepared:
         self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
-        appraisal = Appraisal(
-            self.scheduler_config,
-            suited,
-            sweep.strength or (None,),
-            self._wrong_in_the_middle,
-            self._most_evaluations(),
-        )
+        strengths, most = sweep.strength or (None,), self._most_evaluations()
+        appraisal = Appraisal(self.scheduler_config, suited, strengths, self._wrong_in_the_middle, most)
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
         self.inputs.refuse_other_masks(self.plan.cells, source)
         self.trajectories: dict[Length, Trajectory] = {}

@@ -18,7 +18,7 @@ from latents import Latents
 
 from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.engine.batch import BatchSize, Waiting
-from schedcmp.engine.call import Call, apart, first_of, join, split, together
+from schedcmp.engine.call import Call, apart, first_of, join, split, together, unpacked
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.sharing import crews, exact
@@ -224,6 +224,14 @@ def test_a_list_with_an_item_for_each_row_is_taken_apart_like_rows(cells: int, p
     assert [float(item[0, 0]) for item in first_of(whole, cells, rows)] == [float(a[0, 0]) for a in answers[0]]
     assert [float(item[0, 0]) for item in join([call, call])["x"]] == [*range(rows), *range(rows)]
     assert list(map(len, split(whole + whole, [rows, rows]))) == [rows, rows]
+
+
+def test_what_keeps_a_call_from_a_batch_is_named() -> None:
+    rows = {"x": torch.zeros(2, 3), "t": torch.zeros(2)}
+    assert not unpacked(Call("transformer", rows))
+    assert unpacked(Call("transformer", {**rows, "cache": np.zeros(3)})) == "cache"
+    assert unpacked(Call("transformer", {**rows, "parts": [[torch.zeros(3)], [torch.zeros(3)]]})) == "parts"
+    assert unpacked(Call("transformer", {"t": 3.0})) == "arguments"
 
 
 def test_rows_may_be_in_the_second_dimension() -> None:

@@ -29,7 +29,7 @@ from schedcmp.pipelines.evaluations import evaluations
 from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, packages
-from schedcmp.pipelines.scheduling import misused, timestep_arguments, visited
+from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.prepare import prepare
 from schedcmp.registry.build import mended, resolve
@@ -95,10 +95,27 @@ def test_a_predicted_variance_is_for_who_can_take_it() -> None:
 
 
 def test_a_last_timestep_that_the_loop_leaves_out_is_not_counted() -> None:
-    scheduler = SCMScheduler()
-    scheduler.set_timesteps(2, device="cpu", max_timesteps=1.57, intermediate_timesteps=1.3)
-    assert len(visited("SanaSprintPipeline", scheduler)) == len(scheduler.timesteps) - 1
-    assert len(visited("SanaPipeline", scheduler)) == len(scheduler.timesteps)
+    config = mended({**SCMScheduler().config, "_class_name": "SCMScheduler"}, "SanaSprintPipeline")
+    own = resolve(builtin_registry().entry("SCMScheduler"), config)
+    assert preflight(own, 2).nfe == 2
+    assert leaves_out_last("SanaSprintPipeline", own.build())
+    assert not leaves_out_last("SanaPipeline", own.build())
+
+
+def test_more_timesteps_than_a_pipeline_has_values_for_are_refused() -> None:
+    config = mended({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "Ideogram4Pipeline")
+    registry = builtin_registry()
+    assert preflight(resolve(registry.entry("flow-euler"), config), 4).nfe == 4
+    with pytest.raises(RegistryError, match="visits 7 timesteps, and Ideogram4Pipeline has values for 4 alone"):
+        preflight(resolve(registry.entry("heun"), config), 4)
+
+
+def test_noise_levels_that_rise_because_the_model_was_made_so_are_right() -> None:
+    options = {"invert_sigmas": True, "num_train_timesteps": 1}
+    config = mended({"_class_name": "FlowMatchEulerDiscreteScheduler", **options}, "OmniGenPipeline")
+    found = preflight(resolve(builtin_registry().entry("flow-euler"), config), 3)
+    assert found.nfe == 3
+    assert not found.remarks
 
 
 @pytest.mark.parametrize(
@@ -109,6 +126,7 @@ def test_a_last_timestep_that_the_loop_leaves_out_is_not_counted() -> None:
         ("ChromaPipeline", False),  # two calls
         ("FluxPipeline", False),  # none
         ("HiDreamImagePipeline", False),  # its answers are negated
+        ("DreamLitePipeline", False),  # a part of them is left out
         ("StableDiffusionPAGPipeline", False),  # three parts
         ("KandinskyV22CombinedPipeline", False),
     ],

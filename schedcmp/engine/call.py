@@ -23,10 +23,10 @@ from schedcmp.engine.hosted import sent
 _TIMESTEPS = ("timestep", "timesteps")
 # Positions of tokens, the same for every row: without a batch dimension even if their length is the batch's size
 _SHARED = ("txt_ids", "img_ids", "freqs_cis", "rotary", "rope")
-# A ControlNet's answers, one for each of the denoiser's blocks, even if there are as many of these as rows
-_BY_BLOCK = ("residual", "block_samples")
 # Answers of all layers of a text encoder, (layers, rows, ...)
 _ROWS_SECOND = ("llama3",)
+# A ControlNet's answers, one for each of the denoiser's blocks, even if there are as many of these as rows
+_BY_BLOCK = ("residual", "block_samples")
 
 
 class NoRowsError(ValueError):
@@ -67,7 +67,7 @@ class Call:
         return int(self.arguments.get("evaluations", 1))
 
     @cached_property
-    def signature(self) -> Hashable:
+    def signature(self) -> tuple[str, Any]:
         """Calls with equal signatures fit one batch: equal but for what each row has of its own."""
         if self.first is None:
             return (self.target, _alone())
@@ -210,9 +210,23 @@ def _signature(name: str, value: Any, rows: int) -> Hashable:
     return value if isinstance(value, Hashable) else _alone()  # what cannot be compared is not known to be equal
 
 
-def _alone() -> Hashable:
+class _Alone:
     """Equal to nothing: no other call fits a batch with this one."""
-    return object()
+
+
+_alone = _Alone
+
+
+def unpacked(call: Call) -> str:
+    """The argument for which a call fits no batch with others; empty if it may."""
+    _, arguments = call.signature
+    if isinstance(arguments, _Alone):
+        return "arguments"
+    return next((name for name, signature in arguments if _is_alone(signature)), "")
+
+
+def _is_alone(signature: Hashable) -> bool:
+    return isinstance(signature, _Alone) or (isinstance(signature, tuple) and any(map(_is_alone, signature)))
 
 
 def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:

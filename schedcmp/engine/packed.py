@@ -17,7 +17,7 @@ import torch
 from schedcmp import shortage
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Sizes, Waiting
-from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together
+from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together, unpacked
 from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import CONTROLNET, Lane, Models, parking
@@ -82,6 +82,7 @@ class PackedEngine:
         self._models: Models = {}
         self._compiled: set[tuple[Hashable, int]] = set()
         self._checked: set[str] = set()  # whose first batch was compared with a call alone
+        self._told: set[str] = set()  # of which it was said that they are not packed
         self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
         self._queue: Queue | None = None  # where the cells are known beforehand
         self._idle_since = monotonic()  # when nothing waited for another model than a denoiser
@@ -229,6 +230,7 @@ class PackedEngine:
             return
         if call is not None:
             if not self._openings.follows(lane):
+                self._tell_alone(call)
                 self._waiting.add(lane, call)
             return
         if not lane.results:  # alone, only the one to blame will fail
@@ -244,6 +246,13 @@ class PackedEngine:
             return
         self._count([lane])
         yield from self._resume(lane, answer)
+
+    def _tell_alone(self, call: Call) -> None:
+        """Say once why calls of a denoiser are not packed, if they are not."""
+        if call.target in DENOISERS and call.target not in self._told and (name := unpacked(call)):
+            self._told.add(call.target)
+            told = f"packed by seeds alone: nobody can tell which of {call.target}'s {name} is whose"
+            self.throughput.notes.append(told)
 
     def _at_once(self, call: Call) -> None:
         """A lane's call was answered alone, since its pipeline has changed its models."""

@@ -104,16 +104,18 @@ def guided_above(source: PipelineSource) -> float:
 def unconditional_first(source: PipelineSource) -> bool:
     """Whether the denoiser answers with and without the prompt in one batch, without first, and the scheduler is given
     a mixture of these answers as they are."""
-    halves, negated = False, False
+    halves, changed = False, False
     for node in source.walk("__call__"):
         match node:
             case ast.Assign(
                 targets=[ast.Tuple(elts=[first, _])], value=ast.Call(func=ast.Attribute(attr="chunk")) as call
             ):
                 halves |= "uncond" in ast.unparse(first) and [ast.unparse(a) for a in call.args] == ["2"]
-            case ast.Assign(targets=[target], value=ast.UnaryOp(op=ast.USub(), operand=value)):
-                negated |= ast.unparse(target) == ast.unparse(value)
-    return halves and not negated and not _mentions(source, _THIRDS)
+            case ast.Assign(
+                targets=[ast.Name(id="noise_pred")], value=ast.UnaryOp(operand=inner) | ast.Subscript(value=inner)
+            ):
+                changed |= ast.unparse(inner) == "noise_pred"
+    return halves and not changed and not _mentions(source, _THIRDS)
 
 
 def _asks_for_guidance(node: ast.Compare) -> bool:

@@ -52,10 +52,18 @@ def misused(pipeline: str, scheduler: Any) -> str:
     return next(_misuses(use, scheduler), "") if use else ""
 
 
-def visited(pipeline: str, scheduler: Any) -> list[Any]:
-    """The scheduler's timesteps at which the pipeline evaluates its denoiser."""
-    use, timesteps = _use_of(pipeline, scheduler), list(scheduler.timesteps)
-    return timesteps[:-1] if use and use.all_but_last else timesteps
+def too_many(pipeline: str, scheduler: Any, steps: int) -> str:
+    """Why the pipeline cannot go on to all of the scheduler's timesteps for so many steps; empty if it can."""
+    use, count = _use_of(pipeline, scheduler), len(scheduler.timesteps)
+    if not use or not use.counts_steps or count <= steps:
+        return ""
+    return f"it visits {count} timesteps, and {use.source.name} has values for {steps} alone"
+
+
+def leaves_out_last(pipeline: str, scheduler: Any) -> bool:
+    """Whether the pipeline does not evaluate its denoiser at the scheduler's last timestep."""
+    use = _use_of(pipeline, scheduler)
+    return use is not None and use.all_but_last
 
 
 def _misuses(use: _Use, scheduler: Any) -> Iterator[str]:
@@ -72,6 +80,7 @@ def _misuses(use: _Use, scheduler: Any) -> Iterator[str]:
 
 
 def _lacks(use: _Use, scheduler: Any) -> Iterator[str]:
+    """What a pipeline reads or calls that is not there."""
     takes = inspect.signature(scheduler.step).parameters
     free = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     for name in use.step_keywords:
@@ -111,10 +120,11 @@ class _Use:
     step_keywords: tuple[str, ...]
     config_keys: tuple[str, ...]  # read whatever the branch, and not asked for before
     attributes: tuple[str, ...]  # likewise
+    noising: tuple[str, ...]  # methods with which an image is begun from
     knows_flow_sigmas: bool
     computes_with_timesteps: bool  # with all of them, beside visiting each
+    counts_steps: bool  # has a list with a value for each step that the user asks for
     all_but_last: bool  # the last timestep is left out
-    noising: tuple[str, ...]  # its methods that bring an image to a noise level
     unconditional: bool  # the denoiser answers without the prompt in the first half of a batch
 
 
@@ -140,18 +150,28 @@ def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
     attributes = dict.fromkeys(n.attr for n in reads if ast.unparse(n.value) == _SCHEDULER and n.attr not in _SET_LATER)
     return _Use(
         source,
-        tuple(sorted(_handed(source, nodes))),
-        tuple(dict.fromkeys(_step_keywords(nodes))),
-        tuple(name for name in keys if name not in asked),
-        tuple(name for name in attributes if name not in asked),
-        any(isinstance(node, ast.Attribute) and node.attr == "use_flow_sigmas" for node in nodes),
-        any(
-            isinstance(n, ast.Attribute) and ast.unparse(n.value) == "timesteps" and n.attr not in _PLAIN for n in nodes
-        ),
-        any(isinstance(node, ast.Subscript) and ast.unparse(node) == _ALL_BUT_LAST for node in nodes),
-        _noising(source),
-        itself and unconditional_first(source),
+        handed=tuple(sorted(_handed(source, nodes))),
+        step_keywords=tuple(dict.fromkeys(_step_keywords(nodes))),
+        config_keys=tuple(name for name in keys if name not in asked),
+        attributes=tuple(name for name in attributes if name not in asked),
+        noising=_noising(source),
+        knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
+        computes_with_timesteps=any(map(_is_computation, nodes)),
+        counts_steps=bool(_subscripts(nodes) & _a_value_each(nodes)),
+        all_but_last=_ALL_BUT_LAST in _subscripts(nodes),
+        unconditional=itself and unconditional_first(source),
     )
+
+
+def _subscripts(nodes: Iterable[ast.AST]) -> set[str]:
+    return {ast.unparse(node) for node in nodes if isinstance(node, ast.Subscript)}
+
+
+def _a_value_each(nodes: Iterable[ast.AST]) -> set[str]:
+    """How lists with a value for each step are read at the i-th."""
+    lists = (n for n in nodes if isinstance(n, ast.Assign) and isinstance(n.value, ast.BinOp))
+    each = (n for n in lists if ast.unparse(n.value).endswith("] * num_inference_steps"))
+    return {f"{ast.unparse(target)}[i]" for node in each for target in node.targets}
 
 
 def _is_computation(node: ast.AST) -> bool:
@@ -202,16 +222,16 @@ def _is_slice(value: ast.expr) -> bool:
     return part or ast.unparse(value).startswith(_SCHEDULER)
 
 
-def _noising(source: PipelineSource) -> tuple[str, ...]:
-    """The scheduler's methods that bring an image to a noise level, as far as it is brought there."""
-    called = [ast.unparse(node.func) for node in source.walk("prepare_latents") if isinstance(node, ast.Call)]
-    return tuple(name for name in ("add_noise", "scale_noise") if f"{_SCHEDULER}.{name}" in called)
-
-
 def _step_keywords(nodes: Iterable[ast.AST]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == f"{_SCHEDULER}.step":
             yield from (k.arg for k in node.keywords if k.arg)
+
+
+def _noising(source: PipelineSource) -> tuple[str, ...]:
+    """The scheduler's methods that bring an image to a noise level, as far as it is brought there."""
+    called = [ast.unparse(node.func) for node in source.walk("prepare_latents") if isinstance(node, ast.Call)]
+    return tuple(name for name in ("add_noise", "scale_noise") if f"{_SCHEDULER}.{name}" in called)
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:

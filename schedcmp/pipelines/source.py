@@ -73,7 +73,7 @@ def pipeline_source(name: str) -> PipelineSource | None:
 @lru_cache(maxsize=8)
 def module_source(name: str) -> ast.Module | None:
     """The module that has the pipeline class `name`; None where diffusers has none."""
-    path = _file(name)
+    path = pipeline_file(name)
     return ast.parse(path.read_text(encoding="utf-8")) if path and path.is_file() else None
 
 
@@ -88,7 +88,7 @@ def loop_source(name: str) -> PipelineSource | None:
     return source
 
 
-def _file(name: str) -> Path | None:
+def pipeline_file(name: str) -> Path | None:
     """Where diffusers' lazy modules, which know it by their tables, would import the class from."""
     place = "diffusers.pipelines"
     while True:

@@ -36,9 +36,10 @@ class Appraisal:
             in_the_middle: why what is begun in the middle of the steps is wrong, see `truth.beginning`.
             evaluations: calls of the denoiser at each timestep.
         """
-        self._config, self._suited, self._evaluations = scheduler_config, suited, evaluations
+        self._config, self._suited = scheduler_config, suited
         self._strengths = strengths
         self._in_the_middle = in_the_middle
+        self._evaluations = evaluations
         self._judged: dict[str, tuple[str, str]] = {}
         self._recipes: dict[str, Recipe] = {}
         self._trajectories: dict[tuple[str, int, float | None], Trajectory | RegistryError] = {}
@@ -118,6 +119,7 @@ class Appraisal:
 
     def _cost(self, entry: Entry, steps: int) -> float:
         try:
-            return self._evaluations * max(self.trajectory(entry, steps, strength).nfe for strength in self._strengths)
+            most = max(self.trajectory(entry, steps, strength).nfe for strength in self._strengths)
+            return self._evaluations * most
         except RegistryError:
             return 0 if steps <= _TOO_FEW else math.inf

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> None:
             rows[name] = measured(name, Path(folder) / name)
         print(f"{rows[name].seconds:6.1f} s  {name}  {rows[name].error}", file=sys.stderr, flush=True)
         _write(asked.json, rows)
-    asked.out.write_text(page([rows[name] for name in FAMILIES if name in rows], unmeasured()), encoding="utf-8")
+    found = [rows[name] for name in FAMILIES if name in rows]
+    asked.out.write_text(page(found, unmeasured(found)), encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, dict[str, object]]:

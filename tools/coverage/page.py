@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from schedcmp.pipelines.inputs import unfit
-from schedcmp.pipelines.source import pipeline_source
+from schedcmp.pipelines.source import pipeline_file, pipeline_source
 from tools.coverage.families import FAMILIES
 from tools.coverage.measure import Row
 
@@ -26,6 +26,14 @@ like any other.
 * **`"*"`**: cells of `schedulers: "*"` that gave an image, of those planned.
 * **packages**: what the class needs beside schedcmp's own dependencies.
 """
+_EDITS = "edits an image, though its call has a default for it"
+_NOT_BUILT = {
+    "StableCascadeCombinedPipeline": "diffusers cannot load what it saves (it has no PaellaVQModel)",
+    "GlmImagePipeline": "its tokens of images come from a processor that is on the hub alone",
+    "Cosmos2TextToImagePipeline": "makes itself a guardrail of models that are on the hub",
+    "QwenImageLayeredPipeline": "takes an image apart into layers",
+    "ShapEPipeline": "renders a three-dimensional shape",
+}
 _COLUMNS = ("pipeline", "own scheduler", "= diffusers", "NFE", "packs", "levels", "ok", '`"*"`', "packages")
 
 
@@ -65,9 +73,19 @@ def _notes(row: Row) -> Iterator[str]:
     yield from (f"* `{row.name}`, {count} cells: {told}" for told, count in kinds.items())
 
 
-def unmeasured() -> dict[str, str]:
-    """Classes that make an image from a prompt, by their source, and have no builder here."""
-    return {name: "no builder" for name in text_to_image() if name not in FAMILIES}
+def unmeasured(rows: Sequence[Row]) -> dict[str, str]:
+    """Classes that make an image from a prompt alone, by their source, and have no row; and why."""
+    there = {row.name for row in rows}
+    return {name: _why(name) for name in text_to_image() if name not in there}
+
+
+def _why(name: str) -> str:
+    if name in FAMILIES:
+        return "there is a builder, which was not run"
+    path = pipeline_file(name)
+    deprecated = path is not None and "deprecated" in path.parts
+    kind = "deprecated by diffusers" if deprecated else _EDITS if "Edit" in name else "no builder"
+    return _NOT_BUILT.get(name, kind)
 
 
 def text_to_image() -> list[str]:
