@@ -15,6 +15,7 @@ import torch
 
 from schedcmp import shortage
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.cache import caching
 from schedcmp.checkpoint.elsewhere import Elsewhere
 from schedcmp.checkpoint.embeddings import learn
 from schedcmp.checkpoint.given import Given
@@ -25,7 +26,7 @@ from schedcmp.checkpoint.quantize import refuse_device
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.view import only
-from schedcmp.errors import CheckpointError, RequestError, one_line
+from schedcmp.errors import CheckpointError, PartError, RequestError, one_line
 from schedcmp.registry.postpone import STATISTICS, postponed
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def load(
         with quiet() as messages, _recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
             pipeline = _build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
             _refuse_gaps(checkpoint, messages, gaps)
+            _try_cache(checkpoint, pipeline)
             if not optimizations.get("offload"):
                 pipeline.to(target)
     except CheckpointError:
@@ -235,6 +237,14 @@ def _pipeline_class(checkpoint: Checkpoint) -> Any:
             " does not have; upgrade diffusers or use another checkpoint."
         )
     return found
+
+
+def _try_cache(checkpoint: Checkpoint, pipeline: Any) -> None:
+    try:
+        with caching(pipeline, checkpoint.cache, 1):
+            pass
+    except ValueError as error:
+        raise PartError(("cache",), f"{', '.join(checkpoint.cache)} cannot be had: {one_line(error)}") from error
 
 
 def _refuse_gaps(checkpoint: Checkpoint, messages: list[str], gaps: list[str]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -33,6 +33,8 @@ class Workbench:
     recipes: Mapping[str, Recipe]  # by the cells' `scheduler`
     generator: Literal["cpu", "device"] = "cpu"
     step_limit: float = 60.0  # seconds of a step of a scheduler from elsewhere
+    # Open while a cell runs alone, such as `checkpoint.cache.caching`
+    cached: Callable[[Any, Cell], AbstractContextManager[None]] = lambda pipeline, cell: nullcontext()
 
     @cached_property
     def device(self) -> torch.device:
