@@ -143,6 +143,23 @@ def arguments(call: str) -> dict[str, Any]:
     return dict(json.loads(call)) if call else {}
 
 
+def adapters(lora: str) -> list[tuple[str, str, float, str]]:
+    """Of a LoRA's value, as `Cell.adapters` has them."""
+    return (
+        [(place, file, weight, digest) for place, file, weight, digest in json.loads(lora)["adapters"]] if lora else []
+    )
+
+
+def lora_name(lora: str) -> str:
+    """The label of a LoRA's value, as `Cell.lora` has it."""
+    return str(json.loads(lora)["name"]) if lora else "none"
+
+
+def _worn_again(lora: str) -> Any:
+    found = [{"path": path, "file": file or None, "weight": weight} for path, file, weight, _ in adapters(lora)]
+    return [{"name": lora_name(lora), "adapters": found}]
+
+
 def canonical(value: Any) -> str:
     """Equal for arguments that are equal: 4 and 4.0, but not 1 and true."""
     return json.dumps(float(value) if type(value) is int else value)
@@ -207,6 +224,18 @@ _ROWS = (
         folder=lambda c: f"size-{_pixels(c.width, c.height)}",
         request=lambda c: {"size": [c.width, c.height]},
         again=lambda c: {"size": _pixels(c.width, c.height), "width": None, "height": None} if c.width else {},
+    ),
+    Axis(
+        name="lora", title="LoRA", role="setting", subject="The LoRA", optional=True, depth=4,
+        named=True, rule="labels",
+        unrolled=lambda sweep: [{"lora": lora.text} for lora in sweep.lora or ()] or [{}],
+        known_as=lambda c: (lora_name(c.lora),),
+        show=lora_name,
+        label=lambda value: "no LoRA" if value == "none" else value,
+        folder=lambda c: f"lora-{lora_name(c.lora)}",
+        request=lambda c: {"lora": c.worn},
+        columns=lambda c: {"lora": lora_name(c.lora)},
+        again=lambda c: {"lora": _worn_again(c.lora) if c.lora else None},
     ),
     Axis(
         name="call", title="Call", role="setting", subject="What else the call is given", optional=True, depth=4,

@@ -27,7 +27,9 @@ class Engines:
     ) -> None:
         """`evaluated` is told of the denoiser's evaluations of packed cells as they are answered, `timed` of others."""
         sweep, timing = prepared.sweep, prepared.sweep.timing
-        bench = _workbench(sweep.jax.solve)(pipeline, prepared.all_recipes, sweep.generator, sweep.step_limit)
+        bench = _workbench(sweep.jax.solve)(
+            pipeline, prepared.all_recipes, sweep.generator, sweep.step_limit, prepared.wearing(pipeline)
+        )
         measuring = Measuring(timing.mode == "solo", timing.repeats, timing.warmup)
         if cache := prepared.checkpoint.cache:
             bench = replace(bench, cached=lambda pipeline, cell: caching(pipeline, cache, _cost(prepared, cell)))

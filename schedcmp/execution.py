@@ -21,7 +21,6 @@ from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
 from schedcmp.truth.metrics import measure_references
-from schedcmp.truth.reference import LABEL as REFERENCE
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew
@@ -97,7 +96,7 @@ class Execution:
         if not self.pending and not self.references:
             return
         for result in in_background(self._results(evaluated, told, doing, timed), self._keep):
-            if not result.cell.scheduler.startswith(REFERENCE):
+            if not result.cell.reference_solver:
                 yield result
             elif not result.packed:
                 evaluated(self.prepared.cost(result.cell))

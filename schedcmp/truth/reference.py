@@ -15,13 +15,12 @@ from hashlib import blake2s
 from typing import Any
 
 from schedcmp.errors import RegistryError
-from schedcmp.records import Cell
+from schedcmp.records import REFERENCE, Cell
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
 
-LABEL = "reference:"  # begins the labels of reference cells; no entry's name may have a colon
 # Entry and steps, about 100 evaluations. Of ten entries tried on builtin:tiny, and again on `verify`'s data (betas,
 # zero terminal SNR, flow matching), iPNDM ends nearest to the solution; the others are near it and built otherwise.
 # Those that round timesteps to whole numbers, such as dpmpp-2m-karras, stay 0.001 to 0.005 away at any number of steps.
@@ -72,8 +71,8 @@ def plan_references(
     tasks = {cell.task: cell for cell in cells if cell.scheduler in comparable}
     return References(
         tuple(_cell(like, recipe, steps, generator) for like in tasks.values() for recipe, steps, _ in solvers),
-        {LABEL + recipe.entry.name: recipe for recipe, _, _ in solvers},
-        {LABEL + recipe.entry.name: trajectory for recipe, _, trajectory in solvers},
+        {REFERENCE + recipe.entry.name: recipe for recipe, _, _ in solvers},
+        {REFERENCE + recipe.entry.name: trajectory for recipe, _, trajectory in solvers},
         comparable,
     )
 
@@ -122,5 +121,5 @@ def _cell(like: Cell, recipe: Recipe, steps: int, generator: str) -> Cell:
     entry = recipe.entry
     parts = [entry.cls, entry.options, entry.sigmas.name, steps, generator, like.task]
     id_ = blake2s(json.dumps(["reference", *parts], sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
-    label, sigmas = LABEL + entry.name, entry.sigmas.name
+    label, sigmas = REFERENCE + entry.name, entry.sigmas.name
     return replace(like, id=id_, scheduler=label, base=entry.base, sigma_schedule=sigmas, steps=steps, nfe_budget=None)

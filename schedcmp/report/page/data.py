@@ -17,6 +17,7 @@ from schedcmp.readings import Reading
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer
 from schedcmp.report.axes import GridAxes, point, scheduler_values
+from schedcmp.report.page.points import plotted
 from schedcmp.report.plots import FOLDER as PLOTS
 from schedcmp.report.steadiness import timed_group
 from schedcmp.report.tables import row_names, timing_rows
@@ -49,8 +50,7 @@ def page_data(
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
     recipes = _Recipes(store.meta("trajectories") or ())
     latency = {(r.scheduler, r.steps, *r.setting): r.latency_s for r in rows}
-    estimates = [(name, p, found) for found in answers for p in found.measured for name in p.names]
-    estimated = {(name, p.steps, *found.setting): i for i, (name, p, found) in enumerate(estimates)}
+    metrics = _metrics(cells, store.readings())
     cost = "nfe" if sweep.get("nfe") else "steps"
     return {
         "id": blake2s(to_json([sweep_text, store.meta("environment")]).encode(), digest_size=8).hexdigest(),
@@ -65,7 +65,6 @@ def page_data(
             _cell(stored, [places[axis][p[axis]] for axis in axes], recipes.place(stored))
             | {
                 "latency_s": latency.get(timed_group(stored)),  # the median of its like
-                "point": estimated.get(timed_group(stored)),
                 "task": tasks[stored.cell.task],
                 "thumb": thumbs.get(stored.cell.id),
                 "inert": inert.get(stored.cell.id),
@@ -73,13 +72,13 @@ def page_data(
             for stored, p in zip(cells, points, strict=True)
         ],
         "recipes": recipes.found,
-        "metrics": _metrics(cells, store.readings()),
+        "metrics": metrics,
         "references": _references(store, tasks),
         "timings": [row.columns() | {"name": name} for row, name in zip(rows, row_names(rows), strict=True)],
         "remake": _remake(sweep, cells),
         "answer": _answer(store.folder),
         "decides": _decides(answers),
-        "points": [{"quality": p.quality and asdict(p.quality), "front": p in a.front} for _, p, a in estimates],
+        "points": plotted(cells, latency, {m["name"]: m["higher"] for m in metrics}, answers),
         "plots": [name for name in Written(store.folder, PLOTS).names if name.endswith(".svg")],
         "environment": store.meta("environment") or {},
         "warnings": store.meta("warnings") or [],
