@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
+from schedcmp.checkpoint.cache import refuse_cache
 from schedcmp.checkpoint.find import find_checkpoint, portable, settled
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
@@ -114,6 +115,8 @@ class Prepared:
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {told}")
         if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config, self.inputs.arguments):
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
+        if self.checkpoint.cache:
+            self._check_cache()
         for name, why in refused_arguments(self.checkpoint.pipeline_class, self.sweep.call):
             raise SweepError(f"{self._source.where(('call', name))}: call: {why}")
         for key, why in not_taken(self.checkpoint.pipeline_class, self.sweep):
@@ -122,6 +125,24 @@ class Prepared:
         if wrong := size_refusal(self.checkpoint.pipeline_class, self.checkpoint.config, sizes):
             key = "size" if self.sweep.size else "width"
             raise SweepError(f"{self._source.where((key,))}: {key}: {wrong}")
+
+    def _check_cache(self) -> None:
+        """Raises RequestError."""
+        if self.sweep.optimize.compile:
+            where = self._source.where(("optimize", "compile"))
+            raise SweepError(
+                f"{where}: optimize.compile: goes with no step cache, which changes the model; leave one out"
+            )
+        try:
+            refuse_cache(self.checkpoint)
+        except PartError as error:
+            raise CheckpointError(f"{self._source.where(('model', *error.key))}: model: {error}") from error
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether images must be made one after the other: a step cache is of one image."""
+        models = getattr(self.checkpoint, "models", ())  # those of a loaded pipeline
+        return bool(self.checkpoint.cache) or any(getattr(model, "is_cache_enabled", False) for model in models)
 
     def _choose_metrics(self) -> None:
         """What is measured of images, and what that takes. Raises SweepError."""

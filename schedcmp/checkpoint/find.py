@@ -43,6 +43,7 @@ def _find(model: Model, safety_checker: bool, progress: bool) -> Checkpoint:
         parts={name: place for name in KINDS if (place := getattr(model, name))},
         embeddings=model.embeddings,
         quantize=model.quantize,
+        cache=model.cache,
         safety_checker=safety_checker,
     )
     return inspect(spec, progress=progress)

@@ -21,7 +21,7 @@ from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared
 from schedcmp.records import Length, Task, length_of
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
-from schedcmp.several import Several, forget_weights, prepare_all
+from schedcmp.several import Several, prepare_all
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.several import Shown, opened, place_of
@@ -47,11 +47,11 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
 def _run_several(several: Several, output: str | None, *, fresh: bool) -> int:
     """Each checkpoint's run, one after the other, and what they show together; returns the exit code."""
     folder = several.begin(output)
-    for label, prepared in several.members.items():
-        if _run(prepared, str(several.place(folder, label)), fresh=fresh, alone=False) == INTERRUPTED:
-            say(f"interrupted: the same command goes on in {folder}")
+    for at, prepared in several.each(folder):
+        code = _run(prepared, str(at), fresh=fresh, alone=False)
+        del prepared
+        if code == INTERRUPTED:
             return INTERRUPTED
-        forget_weights()
     with opened(folder) as store:
         return _finish(store, Place(folder, str(folder)), packed=False)
 
@@ -108,7 +108,7 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
     if isinstance(found, Several):
         folder = Path(output) if output else found.folder
         for label, prepared in found.members.items():
-            _show_plan(prepared, str(found.place(folder, label)))
+            _show_plan(prepared, str(place_of(folder, label)))
     else:
         _show_plan(found, output or str(found.folder))
 
