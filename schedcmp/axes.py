@@ -102,7 +102,7 @@ class Axis:
             "known_as": lambda cell: (getattr(cell, own),),
             "label": lambda value: f"{short} {text(value)}",
             "brief": lambda *values: self.label(self.show(*values)),
-            "folder": lambda cell: f"{short}-{text(getattr(cell, own))}",
+            "folder": lambda cell: f"{short}-{text(self.shown_of(cell))}",
             "request": lambda cell: {self.name: getattr(cell, own)},
             "columns": lambda cell: {name: getattr(cell, name) for name in filter(None, (self.by_name, *fields))},
             "again": lambda cell: {} if self.role == "solver" else {key: [getattr(cell, own)]},
@@ -201,7 +201,7 @@ _ROWS = (
         known_as=lambda c: (_pixels(c.width, c.height),),
         show=lambda width, height: f"{width or 'default'} × {height or 'default'}",
         label=lambda value: f"{value} px",
-        brief=lambda width, height: f"{width}×{height}",
+        brief=lambda width, height: f"{width}×{height}" if width else "default size",
         folder=lambda c: f"size-{_pixels(c.width, c.height)}",
         request=lambda c: {"size": [c.width, c.height]},
         again=lambda c: {"size": _pixels(c.width, c.height), "width": None, "height": None} if c.width else {},
@@ -273,7 +273,8 @@ class Setting(tuple[Any, ...]):
         return self[SETTING_FIELDS.index(name)]
 
     def fields(self) -> dict[str, Any]:
-        return dict(zip(SETTING_FIELDS, self, strict=True))
+        """By name, without those of axes that it has not."""
+        return {name: getattr(self, name) for axis in SETTING if axis.is_set(self) for name in axis.fields}
 
     def columns(self) -> dict[str, Any]:
         """A column an axis, of those that it has; a size as "64x64"."""
@@ -282,7 +283,8 @@ class Setting(tuple[Any, ...]):
 
     def sized(self, width: int | None, height: int | None) -> Setting:
         """The same at another size, in pixels."""
-        return Setting((self.fields() | {"width": width, "height": height}).values())
+        size = {"width": width, "height": height}
+        return Setting(size.get(name, value) for name, value in zip(SETTING_FIELDS, self, strict=True))
 
     def words(self, others: Iterable[Setting] | None = None) -> list[str]:
         """What it is, an axis each, as in "guidance 7.5"; beside others, what tells it from them."""

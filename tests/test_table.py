@@ -126,6 +126,15 @@ def with_package(folder: Path, *arguments: object, ends: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def test_with_a_new_axis_everything_else_is_as_it_was(extended: Path) -> None:
+    golden = Path(__file__).with_name("test_golden.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", golden],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(extended)}, cwd=golden.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_new_axis_is_a_row_and_two_fields(write_sweep: Write, tmp_path: Path, extended: Path) -> None:
     out, base = tmp_path / "out", {"schedulers": ["euler"], "steps": [2], "seeds": 0, "guidance_scale": 4}
     assert run("run", write_sweep(**base), "-o", out) == 0
