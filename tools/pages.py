@@ -63,7 +63,7 @@ def written(name: str) -> str:
 
 
 def _first_line(part: type[Part]) -> str:
-    return (part.__doc__ or "").partition("\n")[0]
+    return next(cls.__doc__ for cls in part.__mro__ if cls.__doc__).partition("\n")[0]
 
 
 def _table(part: type[Part]) -> str:
