@@ -118,11 +118,11 @@ class Axis:
 
     def of(self, cell: Cell | Setting) -> tuple[Any, ...]:
         """A cell's value: all of its fields."""
-        return tuple(getattr(cell, name) for name in self.fields)
+        return tuple([getattr(cell, name) for name in self.fields])
 
     def is_set(self, cell: Cell | Setting) -> bool:
         """Whether a cell has it at all."""
-        return not self.optional or any(value not in _NOTHING for value in self.of(cell))
+        return not self.optional or any(getattr(cell, name) not in _NOTHING for name in self.fields)
 
     def shown_of(self, cell: Cell) -> Value:
         """A cell's value in a grid."""
@@ -231,7 +231,9 @@ FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS)
 PLAIN = tuple(axis for axis in INPUTS if not axis.optional)
 OPTIONAL = tuple(axis for axis in _ROWS if axis.optional)
 SETTING_FIELDS = tuple(name for axis in SETTING for name in axis.fields)
+_WIDTH, _HEIGHT = map(SETTING_FIELDS.index, AXES["size"].fields)
 
+_setting = attrgetter(*SETTING_FIELDS)
 _plain_task = attrgetter(*(name for axis in PLAIN for name in axis.fields), "seed")
 _task_extras = tuple(axis for axis in INPUTS if axis.optional)
 
@@ -254,7 +256,7 @@ def request_of(cell: Cell) -> dict[str, Any]:
 
 def values_of(cell: Cell, axes: Iterable[Axis]) -> tuple[Any, ...]:
     """A cell's fields of these axes."""
-    return tuple(value for axis in axes for value in axis.of(cell))
+    return tuple([value for axis in axes for value in axis.of(cell)])
 
 
 def arguments_of(cell: Cell) -> dict[str, Any]:
@@ -266,6 +268,10 @@ class Setting(tuple[Any, ...]):
     """What images that are compared must have in common: a value of each of `SETTING_FIELDS`."""
 
     __slots__ = ()
+
+    @classmethod
+    def of(cls, cell: Cell) -> Setting:
+        return cls(_setting(cell))
 
     def __getattr__(self, name: str) -> Any:
         if name not in SETTING_FIELDS:
@@ -283,8 +289,9 @@ class Setting(tuple[Any, ...]):
 
     def sized(self, width: int | None, height: int | None) -> Setting:
         """The same at another size, in pixels."""
-        size = {"width": width, "height": height}
-        return Setting(size.get(name, value) for name, value in zip(SETTING_FIELDS, self, strict=True))
+        values = list(self)
+        values[_WIDTH], values[_HEIGHT] = width, height
+        return Setting(values)
 
     def words(self, others: Iterable[Setting] | None = None) -> list[str]:
         """What it is, an axis each, as in "guidance 7.5"; beside others, what tells it from them."""
