@@ -8,7 +8,7 @@ see docs/extending.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
@@ -141,6 +141,23 @@ def arguments(call: str) -> dict[str, Any]:
     return dict(json.loads(call)) if call else {}
 
 
+def adapters(lora: str) -> list[tuple[str, str, float, str]]:
+    """Of a LoRA's value, as `Cell.adapters` has them."""
+    return (
+        [(place, file, weight, digest) for place, file, weight, digest in json.loads(lora)["adapters"]] if lora else []
+    )
+
+
+def lora_name(lora: str) -> str:
+    """The label of a LoRA's value, as `Cell.lora` has it."""
+    return str(json.loads(lora)["name"]) if lora else "none"
+
+
+def _worn_again(lora: str) -> Any:
+    found = [{"path": path, "file": file or None, "weight": weight} for path, file, weight, _ in adapters(lora)]
+    return [{"name": lora_name(lora), "adapters": found}]
+
+
 def canonical(value: Any) -> str:
     """Equal for arguments that are equal: 4 and 4.0, but not 1 and true."""
     return json.dumps(float(value) if type(value) is int else value)
@@ -205,6 +222,18 @@ _ROWS = (
         folder=lambda c: f"size-{_pixels(c.width, c.height)}",
         request=lambda c: {"size": [c.width, c.height]},
         again=lambda c: {"size": _pixels(c.width, c.height), "width": None, "height": None} if c.width else {},
+    ),
+    Axis(
+        name="lora", title="LoRA", role="setting", subject="The LoRA", optional=True, depth=4,
+        named=True, rule="labels",
+        unrolled=lambda sweep: [{"lora": lora.text} for lora in sweep.lora or ()] or [{}],
+        known_as=lambda c: (lora_name(c.lora),),
+        show=lora_name,
+        label=lambda value: "no LoRA" if value == "none" else value,
+        folder=lambda c: f"lora-{lora_name(c.lora)}",
+        request=lambda c: {"lora": c.worn},
+        columns=lambda c: {"lora": lora_name(c.lora)},
+        again=lambda c: {"lora": _worn_again(c.lora) if c.lora else None},
     ),
     Axis(
         name="call", title="Call", role="setting", subject="What else the call is given", optional=True, depth=4,
@@ -293,8 +322,10 @@ class Setting(tuple[Any, ...]):
         values[_WIDTH], values[_HEIGHT] = width, height
         return Setting(values)
 
-    def words(self, others: Iterable[Setting] | None = None) -> list[str]:
-        """What it is, an axis each, as in "guidance 7.5"; beside others, what tells it from them."""
-        varies = {axis.name for axis in SETTING if others is None or len({axis.of(s) for s in others}) > 1}
-        told = (axis for axis in SETTING if (axis.is_set(self) if axis.optional else axis.name in varies))
-        return [axis.brief(*axis.of(self)) for axis in told]
+    def words(self, others: Collection[Setting] | None = None) -> list[str]:
+        """What it is, an axis each, as in "guidance 7.5"; beside others, what tells it from them and what it need not
+        have."""
+        varying = [axis for axis in SETTING if len({axis.of(one) for one in others or ()}) > 1]
+        own = [axis for axis in SETTING if axis.is_set(self) and (axis.optional or others is None)]
+        told = (axis.brief(*axis.of(self)) for axis in SETTING if axis in varying or axis in own)
+        return [words for words in told if words]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from schedcmp.axes import Setting, arguments, task_of
+from schedcmp.axes import Setting, adapters, arguments, task_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 REFERENCE = "reference:"  # begins the labels of reference cells; no entry's name may have a colon
 Status = Literal["ok", "flagged", "failed", "unsupported"]
 Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
+Worn = tuple[tuple[str, float], ...]  # LoRAs that are on at once, each by its digest, with its weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ class Cell:
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
+    lora: str = (
+        ""  # {"name": label, "adapters": [[folder or file, file in the folder, weight, digest], ...]}; empty: none
+    )
 
     @property
     def reference_solver(self) -> str:
@@ -53,6 +57,16 @@ class Cell:
     def setting(self) -> Setting:
         """What images that it may be compared with have in common."""
         return Setting.of(self)
+
+    @property
+    def adapters(self) -> list[tuple[str, str, float, str]]:
+        """Its LoRAs: a folder, hub id or file; the file's name, if it lies in a folder; weight; digest."""
+        return adapters(self.lora)
+
+    @property
+    def worn(self) -> Worn:
+        """Its LoRAs by content, in the order in which they were asked for."""
+        return tuple((digest, weight) for _, _, weight, digest in self.adapters)
 
     @property
     def arguments(self) -> dict[str, Any]:

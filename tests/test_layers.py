@@ -20,7 +20,7 @@ FLOORS = (
     "store",
     "remote truth",
     "checkpoint claim paths",
-    "engine metrics mirror report",
+    "engine few_steps loras metrics mirror report",
     "backend following",
     "prepare",
     "encode engines pending",

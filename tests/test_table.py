@@ -27,7 +27,8 @@ NAMING = {
     "axes.py", "records.py", "sweep/keys.py", "sweep/words.py",
     "prepare.py", "pipelines/arguments.py", "pipelines/guidance.py", "estimate.py",
     "engine/job.py", "engine/packed.py", "engine/solo.py", "backend/scan.py",
-    "infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py", "report/paste/diffusers_code.py",
+    "few_steps.py", "infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
+    "report/paste/diffusers_code.py",
     "report/paste/invokeai.py", "store/rows.py",
 }  # fmt: skip
 

@@ -42,10 +42,27 @@ PLAIN_COLUMNS = (
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+class _Lora(BaseModel):
+    model_config = _STRICT
+
+    name: str
+    adapters: list[tuple[str, str, float, str]]
+
+
+_LORA = TypeAdapter(_Lora)
+
+
 def _object(text: str | None) -> str:
     """A JSON object, or nothing."""
     if text and not isinstance(from_json(text), dict):
         raise ValueError("is no JSON object")
+    return text or ""
+
+
+def _lora(text: str | None) -> str:
+    """As `Cell.lora`, or nothing."""
+    if text:
+        _LORA.validate_json(text)
     return text or ""
 
 
@@ -90,9 +107,12 @@ class _Row(BaseModel):
     image_path: Annotated[str, AfterValidator(_image_path)] | None
 
 
+_CHECKS = {"call": _object, "lora": _lora}  # of what is a text that has parts
+
+
 def _later(name: str) -> Any:
     own = get_type_hints(Cell)[name] | None
-    return (Annotated[own, AfterValidator(_object)] if name == "call" else own, None)
+    return (Annotated[own, AfterValidator(_CHECKS[name])] if name in _CHECKS else own, None)
 
 
 _FullRow = create_model("_FullRow", __base__=_Row, **{name: _later(name) for name in LATER_COLUMNS})

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
+from schedcmp.sweep.adapters import AdapterSpec, Lora
 from schedcmp.sweep.executor import Executor, Executors, Ray
 from schedcmp.sweep.keys import Exclude, Keys
 from schedcmp.sweep.parts import (
@@ -215,6 +216,8 @@ _PARTS: tuple[type[Part], ...] = (
     Exclude,
     Executor,
     Ray,
+    Lora,
+    AdapterSpec,
 )
 
 

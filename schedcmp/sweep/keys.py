@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from pydantic import Field, create_model, model_validator
 
 from schedcmp.axes import AXES, SYNONYMS, Axis, canonical
+from schedcmp.sweep.adapters import Loras
 from schedcmp.sweep.parts import (
     Call,
     Counts,
@@ -57,6 +58,11 @@ class Keys(Part):
         {},
         description="any other argument of the pipeline's `__call__`, checked against its signature:"
         " `{true_cfg_scale: [1, 4], clip_skip: 1}`; a list of values is an axis",
+    )
+    lora: Loras | None = Field(
+        None,
+        description="LoRAs, an axis of `none`, paths, `{path: ..., weight: [0.5, 1]}`, and lists of those that are on"
+        " at once ([distilled.md](distilled.md))",
     )
     schedulers: Entries = Field(
         description='names, entries of your own (below), or `"*"` for all that work with the checkpoint'

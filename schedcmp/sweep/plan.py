@@ -41,7 +41,7 @@ class Plan:
 
 
 def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appraiser) -> Plan:
-    """Look up the sweep's schedulers and lay out its cells.
+    """Look up the sweep's schedulers and lay out its cells; its LoRAs are found already.
 
     Raises:
         SweepError: with file:line, for a scheduler that is unknown, unsupported, or there twice.
