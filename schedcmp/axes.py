@@ -322,10 +322,10 @@ class Setting(tuple[Any, ...]):
         values[_WIDTH], values[_HEIGHT] = width, height
         return Setting(values)
 
-    def words(self, others: Collection[Setting] | None = None) -> list[str]:
-        """What it is, an axis each, as in "guidance 7.5"; beside others, what tells it from them and what it need not
-        have."""
-        varying = [axis for axis in SETTING if len({axis.of(one) for one in others or ()}) > 1]
-        own = [axis for axis in SETTING if axis.is_set(self) and (axis.optional or others is None)]
+    def words(self, among: Collection[Setting] = (), *, whole: bool = True) -> list[str]:
+        """What it is, an axis each, as in "guidance 7.5": all that it has, or if not `whole` what it need not have and
+        what tells it from those that it is `among`."""
+        varying = [axis for axis in SETTING if len({axis.of(one) for one in among}) > 1]
+        own = [axis for axis in SETTING if axis.is_set(self) and (axis.optional or whole)]
         told = (axis.brief(*axis.of(self)) for axis in SETTING if axis in varying or axis in own)
         return [words for words in told if words]

@@ -8,16 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 import pytest
+from test_grid import CELL
 from test_run import Write, rows, run
 from test_sweep import plan_of, refusal
 
 import schedcmp
-from schedcmp.axes import AXES, text
+from schedcmp.axes import AXES, Setting, text
 
 PACKAGE = Path(schedcmp.__file__).parent
 DOCS = PACKAGE.parent / "docs" / "extending.md"
@@ -97,6 +99,18 @@ def test_shifts_advance_with_other_keys(tmp_path: Path) -> None:
 )
 def test_values_are_said_in_a_word(value: Any, told: str) -> None:
     assert text(value) == told
+
+
+def test_a_setting_is_told_from_the_others_by_what_it_has_and_has_not() -> None:
+    plain = Setting.of(CELL)
+    turned = Setting.of(replace(CELL, call='{"eta": 1}', guidance_scale=7.5)).sized(64, 48)
+    assert plain.words() == ["guidance 4", "default size"]
+    assert turned.words() == ["guidance 7.5", "64×48", "eta 1"]
+    assert turned.words([turned], whole=False) == ["eta 1"]
+    assert turned.words([turned, plain], whole=False) == ["guidance 7.5", "64×48", "eta 1"]
+    worn = Setting.of(replace(CELL, lora='{"name": "fast", "adapters": []}'))
+    assert plain.words([plain, worn], whole=False) == ["no LoRA"]
+    assert worn.words([plain, worn]) == ["guidance 4", "default size", "fast"]
 
 
 @pytest.fixture
