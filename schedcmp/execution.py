@@ -12,6 +12,8 @@ from schedcmp.background import in_background
 from schedcmp.files import to_json
 from schedcmp.metrics.clip_model import Clip
 from schedcmp.metrics.distribution import measure_distribution
+from schedcmp.metrics.energy import measure_energy
+from schedcmp.metrics.look import look_of
 from schedcmp.metrics.measuring import measure
 from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
@@ -113,6 +115,8 @@ class Execution:
         if prepared.references:
             measure_references(prepared.supported, prepared.references, prepared.keys, self.store)
         failed = measure(self.store, prepared.metrics)
+        if prepared.references:
+            measure_energy(self.store, prepared.references, look_of(prepared.metrics))
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
         return failed

@@ -115,9 +115,10 @@ def answer(
 
     Args:
         references: the run's, for what they say where there is no distance.
-        metric: what decides; by default the distance from the converged image, else the first that the run has.
+        metric: what decides; by default the distance from the converged image, or of all images from all such where
+            some schedulers have no other, else the first that the run has.
         budget: look only at what costs no more; by default, at every usual number of evaluations.
-        limit: near enough to converged, in standard deviations of the latents.
+        limit: near enough to converged, in standard deviations of the latents; a metric may have its own.
         known: how to read the run's metrics.
 
     Raises:
@@ -153,6 +154,7 @@ def _answer(
     turns = common_turns(found)
     by_latency = not doubted and len(turns) >= FEWEST_OF_A_MEDIAN
     distance = metric is not None and not metric.higher
+    limit = metric.near if metric and metric.near is not None else limit
     near = [p for p in allowed if distance and _within(p.quality, limit)]
     candidates = near if metric else [p for p in found if budget is None or budget.allows(p)]
     fastest, as_fast = _leaders(candidates, metric if near else None, turns if by_latency else [])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.axes import call_text
-from schedcmp.report.quality import Point, Setting, Unsound, goodness
+from schedcmp.report.quality import Pair, Point, Setting, Unsound, goodness
 from schedcmp.report.tables import seconds
+from schedcmp.truth.energy import FEWEST_SEEDS
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
 _NAMED = 4
+_SEEDS = (
+    f"With {FEWEST_SEEDS} seeds of each prompt or more, what draws noise is compared too, by all its images together"
+)
 
 
 def sentences(found: Answer) -> list[str]:
@@ -22,19 +26,23 @@ def sentences(found: Answer) -> list[str]:
     return [*_speed(found), *_budgets(found), *_missing(found)]
 
 
-def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
+def markdown(answers: Sequence[Answer], seen: Sequence[str] = (), beside: Iterable[Answer] = ()) -> str:
     """`answer.md`: the sentences and the Pareto front, a section for each guidance and size.
 
     Args:
         seen: sentences on what else was seen.
+        beside: answers by a metric that not all schedulers have.
     """
     parts = ["# Which scheduler?"]
-    for found in answers:
-        if len(answers) > 1:
-            parts.append(f"## {setting_text(found.setting)}")
+    for found in (*answers, *beside):
+        titles = [setting_text(found.setting)] if len(answers) > 1 else []
+        titles += [f"by {found.metric.label}"] if found.metric and found not in answers else []
+        parts += [f"## {', '.join(titles)}"] if titles else []
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(found)))
         if found.front and found.metric:
             parts.append(_front(found, found.metric))
+        if found.choices and found.metric:
+            parts.append(_ranking(found, found.metric, found.choices[-1]))
     if not answers:
         parts.append("- The run has no images yet.")
     if seen:
@@ -168,15 +176,23 @@ def _missing(found: Answer) -> Iterator[str]:
     elif len(found.pairs) < FEWEST_OF_A_MEAN:
         yield "Two pairs of prompt and seed: too few for intervals, and the order may be luck. Take four seeds or more."
     elif found.pairs:
-        seeds = len({p.seed for p in found.pairs})
-        yield f"Intervals are 95 %, over {len(found.pairs)} pairs of prompt and seed ({seeds} seeds)."
+        yield f"Intervals are 95 %, over {_sample(found.metric, found.pairs)}."
     if found.unmeasured:
         other = found.metric.name.startswith("reference_")
         why = "; they draw noise, or solve another equation as CFG++ does, and head for other images" if other else ""
+        if other and len({p.seed for p in found.pairs}) < FEWEST_SEEDS:
+            why += f". {_SEEDS}"
         yield f"Without {found.metric.label}: {few(found.unmeasured)}{why}."
     if found.incomplete:
         yield f"Left out, as values are missing: {_names(found.incomplete)}."
     yield from _timing(found)
+
+
+def _sample(metric: Reading, pairs: Sequence[Pair]) -> str:
+    seeds = len({p.seed for p in pairs})
+    if metric.whole:
+        return f"{seeds} seeds, and hold for the prompts of the sweep"
+    return f"{len(pairs)} pairs of prompt and seed ({seeds} seeds)"
 
 
 def _timing(found: Answer) -> Iterator[str]:
@@ -218,18 +234,24 @@ def few(names: Sequence[str]) -> str:
 
 
 def _front(found: Answer, metric: Reading) -> str:
-    head = ["scheduler", "steps", "NFE", "latency", metric.label]
-    rows = [
-        [
-            " = ".join(p.names),
-            str(p.steps),
-            str(p.nfe),
-            seconds(_latency(found, p)),
-            number(p.quality),
-        ]
-        for p in found.front
-    ]
-    lines = [head, ["---", *["---:"] * 4], *rows]
     what = "nothing as fast, to 5 %," if found.by_latency else "nothing of as few NFE"
+    return _table(f"The Pareto front: {what} is better.", metric, [_row(found, p) for p in found.front])
+
+
+def _ranking(found: Answer, metric: Reading, choice: Choice) -> str:
+    """All schedulers of a budget in one table, the best first."""
+    alike = {id(p) for p, _ in choice.alike}
+    rows = [[*_row(found, choice.best), "the best"]]
+    rows += [[*_row(found, p), "not told apart" if id(p) in alike else "worse"] for p, _ in choice.others]
+    return _table(f"All up to {_limit(choice)}, each with the most steps.", metric, rows, "against the best")
+
+
+def _row(found: Answer, p: Point) -> list[str]:
+    return [" = ".join(p.names), str(p.steps), str(p.nfe), seconds(_latency(found, p)), number(p.quality)]
+
+
+def _table(title: str, metric: Reading, rows: Sequence[Sequence[str]], *more: str) -> str:
+    head = ["scheduler", "steps", "NFE", "latency", metric.label]
+    lines = [[*head, *more], ["---", *["---:"] * 4, *["---"] * len(more)], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"The Pareto front: {what} is better.\n\n{table}"
+    return f"{title}\n\n{table}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from schedcmp.report.inert import repeats
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
+from schedcmp.report.quality import narrower
 from schedcmp.report.sentences import markdown
 from schedcmp.report.tables import (
     distribution_csv,
@@ -49,7 +51,9 @@ def write_reports(store: Store) -> Reports:
     sweep = store.sweep()
     cells = list(store.cells())
     rows = timing_rows(cells)
-    answers = answer(cells, store.references().values(), known=store.readings())
+    references, known = store.references().values(), store.readings()
+    answers = answer(cells, references, known=known)
+    beside = [answer(cells, references, metric=name, known=known) for name in narrower(cells, known)]
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
     seen = (*repeated.sentences, *altered(cells, trajectories))
@@ -59,7 +63,7 @@ def write_reports(store: Store) -> Reports:
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers, seen)),
+        "answer.md": visible(markdown(answers, seen, chain(*beside))),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
@@ -67,7 +71,7 @@ def write_reports(store: Store) -> Reports:
     axes = GridAxes(**{name: tuple(values) for name, values in sweep["grid"].items()})
     missing: list[str] = []
     left_out: list[str] = []
-    files += write_plots(store, cells, answers, rows, sweep["name"], missing)
+    files += write_plots(store, cells, [*answers, *chain(*beside)], rows, sweep["name"], missing)
     with tried("grids", missing):
         files += write_grids(with_group_timings(cells), store.folder, axes, sweep["name"], left_out.append)
     with tried("report.html", missing):

@@ -148,7 +148,11 @@ class _Recipes:
 def _metrics(cells: Iterable[StoredCell], read: Mapping[str, Reading]) -> list[dict[str, Any]]:
     """What was measured, the known ones first; a metric that nothing is known of has no better end."""
     names = {name for stored in cells if stored.counts for name in stored.metrics}
-    known = [{"name": m.name, "label": m.title, "higher": m.higher} for m in read.values() if m.name in names]
+    known = [
+        {"name": m.name, "label": m.title, "higher": m.higher, "whole": m.whole, "near": m.near}
+        for m in read.values()
+        if m.name in names
+    ]
     others = sorted(names - read.keys())
     return known + [{"name": name, "label": name.replace("_", " "), "higher": None} for name in others]
 

@@ -54,10 +54,15 @@ def write_plots(
 def _plots(
     store: Store, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
 ) -> Iterator[tuple[str, Draw]]:
+    several = len({found.setting for found in answers}) > 1
     for found in answers:
-        where = f" · {setting_text(found.setting)}" if len(answers) > 1 else ""
-        suffix = f"-{slug(setting_text(found.setting).replace('×', 'x'))}" if len(answers) > 1 else ""
-        yield from ((f"{plot}{suffix}", draw) for plot, draw in _of_setting(found, rows, f"{name}{where}"))
+        where = f" · {setting_text(found.setting)}" if several else ""
+        suffix = f"-{slug(setting_text(found.setting).replace('×', 'x'))}" if several else ""
+        beside = found.metric is not answers[0].metric
+        if beside and found.metric:
+            suffix += f"-{slug(found.metric.brief.lower())}"
+        own = [] if beside else rows
+        yield from ((f"{plot}{suffix}", draw) for plot, draw in _of_setting(found, own, f"{name}{where}"))
     if levels := sigma_data(store.meta("trajectories") or (), {c.cell.scheduler: c.cell.base for c in cells}):
         yield "sigmas", partial(draw_sigmas, levels, f"{name}: noise levels")
     if memory := memory_data(rows):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.plots.family import family
-from schedcmp.report.plots.style import Line, line_figure, log_ticks, nfe_axis
+from schedcmp.report.plots.style import Line, line_figure, nfe_axis, quality_axis
 from schedcmp.report.quality import Point
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def convergence_data(found: Answer) -> list[Line]:
 
 
 def draw_convergence(lines: Sequence[Line], metric: Reading, title: str) -> Figure:
-    prepare = partial(_scales, values=[x for line in lines for x in line.x], ratio=metric.ratio)
+    prepare = partial(_scales, values=[x for line in lines for x in line.x], metric=metric)
     return line_figure(lines, title, "denoiser evaluations (NFE)", metric.title, prepare)
 
 
@@ -47,8 +47,6 @@ def _line(name: str, at: Sequence[Point]) -> Line:
     )
 
 
-def _scales(ax: Axes, *, values: Sequence[float], ratio: bool) -> None:
+def _scales(ax: Axes, *, values: Sequence[float], metric: Reading) -> None:
     nfe_axis(ax, values)
-    if ratio:
-        ax.set_yscale("log")
-        log_ticks(ax.yaxis)
+    quality_axis(ax, metric)

@@ -104,7 +104,7 @@ function measured(cell) {
       "This image",
       isNumber(cell.own_latency_s) ? `${seconds(cell.own_latency_s)}, solo` : cell.packed ? "made packed" : "",
     ],
-    ...run.metrics.map((metric) => [
+    ...[...metrics.values()].map((metric) => [
       metric.label,
       metric.name in cell.metrics ? digits(cell.metrics[metric.name], 4) : "",
     ]),

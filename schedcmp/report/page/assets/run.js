@@ -4,7 +4,7 @@ const run = JSON.parse($("run").textContent);
 const axes = Object.fromEntries(run.axes.map((axis, place) => [axis.name, { ...axis, place }]));
 const cells = run.cells;
 const byId = new Map(cells.map((cell) => [cell.id, cell]));
-const metrics = new Map(run.metrics.map((metric) => [metric.name, metric]));
+const metrics = new Map(run.metrics.filter((m) => !m.whole).map((metric) => [metric.name, metric]));
 
 const AXIS_LABELS = {
   scheduler: "Scheduler",
@@ -41,7 +41,7 @@ const measures = new Map([
   ],
   ...run.metrics.map((m) => [
     m.name,
-    { label: m.label, short: m.label.split(/ to | \(/)[0], of: (c) => c.metrics[m.name], text: digits, higher: m.higher },
+    { ...m, short: m.label.split(/ to | \(/)[0], of: (c) => c.metrics[m.name], text: digits },
   ]),
 ]);
 

@@ -46,11 +46,13 @@ function scatter() {
     points.map((p) => p.x),
     PLOT.left,
     PLOT.width - PLOT.right,
+    measures.get(state.x).near,
   );
   const y = scale(
     points.flatMap((p) => [p.y, ...(p.ends ?? [])]).filter(isNumber),
     PLOT.height - PLOT.bottom,
     PLOT.top,
+    measures.get(state.y).near,
   );
   const best = front(points);
   const chart = svg("svg", {
@@ -108,7 +110,7 @@ function seriesName(cell) {
 }
 
 function pointsOf(members, x, y) {
-  const of = (measure, found) => median(found.map(measure.of));
+  const of = (measure, found) => (measure.whole ? meanOf : median)(found.map(measure.of));
   const points = [...group(members, (cell) => at(cell, "steps").value).entries()].map(([steps, found]) => ({
     steps,
     x: of(x, found),
@@ -126,13 +128,16 @@ function answered(cell) {
   return found?.quality ? { y: found.quality.value, ends: [found.quality.low, found.quality.high], front: found.front } : {};
 }
 
-// Value → px, with its ticks; by logarithm where all is positive and spans more than a factor of eight
-function scale(found, start, end) {
+// Value → px, with its ticks; by logarithm where all is positive and spans more than a factor of eight. What chance may
+// make negative is drawn evenly as far as it is `near` enough to nothing, and by logarithm beyond
+function scale(found, start, end, near) {
   const [low, high] = [least(found), most(found)];
-  const log = low > 0 && high / low > 8;
-  const [from, to] = log ? [low / 1.15, high * 1.15] : padded(low, high);
-  const f = log ? Math.log : (v) => v;
+  const log = !near && low > 0 && high / low > 8;
+  const f = near ? (v) => Math.asinh(v / near) : log ? Math.log : (v) => v;
+  const padding = near ? padded(f(low), f(high)).map((v) => near * Math.sinh(v)) : padded(low, high);
+  const [from, to] = log ? [low / 1.15, high * 1.15] : padding;
   const place = (v) => start + ((f(v) - f(from)) / (f(to) - f(from))) * (end - start);
+  if (near && high > 5 * near) return { place, ticks: [...(from <= 0 ? [0] : []), ...logTicks(Math.max(near, from), to)] };
   return { place, ticks: log ? logTicks(from, to) : evenTicks(from, to) };
 }
 
@@ -290,3 +295,8 @@ function spread(wanted, gap) {
 }
 
 const mean = ({ sum, count }) => sum / count;
+
+function meanOf(found) {
+  const numbers = found.filter(isNumber);
+  return numbers.length ? mean({ sum: numbers.reduce((a, b) => a + b), count: numbers.length }) : null;
+}

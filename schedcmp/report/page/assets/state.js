@@ -14,7 +14,7 @@ const DEFAULTS = {
   q: "",
   status: "",
   tint: "",
-  show: run.metrics[0]?.name ?? "",
+  show: metrics.keys().next().value ?? "",
   tile: "",
   cell: "",
   with: "",
