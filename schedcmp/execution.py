@@ -19,9 +19,11 @@ from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
+from schedcmp.search import next_steps
 from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
+from schedcmp.sweep.steps import Search
 from schedcmp.truth.metrics import measure_references
 from schedcmp.truth.reference import LABEL as REFERENCE
 
@@ -117,9 +119,22 @@ class Execution:
         failed = measure(self.store, prepared.metrics)
         if prepared.references:
             measure_energy(self.store, prepared.references, look_of(prepared.metrics))
+        if isinstance(prepared.sweep.steps, Search):
+            self._ask_the_oracle()
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
         return failed
+
+    def _ask_the_oracle(self) -> None:
+        """Of which order each scheduler is, where the run has not asked before."""
+        from schedcmp.truth.verify import verdict_on
+
+        recipes, known = self.prepared.recipes, self.store.meta("orders") or {}
+        new = {label: recipe for label, recipe in recipes.items() if label not in known}
+        verdicts = {label: verdict_on(recipe.entry, self.prepared.scheduler_config) for label, recipe in new.items()}
+        told = {label: {"text": v.text, "order": v.fit and v.fit.order} for label, v in verdicts.items()}
+        if told:
+            self.store.note("orders", known | told)
 
     def _results(
         self,
@@ -155,6 +170,17 @@ class Execution:
         machine = result.machine or prepared.machine
         self.store.add(result, prepared.keys[cell.scheduler], machine, self.paths(cell), result.png, latents)
         return replace(result, png=None, fingerprint=None, latents=None)
+
+
+def rounds(first: Execution) -> Iterator[Execution]:
+    """A run's rounds: one, or as many as it takes to find how many steps are needed. Whoever takes one makes and
+    measures it before the next, which goes by what was measured."""
+    execution = first
+    yield execution
+    while steps := next_steps(execution.prepared, execution.store):
+        prepared = execution.prepared.with_steps(steps)
+        execution = Execution.begin(prepared, execution.store, execution.pipeline, crew=execution.crew)
+        yield execution
 
 
 def _described(prepared: Prepared) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from schedcmp.backend.support import refusal
@@ -39,12 +40,21 @@ class Prepared:
     """A sweep that was found sound: its checkpoint is there, its schedulers can do their steps."""
 
     def __init__(
-        self, sweep: Sweep, source: Source, *, progress: bool = False, checkpoint: Checkpoint | None = None
+        self,
+        sweep: Sweep,
+        source: Source,
+        *,
+        progress: bool = False,
+        checkpoint: Checkpoint | None = None,
+        searched: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+        appraisal: Appraisal | None = None,
     ) -> None:
         """Loads no weights and writes nothing.
 
         Args:
             checkpoint: instead of the one that the sweep names.
+            searched: numbers of steps by label, where the sweep leaves them to be found; by default, the first to try.
+            appraisal: what is known of the schedulers already.
 
         Raises:
             RequestError: whatever is wrong with the request.
@@ -59,9 +69,9 @@ class Prepared:
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
         self._check_pipeline()
-        appraisal = Appraisal(self.scheduler_config)
+        self._appraisal = appraisal = appraisal or Appraisal(self.scheduler_config)
         self._check_backend()
-        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
+        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal, searched)
         self.trajectories: dict[tuple[str, int], Trajectory] = {}
         self.unsupported: dict[tuple[str, int], str] = {}  # why
         self._preflight(appraisal)
@@ -71,6 +81,17 @@ class Prepared:
         }
         self._progress = progress
         self._choose_metrics()
+
+    def with_steps(self, searched: Mapping[str, tuple[int, ...]]) -> Prepared:
+        """The same with other numbers of steps, where the sweep leaves them to be found. Raises RequestError."""
+        return Prepared(
+            self.sweep,
+            self._source,
+            progress=self._progress,
+            checkpoint=self.checkpoint,
+            searched=searched,
+            appraisal=self._appraisal,
+        )
 
     def _check_backend(self) -> None:
         """Raises SweepError for what the backend cannot do."""

@@ -21,7 +21,7 @@ class Reading:
     unit: str = ""
     decides: bool = True  # an answer may go by it without being asked to
     whole: bool = False  # of all images of a scheduler together: a cell has its seed's share, whose mean is the number
-    near: float | None = None  # what is near enough to converged, where the metric has a measure of its own for that
+    near: float | None = None  # what is near enough to converged, where that is no distance of latents
 
     @property
     def title(self) -> str:

@@ -22,7 +22,7 @@ FLOORS = (
     "engine metrics mirror report",
     "backend following",
     "prepare",
-    "encode engines pending",
+    "encode engines pending search",
     "cluster estimate execution",
     "cli",
     "__main__ face",

@@ -20,11 +20,13 @@ from schedcmp.cli import app
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.executor import Executor, Ray
 from schedcmp.sweep.parts import EntrySpec, Exclude, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
+from schedcmp.sweep.steps import Auto
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, type[Part]] = {
     "model": Model,
     "schedulers": EntrySpec,
+    "steps: {auto: ...}": Auto,
     "exclude": Exclude,
     "timing": Timing,
     "metrics": MetricSpec,

@@ -16,7 +16,7 @@ from schedcmp.cli.process import INTERRUPTED, UNFINISHED, starting
 from schedcmp.cli.progress import stage
 from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
-from schedcmp.execution import Execution
+from schedcmp.execution import Execution, rounds
 from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Task
@@ -47,21 +47,24 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
         if store.set_aside:
             console.warn(f"{where.name}/{DATABASE} was damaged; it is kept as {store.set_aside.name}")
         with starting(), stage("loading"):
-            execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
+            first = execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         tell_unreadable(store, where.name)
         try:
             _tell_done(execution)
-            make(execution, where)
-            where.between_cells(timed=False)
             for told in dict.fromkeys(metric.told for metric in prepared.metrics if metric.told):
                 say(told)
-            with stage("measuring"):
-                failed = execution.measure()
-            for sentence in failed:
-                console.warn(sentence)
+            for execution in rounds(first):
+                if execution is not first and execution.pending:
+                    say(f"steps    {len(execution.pending):,} cells more to find how many are needed")
+                make(execution, where)
+                where.between_cells(timed=False)
+                with stage("measuring"):
+                    failed = execution.measure()
+                for sentence in failed:
+                    console.warn(sentence)
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
-            done = store.planned() - len(pending_cells(prepared, store))
+            done = store.planned() - len(pending_cells(execution.prepared, store))
             say(f"interrupted: {done} of {store.planned()} cells are in {where.name}; repeat the command to go on")
             return INTERRUPTED
         return _finish(store, where, bool(execution.throughput))

@@ -44,7 +44,7 @@ def run(
     """
     from schedcmp.cli.making import make, workers
     from schedcmp.cli.places import place
-    from schedcmp.execution import Execution
+    from schedcmp.execution import Execution, rounds
     from schedcmp.report.page import write_page
     from schedcmp.report.write import write_reports
     from schedcmp.store.store import Store
@@ -58,10 +58,11 @@ def run(
         place(str(output or prepared.folder)) as where,
         Store.create(where.folder) as store,
     ):
-        execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
+        first = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
-            make(execution, where, silent=not progress)
-            _warn(execution.measure())
+            for execution in rounds(first):
+                make(execution, where, silent=not progress)
+                _warn(execution.measure())
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from schedcmp.errors import RequestError
 from schedcmp.readings import Reading, readings
@@ -118,7 +118,7 @@ def answer(
         metric: what decides; by default the distance from the converged image, or of all images from all such where
             some schedulers have no other, else the first that the run has.
         budget: look only at what costs no more; by default, at every usual number of evaluations.
-        limit: near enough to converged, in standard deviations of the latents; a metric may have its own.
+        limit: near enough to converged, in standard deviations of the latents; see `near_enough`.
         known: how to read the run's metrics.
 
     Raises:
@@ -154,7 +154,7 @@ def _answer(
     turns = common_turns(found)
     by_latency = not doubted and len(turns) >= FEWEST_OF_A_MEDIAN
     distance = metric is not None and not metric.higher
-    limit = metric.near if metric and metric.near is not None else limit
+    limit = near_enough(metric, limit) if metric else limit
     near = [p for p in allowed if distance and _within(p.quality, limit)]
     candidates = near if metric else [p for p in found if budget is None or budget.allows(p)]
     fastest, as_fast = _leaders(candidates, metric if near else None, turns if by_latency else [])
@@ -180,6 +180,19 @@ def _answer(
         tuple(unsound),
         withheld,
     )
+
+
+def tolerance(sweep: Mapping[str, Any]) -> float:
+    """How far from converged is near enough for a run's sweep, in standard deviations of the latents."""
+    steps = sweep.get("steps")
+    auto = steps.get("auto") if isinstance(steps, dict) else None
+    value = auto.get("tolerance") if isinstance(auto, dict) else None
+    return value if isinstance(value, float) else CONVERGED
+
+
+def near_enough(metric: Reading, limit: float) -> float:
+    """What a limit in standard deviations of the latents is in a metric; an energy distance grows with their square."""
+    return limit if metric.near is None else metric.near * (limit / CONVERGED) ** 2
 
 
 def _within(quality: Estimate | None, limit: float) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
+from typing import Any
 
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.axes import call_text
+from schedcmp.report.enough import Enough, enough, oracle_order, told_order
 from schedcmp.report.quality import Pair, Point, Setting, Unsound, goodness
 from schedcmp.report.tables import seconds
 from schedcmp.truth.energy import FEWEST_SEEDS
@@ -23,15 +26,21 @@ def sentences(found: Answer) -> list[str]:
     """The answer, most useful first; plain text."""
     if not found.cheapest:
         return ["There is no answer: no image counts.", *_unsound(found)]
-    return [*_speed(found), *_budgets(found), *_missing(found)]
+    return [*_speed(found), *_enough(found), *_budgets(found), *_missing(found)]
 
 
-def markdown(answers: Sequence[Answer], seen: Sequence[str] = (), beside: Iterable[Answer] = ()) -> str:
+def markdown(
+    answers: Sequence[Answer],
+    seen: Sequence[str] = (),
+    beside: Iterable[Answer] = (),
+    orders: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> str:
     """`answer.md`: the sentences and the Pareto front, a section for each guidance and size.
 
     Args:
         seen: sentences on what else was seen.
         beside: answers by a metric that not all schedulers have.
+        orders: what the oracle says of schedulers, where the run has asked it.
     """
     parts = ["# Which scheduler?"]
     for found in (*answers, *beside):
@@ -43,6 +52,8 @@ def markdown(answers: Sequence[Answer], seen: Sequence[str] = (), beside: Iterab
             parts.append(_front(found, found.metric))
         if found.choices and found.metric:
             parts.append(_ranking(found, found.metric, found.choices[-1]))
+        if rows := enough(found):
+            parts.append(_steps(found, rows, orders))
     if not answers:
         parts.append("- The run has no images yet.")
     if seen:
@@ -104,6 +115,18 @@ def _speed(found: Answer) -> Iterator[str]:
             yield f"Nothing has surely converged ({within})."
         if found.hopeful:
             yield f"Perhaps {_told(found, found.hopeful, found.metric)}: its interval reaches beyond {found.limit:g}."
+
+
+def _enough(found: Answer) -> Iterator[str]:
+    """Where it was found out to the step."""
+    rows = [row for row in enough(found) if row.tried and row.tried - (row.short or 0) == 1]
+    if rows and found.metric:
+        told = [f"{' = '.join(row.names)} {row.steps}{_to(row)}" for row in rows]
+        yield f"The fewest steps for that, with 95 % intervals: {few(told)}."
+
+
+def _to(row: Enough) -> str:
+    return "" if row.low is None else f" [{row.low}, {row.high or '?'}]"
 
 
 def _told(found: Answer, point: Point, metric: Reading) -> str:
@@ -248,6 +271,19 @@ def _ranking(found: Answer, metric: Reading, choice: Choice) -> str:
 
 def _row(found: Answer, p: Point) -> list[str]:
     return [" = ".join(p.names), str(p.steps), str(p.nfe), seconds(_latency(found, p)), number(p.quality)]
+
+
+def _steps(found: Answer, rows: Sequence[Enough], orders: Mapping[str, Mapping[str, Any]]) -> str:
+    assert found.metric
+    head = ["scheduler", "steps", "95 %", "too few", "enough", "NFE", "order", *(["the oracle's"] if orders else [])]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for row in rows:
+        tried = [str(n or "–") for n in (row.short, row.tried, row.nfe)]
+        told = [str(row.steps or "–"), _to(row).strip() or "–", *tried, told_order(row.order)]
+        oracle = [oracle_order(orders.get(row.names[0], {}))] if orders else []
+        lines.append([" = ".join(row.names), *told, *oracle])
+    title = f"How many steps are enough: {found.metric.label} at most {found.limit:g}; beside it what was tried."
+    return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _table(title: str, metric: Reading, rows: Sequence[Sequence[str]], *more: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schedcmp.report.altered import altered
-from schedcmp.report.answer import Answer, answer
+from schedcmp.report.answer import Answer, answer, tolerance
 from schedcmp.report.grid import GridAxes, write_grids
 from schedcmp.report.inert import repeats
 from schedcmp.report.latex import timings_latex
@@ -52,8 +52,9 @@ def write_reports(store: Store) -> Reports:
     cells = list(store.cells())
     rows = timing_rows(cells)
     references, known = store.references().values(), store.readings()
-    answers = answer(cells, references, known=known)
-    beside = [answer(cells, references, metric=name, known=known) for name in narrower(cells, known)]
+    limit = tolerance(sweep)
+    answers = answer(cells, references, known=known, limit=limit)
+    beside = [answer(cells, references, metric=name, known=known, limit=limit) for name in narrower(cells, known)]
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
     seen = (*repeated.sentences, *altered(cells, trajectories))
@@ -63,7 +64,7 @@ def write_reports(store: Store) -> Reports:
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers, seen, chain(*beside))),
+        "answer.md": visible(markdown(answers, seen, chain(*beside), store.meta("orders") or {})),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])

@@ -42,6 +42,7 @@ from schedcmp.sweep.parts import (
     Timings,
 )
 from schedcmp.sweep.source import Source, read
+from schedcmp.sweep.steps import Auto, Search, Steps
 from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
 
@@ -92,7 +93,11 @@ class Sweep(Part):
         description="of flow matching's noise levels, instead of the checkpoint's: numbers, or base/maximum such"
         ' as `"0.5/1.15"` where it goes by the image\'s size ([flow.md](flow.md))',
     )
-    steps: Counts | None = Field(None, description='whole numbers, or a range such as `"4..30 step 2"`')
+    steps: Steps | None = Field(
+        None,
+        description='whole numbers, or a range such as `"4..30 step 2"`; `auto` finds for each scheduler the fewest'
+        " that are near enough to converged, or `{auto: {tolerance: 0.05, most: 50}}`",
+    )
     nfe: Counts | None = Field(
         None,
         description="equal cost, instead of `steps`: each scheduler takes the most steps that cost so many"
@@ -195,7 +200,7 @@ class Sweep(Part):
     def _check_zip(self) -> None:
         named = [key for group in self.zip for key in group]
         for key in named:
-            if key not in ZIPPABLE or getattr(self, key) is None:
+            if key not in ZIPPABLE or isinstance(getattr(self, key), Search | None):
                 raise ValueError(f"zip: {key!r} is no key of this sweep with several values ({', '.join(ZIPPABLE)})")
             if named.count(key) > 1 or "*" in self.schedulers:
                 raise ValueError(f"zip: {key!r} is there twice" if named.count(key) > 1 else 'zip: "*" has no order')
@@ -209,6 +214,8 @@ class Sweep(Part):
         ray = self.executor.ray
         if ray is None:
             return
+        if isinstance(self.steps, Search):
+            raise ValueError("executor: `steps: auto` goes by what was measured before, in one process; give numbers")
         if ":" in self.device:
             raise ValueError(f"executor: Ray gives each worker a GPU of its own, not {self.device}; use device: cuda")
         if ray.gpus_per_worker and self.device in ("cpu", "mps"):
@@ -262,7 +269,7 @@ def _message(error: ValidationError, source: Source) -> str:
     """The first problem (by line) of a failed check, in the user's words."""
     problems = error.errors(include_url=False)
     first = min(problems, key=_urgency)
-    path = [step for step in first["loc"] if step not in ("str", "EntrySpec")]
+    path = [step for step in first["loc"] if step not in ("str", "EntrySpec", "counts", "search")]
     key = ".".join(str(step) for step in path)
     named = first["msg"].removeprefix("Value error, ").partition(":")[0]  # what is wrong between keys names one of them
     where = source.where(path[:-1] if first["type"] == "missing" else path or [named])
@@ -289,6 +296,8 @@ _PARTS: tuple[type[Part], ...] = (
     EntrySpec,
     MetricSpec,
     Timing,
+    Search,
+    Auto,
     Grid,
     Model,
     Optimize,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.files import slug
 from schedcmp.records import StoredCell
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "plots"
+_BRACKETS = " (in brackets the oracle's order)"
 Draw = Callable[[], "Figure"]
 
 
@@ -54,6 +55,7 @@ def write_plots(
 def _plots(
     store: Store, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
 ) -> Iterator[tuple[str, Draw]]:
+    orders = store.meta("orders") or {}
     several = len({found.setting for found in answers}) > 1
     for found in answers:
         where = f" · {setting_text(found.setting)}" if several else ""
@@ -62,18 +64,23 @@ def _plots(
         if beside and found.metric:
             suffix += f"-{slug(found.metric.brief.lower())}"
         own = [] if beside else rows
-        yield from ((f"{plot}{suffix}", draw) for plot, draw in _of_setting(found, own, f"{name}{where}"))
+        yield from ((f"{plot}{suffix}", draw) for plot, draw in _of_setting(found, own, f"{name}{where}", orders))
     if levels := sigma_data(store.meta("trajectories") or (), {c.cell.scheduler: c.cell.base for c in cells}):
         yield "sigmas", partial(draw_sigmas, levels, f"{name}: noise levels")
     if memory := memory_data(rows):
         yield "memory", partial(draw_memory, memory, f"{name}: peak memory of one image alone")
 
 
-def _of_setting(found: Answer, rows: Sequence[TimingRow], name: str) -> Iterator[tuple[str, Draw]]:
+def _of_setting(
+    found: Answer, rows: Sequence[TimingRow], name: str, orders: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, Draw]]:
     if found.metric:
         title = f"{name}: {found.metric.label}"
-        if lines := convergence_data(found):
-            yield "convergence", partial(draw_convergence, lines, found.metric, f"{title} against cost")
+        if lines := convergence_data(found, orders):
+            yield (
+                "convergence",
+                partial(draw_convergence, lines, found.metric, f"{title} against cost{_BRACKETS if orders else ''}"),
+            )
         if len(places := pareto_data(found)) > 1:
             yield (
                 "pareto",
