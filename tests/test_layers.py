@@ -16,7 +16,7 @@ FLOORS = (
     "samplers",
     "registry",
     "infotext provenance sweep",
-    "store",
+    "remake store",
     "remote truth",
     "checkpoint claim paths",
     "engine metrics mirror report",
