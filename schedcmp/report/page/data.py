@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2s
 from itertools import islice, product
@@ -11,14 +12,18 @@ from statistics import median
 from typing import Any
 
 from schedcmp import __version__
+from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
 from schedcmp.records import Cell, StoredCell, Task
-from schedcmp.report.answer import Answer
+from schedcmp.report.answer import Answer, recommended
 from schedcmp.report.axes import AXIS_NAMES, Value, call_text, point, scheduler_values
 from schedcmp.report.labels import value_label
+from schedcmp.report.paste import FORMS, paste
+from schedcmp.report.paste.subject import subject
 from schedcmp.report.plots import FOLDER as PLOTS
 from schedcmp.report.quality import Point
+from schedcmp.report.sentences import short
 from schedcmp.report.tables import timing_rows
 from schedcmp.store.folder import is_of_a_run, open_file
 from schedcmp.store.store import Store
@@ -72,6 +77,7 @@ def page_data(
         "timings": [asdict(row) for row in rows],
         "remake": _remake(sweep, cells),
         "answer": _answer(store.folder),
+        "pastes": _pastes(store, cells, answers),
         "decides": _decides(answers),
         "points": [_point(name, p, found) for found in answers for p in found.measured for name in p.names],
         "plots": [name for name in Written(store.folder, PLOTS).names if name.endswith(".svg")],
@@ -194,6 +200,23 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for values in islice(product(*several.values()), _MOST_VARIANTS):
         label = " ".join([item["name"], *(f"{name}={value}" for name, value in zip(several, values, strict=True))])
         yield label, options | {name: [value] for name, value in zip(several, values, strict=True)}
+
+
+def _pastes(store: Store, cells: Iterable[StoredCell], answers: Sequence[Answer]) -> dict[str, Any] | None:
+    """The recommended cell as other programs take it. Lines of Python are left to the command, since what they leave
+    unsaid is read from diffusers' classes, which a report does not load."""
+    best = recommended(answers)
+    wanted = best and (best.scheduler, best.steps)
+    found = next((c for c in cells if c.counts and (c.cell.scheduler, c.cell.steps) == wanted), None)
+    if best is None or found is None:
+        return None
+    texts = {}
+    for form in FORMS[1:]:
+        with suppress(
+            RequestError, LookupError, TypeError
+        ):  # that program has no such sampler, or the sweep is anybody's
+            texts[form] = paste(subject(store, found), form)
+    return {"what": short(best), "texts": texts}
 
 
 def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:

@@ -137,7 +137,8 @@ function scale(found, start, end, near) {
   const padding = near ? padded(f(low), f(high)).map((v) => near * Math.sinh(v)) : padded(low, high);
   const [from, to] = log ? [low / 1.15, high * 1.15] : padding;
   const place = (v) => start + ((f(v) - f(from)) / (f(to) - f(from))) * (end - start);
-  if (near && high > 5 * near) return { place, ticks: [...(from <= 0 ? [0] : []), ...logTicks(Math.max(near, from), to)] };
+  const beyond = () => [...(from <= 0 ? [0] : []), ...logTicks(Math.max(near, from), to)];
+  if (near && high > 5 * near) return { place, ticks: beyond() };
   return { place, ticks: log ? logTicks(from, to) : evenTicks(from, to) };
 }
 
