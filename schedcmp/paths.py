@@ -6,24 +6,16 @@ other options under the same name: then the new images go where none of those ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from schedcmp.axes import FOLDERS, Axis, values_of
 from schedcmp.records import Cell
 from schedcmp.store.held import Held
 from schedcmp.store.images import image_path
 from schedcmp.sweep.document import Sweep
 from schedcmp.truth.reference import LABEL as REFERENCE
-
-Setting = tuple[str, str, str, str, float, int | None, int | None, str]
-# What a sweep may have several of, and its folder; a scheduler has one always.
-_AXES: dict[str, Callable[[Cell], str]] = {
-    "prompt": lambda c: c.prompt_name,
-    "negative_prompt": lambda c: f"negative-{c.negative_prompt or 'none'}",
-    "size": lambda c: f"size-{c.width}x{c.height}" if c.width or c.height else "size-own",
-    "guidance_scale": lambda c: f"guidance-{_number(c.guidance_scale)}",
-    "call": lambda c: "call-" + "-".join(f"{name}-{value}" for name, value in c.arguments.items()),
-}
 
 
 class ImagePaths:
@@ -37,19 +29,13 @@ class ImagePaths:
             mark: another one for every two cells that differ in more than steps and seed.
         """
         self._held, self._mark = held, mark
-        values: dict[str, set[object]] = {
-            "prompt": {*sweep.prompt.values()},
-            "negative_prompt": {*sweep.negative_prompt},
-            "size": {*sweep.sizes},
-            "guidance_scale": {*sweep.guidance_scale},
-            "call": {*sweep.calls},
-        }
-        self._axes = {axis for axis, own in values.items() if len(own) > 1}
+        values = {axis.name: {_value(axis, own) for own in axis.unrolled(sweep)} for axis in FOLDERS}
+        self._axes = [axis for axis in FOLDERS if len(values[axis.name]) > 1]
         self._by_text = False  # an automatic name of a prompt stands for another one in another plan
         self._marked: set[str] = set()
         new = [cell for cell in cells if cell.id not in held.paths]
         if self._taken(new):
-            self._axes = {axis for axis, own in values.items() if len(own | held.values[axis]) > 1}
+            self._axes = [axis for axis in FOLDERS if len(values[axis.name] | held.values[axis.name]) > 1]
             self._by_text = True
             self._marked = self._taken(new)
 
@@ -58,7 +44,7 @@ class ImagePaths:
 
     def _taken(self, cells: Iterable[Cell]) -> set[str]:
         """Labels of the cells whose places are others'."""
-        settings: dict[str, Setting] = {}  # by their folders
+        settings: dict[str, tuple[Any, ...]] = {}  # by their folders
         found = set()
         for cell in cells:
             path, setting = self._path(cell), _setting(cell)
@@ -68,9 +54,10 @@ class ImagePaths:
         return found
 
     def _path(self, cell: Cell) -> str:
-        folders = [folder(cell) for axis, folder in _AXES.items() if axis in self._axes]
-        if self._by_text and "prompt" in self._axes:
-            folders[0] = cell.prompt
+        folders = [
+            getattr(cell, axis.fields[0]) if axis.by_name and self._by_text else axis.folder(cell)
+            for axis in self._axes
+        ]
         mark = f"-{self._mark(cell)}" if cell.scheduler in self._marked else ""
         if not mark and not cell.scheduler.startswith(REFERENCE):
             return image_path(cell, folders)
@@ -78,14 +65,11 @@ class ImagePaths:
         return image_path(replace(cell, scheduler=cell.scheduler.removeprefix(REFERENCE) + mark), folders, top)
 
 
-def _setting(cell: Cell) -> Setting:
+def _value(axis: Axis, own: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(own[name] if own.get(name) is not None else "" for name in axis.fields)
+
+
+def _setting(cell: Cell) -> tuple[Any, ...]:
     """All but steps and seed."""
-    return (
-        cell.scheduler, cell.prompt_name, cell.prompt, cell.negative_prompt,
-        cell.guidance_scale, cell.width, cell.height, cell.call,
-    )  # fmt: skip
-
-
-def _number(value: float) -> str:
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
+    names = (getattr(cell, axis.by_name) for axis in FOLDERS if axis.by_name)
+    return (cell.scheduler, *names, *values_of(cell, FOLDERS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from schedcmp.axes import INPUTS, values_of
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell
 from schedcmp.store.store import Provenance, Store
@@ -64,7 +65,7 @@ def _timed(cells: Iterable[Cell], seeds: int) -> set[str]:
     """Ids of the cells with the first so many seeds of each setting: not every setting need have all of them."""
     timed, seen = set(), Counter[tuple[object, ...]]()
     for c in cells:
-        setting = (c.scheduler, c.steps, c.prompt, c.negative_prompt, c.guidance_scale, c.width, c.height, c.call)
+        setting = (c.scheduler, c.steps, *values_of(c, INPUTS))
         seen[setting] += 1
         if seen[setting] <= seeds:
             timed.add(c.id)

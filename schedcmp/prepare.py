@@ -16,7 +16,7 @@ from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepE
 from schedcmp.files import where_it_is
 from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
-from schedcmp.pipelines.arguments import refused_arguments
+from schedcmp.pipelines.arguments import not_taken, refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.guidance import inert_guidance
 from schedcmp.pipelines.inputs import unfit
@@ -106,6 +106,8 @@ class Prepared:
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
         for name, why in refused_arguments(self.checkpoint.pipeline_class, self.sweep.call):
             raise SweepError(f"{self._source.where(('call', name))}: call: {why}")
+        for key, why in not_taken(self.checkpoint.pipeline_class, self.sweep):
+            raise SweepError(f"{self._source.where((key,))}: {key}: {why}")
         sizes = [(width, height) for width, height in self.sweep.sizes if width and height]
         if wrong := size_refusal(self.checkpoint.pipeline_class, self.checkpoint.config, sizes):
             key = "size" if self.sweep.size else "width"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from schedcmp.axes import SETTING, Setting, arguments, task_of, values_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Status = Literal["ok", "flagged", "failed", "unsupported"]
-Task = tuple[str, str, float, int | None, int | None, int] | tuple[str, str, float, int | None, int | None, int, str]
+Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,17 @@ class Cell:
     @property
     def task(self) -> Task:
         """All but the scheduler and its steps: deterministic schedulers of one task head for one image."""
-        plain = (self.prompt, self.negative_prompt, self.guidance_scale, self.width, self.height, self.seed)
-        return (*plain, self.call) if self.call else plain
+        return task_of(self)
+
+    @property
+    def setting(self) -> Setting:
+        """What images that it may be compared with have in common."""
+        return Setting(values_of(self, SETTING))
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Of the pipeline's call, beside those that are fields here."""
-        return dict(json.loads(self.call)) if self.call else {}
+        return arguments(self.call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,11 @@ class StoredCell:
     @property
     def cell(self) -> Cell:
         return self.result.cell
+
+    @property
+    def setting(self) -> Setting:
+        """What it has in common with images that it may be compared with; its size as made."""
+        return self.cell.setting.sized(self.result.width, self.result.height)
 
     @property
     def counts(self) -> bool:

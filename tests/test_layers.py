@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "schedcmp"
 FLOORS = (
-    "errors foreign interrupts readings records texts",
+    "axes errors foreign interrupts readings texts",
+    "records",
     "background files pipelines shortage",
     "image spacing",
     "samplers",

@@ -19,7 +19,8 @@ from typer.cli import get_docs_for_click
 from schedcmp.cli import app
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.executor import Executor, Ray
-from schedcmp.sweep.parts import EntrySpec, Exclude, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
+from schedcmp.sweep.keys import Exclude
+from schedcmp.sweep.parts import EntrySpec, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
 from schedcmp.sweep.steps import Auto
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -64,7 +65,7 @@ def written(name: str) -> str:
 
 
 def _first_line(part: type[Part]) -> str:
-    return (part.__doc__ or "").partition("\n")[0]
+    return next(cls.__doc__ for cls in part.__mro__ if cls.__doc__).partition("\n")[0]
 
 
 def _table(part: type[Part]) -> str:

@@ -38,7 +38,7 @@ def recommend_scheduler(
 
 
 def show(answers: list[Answer], most: int | None = None) -> None:
-    """The sentences, or so many of the first, under the guidance and size where there are several."""
+    """The sentences, or so many of the first, under its setting where there are several."""
     for found in answers:
         if len(answers) > 1:
             say(f"{setting_text(found.setting)}:")

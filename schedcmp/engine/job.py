@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from schedcmp.axes import arguments_of
 from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
@@ -120,5 +121,6 @@ class Workbench:
             **({"num_images_per_prompt": len(generators)} if more else {}),
             **{name: value for name, value in settings.items() if value is not None and name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels},
+            **arguments_of(cell),
             **cell.arguments,
         }

@@ -82,7 +82,7 @@ class Run:
         metric: str | None = None,
         limit: float | None = None,
     ) -> list[Answer]:
-        """Which scheduler to take: an answer for each guidance and size, `fastest.scheduler` and `fastest.steps` in it.
+        """Which scheduler to take: an answer for each setting, `fastest.scheduler` and `fastest.steps` in it.
 
         Args:
             budget_s: at most so many seconds an image.

@@ -9,28 +9,26 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Any
 
+from schedcmp.axes import Setting
 from schedcmp.metrics.clip_model import Clip, cmmd, read_images
 from schedcmp.metrics.measuring import images, with_image
 from schedcmp.records import StoredCell
 from schedcmp.store.store import Store
 
-Group = tuple[str, int, float, str]
-
 
 def measure_distribution(store: Store, clip: Clip, real: Sequence[Path]) -> None:
-    """CMMD of each scheduler's images at each number of steps (guidance and size) from real ones, over all prompts and
+    """CMMD of each scheduler's images at each number of steps, in each setting, from real ones, over all prompts and
     seeds; kept under `distribution` for the table of that name. A group of one image has none."""
-    groups: dict[Group, list[StoredCell]] = defaultdict(list)
+    groups: dict[tuple[str, int, Setting], list[StoredCell]] = defaultdict(list)
     for stored in with_image(store):
-        cell, result = stored.cell, stored.result
-        groups[cell.scheduler, cell.steps, cell.guidance_scale, f"{result.width}x{result.height}"].append(stored)
+        groups[stored.cell.scheduler, stored.cell.steps, stored.setting].append(stored)
     origin = _digest([clip.origin, [_stamp(p) for p in real], [(*g, _hashes(c)) for g, c in groups.items()]])
     if (store.meta("distribution") or {}).get("origin") == origin:
         return
     real_features = clip.images(read_images(real))
     rows = []
-    for (scheduler, steps, guidance, size), cells in groups.items():
-        row = {"scheduler": scheduler, "steps": steps, "guidance_scale": guidance, "size": size}
+    for (scheduler, steps, setting), cells in groups.items():
+        row = {"scheduler": scheduler, "steps": steps, **setting.columns()}
         made = (image for _, image in images(store, cells))
         distance = cmmd(clip.images(made), real_features) if len(cells) > 1 else None
         rows.append({**row, "images": len(cells), "real_images": len(real), "cmmd": distance})

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from schedcmp.axes import INPUTS, values_of
 from schedcmp.metrics.look import Look
 from schedcmp.metrics.measuring import with_image
 from schedcmp.readings import ENERGY
@@ -51,7 +52,7 @@ def _groups(cells: Iterable[StoredCell], converged: Mapping[object, StoredCell])
     for stored in cells:
         cell = stored.cell
         if reference := converged.get(cell.task):
-            group = cell.scheduler, cell.steps, cell.task[:5], cell.call
+            group = cell.scheduler, cell.steps, values_of(cell, INPUTS)
             groups[group][cell.seed] = stored, reference
     yield from (group for group in groups.values() if len(group) >= FEWEST_SEEDS)
 

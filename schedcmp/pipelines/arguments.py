@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from typing import Any
 
+from schedcmp.axes import OPTIONAL
 from schedcmp.errors import shown
 from schedcmp.pipelines.source import pipeline_source
 
@@ -19,6 +21,7 @@ _KEYS: Mapping[str, str] = {
     "num_images_per_prompt": "seeds",
     "timesteps": "sigmas",
     "sigmas": "sigmas",
+    **{axis.argument: axis.key for axis in OPTIONAL if axis.argument},
 }
 # What is no number or text that a sweep could have, or would keep an image from being made
 _NOT_HERE = ("latents", "return_dict", "output_type", "callback", "image", "strength")
@@ -39,6 +42,14 @@ def refused_arguments(pipeline: str, names: Iterable[str]) -> Iterator[tuple[str
             others = ", ".join(n for n in known if n not in _KEYS and _may_be_given(n))
             told = f"did you mean {near[0]}?" if near else f"it takes: {others}"
             yield name, f"{pipeline} takes no {shown(name)}; {told}"
+
+
+def not_taken(pipeline: str, sweep: Any) -> Iterator[tuple[str, str]]:
+    """(key, why it cannot be given), of a sweep's keys that are arguments of the call as they are."""
+    source = pipeline_source(pipeline)
+    for axis in OPTIONAL:
+        if source and axis.argument and getattr(sweep, axis.key) and axis.argument not in source.arguments:
+            yield axis.key, f"{pipeline} takes no {axis.argument}"
 
 
 def _may_be_given(name: str) -> bool:

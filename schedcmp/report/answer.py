@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from schedcmp.axes import Setting
 from schedcmp.errors import RequestError
 from schedcmp.readings import Reading, readings
 from schedcmp.records import Reference, StoredCell
@@ -14,7 +15,6 @@ from schedcmp.report.quality import (
     AS_FAST,
     Pair,
     Point,
-    Setting,
     Unsound,
     choose_metric,
     common_turns,
@@ -24,6 +24,7 @@ from schedcmp.report.quality import (
     goodness,
     points,
     resolutions,
+    settings,
 )
 from schedcmp.report.steadiness import doubts
 from schedcmp.truth.statistics import FEWEST_OF_A_MEDIAN, LEVEL, Difference, Estimate, against_best
@@ -71,7 +72,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What holds for images of one guidance and size."""
+    """What holds for images of one setting."""
 
     setting: Setting
     metric: Reading | None
@@ -111,7 +112,7 @@ def answer(
     limit: float = CONVERGED,
     known: Mapping[str, Reading] = readings(None),
 ) -> list[Answer]:
-    """An answer for each guidance and size of a run.
+    """An answer for each setting of a run's images.
 
     Args:
         references: the run's, for what they say where there is no distance.
@@ -125,11 +126,11 @@ def answer(
         RequestError: the run has no such metric.
     """
     chosen, references, doubted = choose_metric(cells, known, metric), list(references), doubts(cells)
-    notes = [(r.task[2], r.note) for r in references if r.note]
+    made = settings(cells)
+    of_task = {c.cell.task: made[c.cell.setting] for c in cells}
+    notes = [(of_task.get(r.task), r.note) for r in references if r.note]
     return [
-        _answer(
-            s, *found, doubted, chosen, budget, limit, Counter(note for guidance, note in notes if guidance == s[0])
-        )
+        _answer(s, *found, doubted, chosen, budget, limit, Counter(note for of, note in notes if of == s))
         for s, found in points(cells, chosen, resolutions(references)).items()
     ]
 

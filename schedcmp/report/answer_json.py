@@ -14,7 +14,7 @@ from schedcmp.report.sentences import sentences
 def as_json(found: Answer) -> dict[str, Any]:
     """The answer for scripts: unrounded, seconds and counts."""
     return {
-        "setting": found.setting._asdict(),
+        "setting": found.setting.fields(),
         "metric": found.metric and asdict(found.metric),
         "limit": found.limit,
         "pairs": len(found.pairs),

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
+from schedcmp.axes import AXES, SYNONYMS, Value
+from schedcmp.axes import PAGED as OF_PAGES
 from schedcmp.errors import RequestError
 from schedcmp.records import Cell, StoredCell
 
-SHOWN = ("scheduler", "sigma_schedule", "steps", "seed", "prompt", "guidance_scale")  # also where they do not vary
-AXIS_NAMES = (*SHOWN, "nfe", "negative_prompt", "size", "call", "shift")
-SYNONYMS = {"guidance": "guidance_scale"}
+COPY = "copy"  # the axis of cells that all others place together
+# Page axes of themselves where they vary, outermost first
+PAGED = (*(axis.name for axis in OF_PAGES), COPY)
 
-# Page axes of themselves where they vary, outermost first. A scheduler's label names its schedule already.
-PAGED = ("prompt", "negative_prompt", "size", "call", "guidance_scale", "scheduler", "steps", "seed", "copy")
-
-Value = str | int | float
 Key = tuple[Value, ...]
 
 
 @dataclass(frozen=True)
 class GridAxes:
-    """What the rows, columns and pages of the grids stand for: names of `AXIS_NAMES`, outermost first."""
+    """What the rows, columns and pages of the grids stand for: names of `AXES`, outermost first."""
 
     rows: tuple[str, ...] = ("scheduler",)
     cols: tuple[str, ...] = ("steps",)
@@ -35,7 +32,7 @@ class GridAxes:
             names = tuple(SYNONYMS.get(name, name) for name in getattr(self, place.name))
             object.__setattr__(self, place.name, names)
         for name, count in Counter(self.named).items():
-            if name not in AXIS_NAMES:
+            if name not in AXES:
                 raise RequestError(_unknown(name))
             if count > 1:
                 raise RequestError(f"grid: the axis {name!r} is used more than once; give it one place")
@@ -76,7 +73,7 @@ def plan_pages(cells: Iterable[StoredCell], axes: GridAxes) -> list[Page]:
     """Each cell in one place of one page; values are in the order in which the sweep has them."""
     ordered = sorted(cells, key=lambda stored: stored.cell.index)
     points = _points(ordered, axes)
-    ranks = {axis: _rank(point[axis] for point in points) for axis in (*AXIS_NAMES, *PAGED)}
+    ranks = {axis: _rank(point[axis] for point in points) for axis in (*AXES, COPY)}
     implied = {"nfe": "steps", "steps": "nfe"}  # one follows from the other and the scheduler
     varying = [
         axis
@@ -112,7 +109,8 @@ def _page(
     implied = {"sigma_schedule"} - {*axes.named}
     if "nfe" in axes.named:
         implied.add("steps")
-    told = dict.fromkeys((*titled, *(axis for axis in SHOWN if axis not in {*axes.rows, *axes.cols, *implied})))
+    shown = (axis.name for axis in AXES.values() if axis.shown)
+    told = dict.fromkeys((*titled, *(axis for axis in shown if axis not in {*axes.rows, *axes.cols, *implied})))
     return Page(
         values={axis: first[axis] for axis in titled},
         facts={axis: first[axis] for axis in told},
@@ -125,7 +123,7 @@ def _page(
 
 
 def _points(ordered: Sequence[StoredCell], axes: GridAxes) -> list[dict[str, Value]]:
-    """Each cell's value on every axis. `copy` tells apart cells that all other axes place together."""
+    """Each cell's value on every axis. `COPY` tells apart cells that all other axes place together."""
     scheduler = scheduler_values(ordered) if "sigma_schedule" in axes.named else _label
     if "shift" in axes.named and scheduler is _label:
         scheduler = _without_shift
@@ -135,32 +133,14 @@ def _points(ordered: Sequence[StoredCell], axes: GridAxes) -> list[dict[str, Val
     for found in points:
         key = tuple(value for axis, value in found.items() if axis not in implied)
         seen[key] += 1
-        found["copy"] = seen[key]
+        found[COPY] = seen[key]
     return points
 
 
 def point(stored: StoredCell, scheduler: str) -> dict[str, Value]:
     """A cell's value on each axis, with `scheduler` on that of this name."""
-    cell = stored.cell
-    return {
-        "scheduler": scheduler,
-        "sigma_schedule": cell.sigma_schedule,
-        "steps": cell.steps,
-        "nfe": cell.nfe_budget or stored.result.nfe or 0,
-        "seed": cell.seed,
-        "prompt": cell.prompt_name,
-        "guidance_scale": cell.guidance_scale,
-        "negative_prompt": cell.negative_prompt,
-        "size": f"{cell.width or 'default'} × {cell.height or 'default'}",
-        "shift": cell.shift,
-        "call": call_text(cell.call),
-    }
-
-
-def call_text(call: str) -> str:
-    """Further arguments of the call: "true_cfg_scale 4, clip_skip 1"."""
-    arguments = json.loads(call) if call else {}
-    return ", ".join(f"{name} {value}" for name, value in arguments.items())
+    values = {axis.name: axis.shown_of(stored.cell) for axis in AXES.values()}
+    return values | {"scheduler": scheduler, "nfe": values["nfe"] or stored.result.nfe or 0}
 
 
 def _label(cell: Cell) -> str:
@@ -192,6 +172,6 @@ def _in_order(keys: Iterable[Key], axes: Sequence[str], ranks: dict[str, dict[Va
 
 
 def _unknown(name: str) -> str:
-    near = get_close_matches(name, (*AXIS_NAMES, *SYNONYMS), n=1)
+    near = get_close_matches(name, (*AXES, *SYNONYMS), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"grid: there is no axis {name!r}{hint} (axes: {', '.join(AXIS_NAMES)})"
+    return f"grid: there is no axis {name!r}{hint} (axes: {', '.join(AXES)})"

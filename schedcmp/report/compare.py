@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from schedcmp.axes import Setting
 from schedcmp.errors import RunFolderError
 from schedcmp.records import Cell, StoredCell
-from schedcmp.report.quality import Setting
 from schedcmp.report.sentences import setting_text
 from schedcmp.report.steadiness import doubts, timed_groups
 from schedcmp.store.store import Store
@@ -150,7 +150,7 @@ def _slowdowns(before: Iterable[StoredCell], after: Iterable[StoredCell]) -> Ite
     several = len({key[2:] for key in new}) > 1
     for key in (k for k in old if k in new):
         scheduler, steps, *setting = key
-        told = f", {setting_text(Setting(*setting))}" if several else ""
+        told = f", {setting_text(Setting(setting))}" if several else ""
         yield Slowdown(scheduler, steps, told, ratio_of_medians(new[key], old[key]))
 
 

@@ -15,9 +15,10 @@ import PIL
 from PIL import Image, PngImagePlugin
 
 from schedcmp import __version__
+from schedcmp.axes import AXES, Value
 from schedcmp.files import slug
 from schedcmp.records import StoredCell
-from schedcmp.report.axes import GridAxes, Page, Value, foremost, plan_pages
+from schedcmp.report.axes import GridAxes, Page, foremost, plan_pages
 from schedcmp.report.layout import Layout, lay_out, split
 from schedcmp.report.sheet import Sheet, draw_sheet
 from schedcmp.store.folder import has_whole_png, place
@@ -29,11 +30,9 @@ __all__ = ["GridAxes", "write_grids"]
 FOLDER = "grids"
 TEXT_KEY = "schedcmp"  # of the PNG's text chunk
 DEFAULT_SIZE = 256, 256  # px, where no image tells
-NAMES = {"guidance_scale": "guidance", "sigma_schedule": "sigma", "negative_prompt": "negative"}
 MOST_PAGES = 200  # nobody looks at more
 _WRITERS = min(4, os.cpu_count() or 1)
 _COMPRESSION = 4  # zlib's default, 6, takes half as long again for 3 % less
-DIGITS = {"seed": 4, "steps": 3}  # as in the folders of images
 
 
 def write_grids(
@@ -170,8 +169,8 @@ def _stems(pages: Sequence[Page]) -> list[str]:
 
 def _value_name(axis: str, value: Value) -> str:
     if isinstance(value, int):
-        text = f"{value:0{DIGITS.get(axis, 1)}d}"
+        text = f"{value:0{AXES[axis].digits if axis in AXES else 1}d}"  # as in the folders of images
     else:
         plain = value if isinstance(value, str) else f"{value:g}"
         text = slug(plain.replace(" × ", "x").replace("_", "-"), 32)  # "_" parts the values of a name
-    return f"{NAMES.get(axis, axis)}-{text or 'none'}"
+    return f"{AXES[axis].short if axis in AXES else axis}-{text or 'none'}"

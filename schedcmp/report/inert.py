@@ -10,24 +10,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from schedcmp.axes import AXES, Value
 from schedcmp.image import fingerprint
 from schedcmp.records import StoredCell
-from schedcmp.report.axes import Value, point
+from schedcmp.report.axes import point
 from schedcmp.report.labels import value_label
 from schedcmp.report.sentences import few
 from schedcmp.report.tiles import open_picture
 
 _LEVELS = 1  # of 255: what packing's other order of sums may change in a pixel
-_TITLES = {
-    "scheduler": "The scheduler",
-    "steps": "The number of steps",
-    "seed": "The seed",
-    "prompt": "The prompt",
-    "negative_prompt": "The negative prompt",
-    "guidance_scale": "Guidance",
-    "size": "The size",
-    "call": "What else the call is given",
-}
+_SUBJECTS = {axis.name: axis.subject for axis in AXES.values() if axis.subject}
 _MOST_LOOKED_AT = 50  # earlier cells of the same image, for the one that is most like a cell
 _LONGEST = 60  # characters of a value
 _ROOM = 16
@@ -117,7 +109,7 @@ def _first_of_each_image(cells: Iterable[StoredCell], folder: Path, prints: Mapp
 
 def _settings(stored: StoredCell) -> dict[str, Value]:
     values = point(stored, stored.cell.scheduler)
-    return {axis: values[axis] for axis in _TITLES}
+    return {axis: values[axis] for axis in _SUBJECTS}
 
 
 def _told(
@@ -146,7 +138,7 @@ def _named(values: Mapping[str, Value]) -> str:
 
 
 def _label(axis: str, value: Value) -> str:
-    text = f"prompt {value}" if axis == "prompt" else value_label(axis, value)
+    text = f"{AXES[axis].short} {value}" if AXES[axis].by_name else value_label(axis, value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
@@ -155,13 +147,13 @@ def _without_effect(
 ) -> Iterator[str]:
     """Values of an axis that made the same images wherever nothing else differed."""
     ids = [stored.cell.id for stored in cells]
-    for axis, title in _TITLES.items():
+    for axis, subject in _SUBJECTS.items():
         groups: dict[tuple[Value, ...], Group] = defaultdict(dict)
         for id_ in ids:
             rest = tuple(value for name, value in settings[id_].items() if name != axis)
             groups[rest][settings[id_][axis]] = first[id_]
         for values in _alike([group for group in groups.values() if len(group) > 1]):
-            yield f"{title} changed nothing: {few([_label(axis, v) for v in values])} made the same images."
+            yield f"{subject} changed nothing: {few([_label(axis, v) for v in values])} made the same images."
 
 
 def _alike(groups: Sequence[Group]) -> list[list[Value]]:

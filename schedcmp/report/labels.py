@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 
+from schedcmp.axes import AXES, Value
 from schedcmp.records import CellResult
-from schedcmp.report.axes import Page, Value
+from schedcmp.report.axes import COPY, Page
 
 NONE = "–"
 LEGEND = "Latency: median of solo runs. NFE: denoiser evaluations per image."
 
 LABELS: dict[str, Callable[[Value], str]] = {
-    "scheduler": str,
-    "sigma_schedule": lambda value: f"{value} sigmas",
-    "steps": lambda value: f"{value} steps" if value != 1 else "1 step",
-    "nfe": lambda value: f"up to {value} NFE",
-    "seed": lambda value: f"seed {value}",
-    "prompt": str,
-    "guidance_scale": lambda value: f"guidance {value:g}",
-    "negative_prompt": lambda value: f"negative prompt: {value or 'none'}",
-    "size": lambda value: f"{value} px",
-    "shift": lambda value: f"shift {value or 'of the checkpoint'}",
-    "call": str,
-    "copy": lambda value: f"copy {value}",
+    **{axis.name: axis.label for axis in AXES.values()},
+    COPY: lambda value: f"copy {value}",
 }
-ON_OWN_LINE = ("prompt", "negative_prompt")
+ON_OWN_LINE = tuple(axis.name for axis in AXES.values() if axis.prose)
 
 
 def value_label(axis: str, value: Value) -> str:
@@ -46,12 +37,13 @@ def prompt_line(page: Page) -> str | None:
     return f"“{prompt}”" if prompt else "(empty prompt)"
 
 
-def negative_line(page: Page) -> str | None:
-    """The page's negative prompt, if it has one or if pages differ in it."""
-    negative = page.example.negative_prompt
-    shared = len({stored.cell.negative_prompt for stored in page.cells.values()}) == 1
-    told = shared and (negative or "negative_prompt" in page.facts)
-    return LABELS["negative_prompt"](negative) if told else None
+def text_lines(page: Page) -> Iterator[str]:
+    """The page's other texts, such as a negative prompt, where it has one or where pages differ in it."""
+    for name in ON_OWN_LINE:
+        value = AXES[name].shown_of(page.example)
+        shared = all(AXES[name].shown_of(stored.cell) == value for stored in page.cells.values())
+        if not AXES[name].shown and shared and (value or name in page.facts):
+            yield LABELS[name](value)
 
 
 def caption(result: CellResult) -> str:

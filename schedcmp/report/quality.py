@@ -9,6 +9,7 @@ from statistics import fmean, median
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from schedcmp.axes import CONTENT, Setting, values_of
 from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
@@ -20,20 +21,10 @@ AS_FAST = 1.05
 _SMALLEST = 1e-6  # a distance below single precision's rounding of latents is none
 
 
-class Setting(NamedTuple):
-    """What images that are compared must have in common."""
-
-    guidance_scale: float
-    width: int | None
-    height: int | None
-    call: str = ""
-
-
 class Pair(NamedTuple):
-    """What two schedulers' images share when they are compared: the prompts and the initial noise."""
+    """What two schedulers' images share when they are compared: what they show and the initial noise."""
 
-    prompt: str
-    negative_prompt: str
+    content: tuple[Any, ...]  # the fields of `axes.CONTENT`
     seed: int
 
 
@@ -119,14 +110,11 @@ def points(
         resolved: see `resolutions`; a smaller distance counts as this, so that nothing is better by what is not known.
     """
     groups: dict[Setting, dict[tuple[str, int], list[StoredCell]]] = defaultdict(lambda: defaultdict(list))
-    made = {
-        _asked(c): Setting(c.cell.guidance_scale, c.result.width, c.result.height, c.cell.call)
-        for c in cells
-        if c.image_path
-    }
+    made = settings(cells)
     for stored in cells:
+        cell = stored.cell
         if stored.result.status != "unsupported":
-            groups[made.get(_asked(stored), _asked(stored))][stored.cell.scheduler, stored.cell.steps].append(stored)
+            groups[made[cell.setting]][cell.scheduler, cell.steps].append(stored)
     return {
         setting: (
             [_point(names, found[names[0], steps], metric, resolved) for names, steps in _distinct(found)],
@@ -134,6 +122,12 @@ def points(
         )
         for setting, found in groups.items()
     }
+
+
+def settings(cells: Sequence[StoredCell]) -> dict[Setting, Setting]:
+    """Each setting as asked for and as made, which has a size where the checkpoint's own was asked for."""
+    asked = {c.cell.setting: c.cell.setting for c in cells}
+    return asked | {c.cell.setting: c.setting for c in cells if c.image_path}
 
 
 def _distinct(groups: Mapping[tuple[str, int], list[StoredCell]]) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -146,10 +140,6 @@ def _distinct(groups: Mapping[tuple[str, int], list[StoredCell]]) -> Iterator[tu
             what = to_json([ran.scheduler_config, ran.timesteps]) if known else name
             same[what, steps].append(name)
     yield from ((tuple(names), steps) for (_, steps), names in same.items())
-
-
-def _asked(stored: StoredCell) -> Setting:
-    return Setting(stored.cell.guidance_scale, stored.cell.width, stored.cell.height, stored.cell.call)
 
 
 def _unsound(members: Sequence[StoredCell]) -> Unsound:
@@ -221,11 +211,11 @@ def _point(
 
 def _by_seed(values: Mapping[Pair, float]) -> dict[Pair, float]:
     """The mean over prompts for each seed that all of them have: one seed's noise is in the images of all prompts."""
-    prompts = {(pair.prompt, pair.negative_prompt) for pair in values}
+    contents = {pair.content for pair in values}
     seeds: dict[int, list[float]] = defaultdict(list)
     for pair, value in values.items():
         seeds[pair.seed].append(value)
-    return {Pair("", "", seed): fmean(found) for seed, found in seeds.items() if len(found) == len(prompts)}
+    return {Pair((), seed): fmean(found) for seed, found in seeds.items() if len(found) == len(contents)}
 
 
 def _values(
@@ -234,5 +224,5 @@ def _values(
     for stored in members:
         cell, value = stored.cell, stored.metrics.get(metric.name)
         if value is not None:
-            pair = Pair(cell.prompt, cell.negative_prompt, cell.seed)
+            pair = Pair(values_of(cell, CONTENT), cell.seed)
             yield pair, max(value, floors.get(cell.task, 0.0), _SMALLEST) if metric.ratio else value

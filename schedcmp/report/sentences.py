@@ -7,11 +7,11 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
+from schedcmp.axes import Setting
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
-from schedcmp.report.axes import call_text
 from schedcmp.report.enough import Enough, enough, oracle_order, told_order
-from schedcmp.report.quality import Pair, Point, Setting, Unsound, goodness
+from schedcmp.report.quality import Pair, Point, Unsound, goodness
 from schedcmp.report.tables import seconds
 from schedcmp.truth.energy import FEWEST_SEEDS
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
@@ -35,7 +35,7 @@ def markdown(
     beside: Iterable[Answer] = (),
     orders: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> str:
-    """`answer.md`: the sentences and the Pareto front, a section for each guidance and size.
+    """`answer.md`: the sentences and the Pareto front, a section for each setting.
 
     Args:
         seen: sentences on what else was seen.
@@ -62,8 +62,7 @@ def markdown(
 
 
 def setting_text(setting: Setting) -> str:
-    guidance, width, height, call = setting
-    return ", ".join(filter(None, [f"guidance {guidance:g}", f"{width}×{height}", call_text(call)]))
+    return ", ".join(setting.words())
 
 
 def short(point: Point | Unsound) -> str:
@@ -177,7 +176,7 @@ def _lead(metric: Reading, choice: Choice) -> str:
 def _needed(found: Answer, choice: Choice) -> str:
     """How many seeds would tell the first two apart, if that is known."""
     pairs = choice.alike[0][1].pairs_needed
-    prompts = len({(p.prompt, p.negative_prompt) for p in found.pairs})
+    prompts = len({p.content for p in found.pairs})
     seeds = None if pairs is None else -(-pairs // prompts)
     if seeds is None or pairs is None or pairs <= len(found.pairs):
         return ""

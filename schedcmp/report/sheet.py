@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from schedcmp.report.axes import Key, Page
-from schedcmp.report.labels import LEGEND, facts_line, negative_line, prompt_line
+from schedcmp.report.labels import LEGEND, facts_line, prompt_line, text_lines
 from schedcmp.report.layout import Layout
 from schedcmp.report.text import Line, block_height, draw_block, paragraph
 from schedcmp.report.tiles import Box, draw_tile
@@ -46,7 +46,7 @@ def _heading(part: Page, layout: Layout, title: str, width: int) -> list[Line]:
     lines = paragraph(title, look.title, room, 2)
     for text, style, most in (
         (prompt_line(part), look.body, 3),
-        (negative_line(part), look.quiet, 2),
+        *((line, look.quiet, 2) for line in text_lines(part)),
         (facts_line(part), look.quiet, 2),
     ):
         if text:

@@ -15,7 +15,7 @@ _DRIFT = 0.1  # from the first turn to the last
 
 
 def timed_groups(cells: Iterable[StoredCell]) -> dict[tuple[Any, ...], list[StoredCell]]:
-    """The timed cells that count, by scheduler, steps, guidance, size as made and call."""
+    """The timed cells that count, by scheduler, steps and setting."""
     groups: dict[tuple[Any, ...], list[StoredCell]] = defaultdict(list)
     for stored in cells:
         if stored.result.timings and stored.counts:
@@ -24,8 +24,7 @@ def timed_groups(cells: Iterable[StoredCell]) -> dict[tuple[Any, ...], list[Stor
 
 
 def timed_group(stored: StoredCell) -> tuple[Any, ...]:
-    cell, result = stored.cell, stored.result
-    return (cell.scheduler, cell.steps, cell.guidance_scale, result.width, result.height, cell.call)
+    return (stored.cell.scheduler, stored.cell.steps, *stored.setting)
 
 
 def doubts(cells: Iterable[StoredCell]) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from statistics import median
 from types import MappingProxyType
 from typing import Any
 
+from schedcmp.axes import OPTIONAL, PLAIN, SETTING, SETTING_FIELDS, Setting
 from schedcmp.records import StoredCell, Timing
-from schedcmp.report.axes import call_text
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
 from schedcmp.texts import csv_text
 
@@ -23,9 +23,7 @@ class TimingRow:
     sigma_schedule: str
     steps: int
     nfe: int
-    guidance_scale: float
-    width: int
-    height: int
+    setting: Setting
     n: int  # timed images
     latency_s: float  # median over the n
     latency_iqr_s: float | None  # None below two images
@@ -36,18 +34,28 @@ class TimingRow:
     scheduler_overhead_s: float
     vae_s: float
     peak_memory_bytes: int | None
-    relative: float = 1.0  # to the fastest row with the same guidance and size
+    relative: float = 1.0  # to the fastest row of the same setting
     doubt: str = ""  # why no latency of the run may be compared, see `steadiness`
-    call: str = ""  # further arguments of the call, as `Cell.call`
+
+    def columns(self) -> dict[str, Any]:
+        """Flat, as in the files: what a setting need not have comes last."""
+        return {name: getattr(self.setting if name in SETTING_FIELDS else self, name) for name in _COLUMNS}
+
+
+_LATER = [name for axis in SETTING if axis.optional for name in axis.fields]
+_COLUMNS = [
+    *(n for f in fields(TimingRow) for n in (SETTING_FIELDS if f.name == "setting" else [f.name]) if n not in _LATER),
+    *_LATER,
+]
 
 
 def timing_rows(cells: Sequence[StoredCell]) -> list[TimingRow]:
-    """One row per scheduler × steps (and guidance and size, where there are several), in the sweep's order."""
+    """One row per scheduler × steps (and setting, where there are several), in the sweep's order."""
     rows, doubt = [_timing_row(members) for members in timed_groups(cells).values()], "; ".join(doubts(cells))
-    fastest: dict[tuple[Any, ...], float] = {}
+    fastest: dict[Setting, float] = {}
     for row in rows:
-        fastest[_task(row)] = min(row.latency_s, fastest.get(_task(row), row.latency_s))
-    return [replace(row, relative=row.latency_s / fastest[_task(row)], doubt=doubt) for row in rows]
+        fastest[row.setting] = min(row.latency_s, fastest.get(row.setting, row.latency_s))
+    return [replace(row, relative=row.latency_s / fastest[row.setting], doubt=doubt) for row in rows]
 
 
 def with_group_timings(cells: Sequence[StoredCell]) -> list[StoredCell]:
@@ -81,8 +89,10 @@ def result_rows(
 
 
 def timings_csv(rows: Sequence[TimingRow]) -> str:
-    header = [f.name for f in fields(TimingRow) if f.name != "call" or any(row.call for row in rows)]
-    return _csv([{name: getattr(row, name) for name in header} for row in rows], header=header)
+    found = [row.columns() for row in rows]
+    unused = {name for name in _LATER if all(row[name] in ("", None) for row in found)}
+    header = [name for name in _COLUMNS if name not in unused]
+    return _csv([{name: row[name] for name in header} for row in found], header=header)
 
 
 def distribution_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -91,7 +101,7 @@ def distribution_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def timings_json(rows: Sequence[TimingRow], environment: Mapping[str, Any]) -> str:
-    return json.dumps({"environment": environment, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
+    return json.dumps({"environment": environment, "rows": [row.columns() for row in rows]}, indent=2) + "\n"
 
 
 HEAD = ("scheduler", "steps", "NFE", "latency", "IQR", "per NFE", "relative", "n", "scheduler's", "memory")
@@ -109,17 +119,19 @@ def unusable(doubt: str) -> str:
 
 
 def readable(rows: Sequence[TimingRow]) -> list[tuple[str, ...]]:
-    """The rows' cells for people, under `HEAD`; guidance and size are named where there are several."""
-    several = [len({getattr(row, name) for row in rows}) > 1 for name in ("guidance_scale", "width", "height")]
-    return [_readable(row, guidance=several[0], size=any(several[1:])) for row in rows]
+    """The rows' cells for people, under `HEAD`."""
+    return [_readable(row, name) for row, name in zip(rows, row_names(rows), strict=True)]
 
 
-def _readable(row: TimingRow, *, guidance: bool, size: bool) -> tuple[str, ...]:
-    name = [row.scheduler, *([f"guidance {row.guidance_scale:g}"] if guidance else [])]
-    name += [f"{row.width}×{row.height}"] if size else []
-    name += [call_text(row.call)] if row.call else []
+def row_names(rows: Sequence[TimingRow]) -> list[str]:
+    """The rows' schedulers, with what of their settings tells them apart."""
+    settings = {row.setting for row in rows}
+    return [", ".join([row.scheduler, *row.setting.words(settings)]) for row in rows]
+
+
+def _readable(row: TimingRow, name: str) -> tuple[str, ...]:
     return (
-        ", ".join(name),
+        name,
         str(row.steps),
         str(row.nfe),
         seconds(row.latency_s),
@@ -146,10 +158,6 @@ def megabytes(value: int | None) -> str:
     return "–" if value is None else f"{value / 2**20:,.0f} MiB"
 
 
-def _task(row: TimingRow) -> tuple[Any, ...]:
-    return (row.guidance_scale, row.width, row.height, row.call)
-
-
 def _timing_row(members: Sequence[StoredCell]) -> TimingRow:
     first, cell = members[0].result, members[0].cell
     timings = [t for stored in members for t in stored.result.timings]
@@ -161,9 +169,7 @@ def _timing_row(members: Sequence[StoredCell]) -> TimingRow:
         sigma_schedule=cell.sigma_schedule,
         steps=cell.steps,
         nfe=nfe,
-        guidance_scale=cell.guidance_scale,
-        width=first.width or 0,
-        height=first.height or 0,
+        setting=members[0].setting,
         n=len(timings),
         latency_s=median(latencies),
         latency_iqr_s=interquartile_range(latencies),
@@ -174,7 +180,6 @@ def _timing_row(members: Sequence[StoredCell]) -> TimingRow:
         scheduler_overhead_s=_median_of(timings, "scheduler_s"),
         vae_s=_median_of(timings, "vae_s"),
         peak_memory_bytes=max(peaks, default=None),
-        call=cell.call,
     )
 
 
@@ -197,10 +202,7 @@ def _result_row(
         "steps": cell.steps,
         "nfe": result.nfe,
         "seed": cell.seed,
-        "prompt_name": cell.prompt_name,
-        "prompt": cell.prompt,
-        "negative_prompt": cell.negative_prompt,
-        "guidance_scale": cell.guidance_scale,
+        **{name: value for axis in PLAIN for name, value in axis.columns(cell).items()},
         "width": result.width or cell.width,
         "height": result.height or cell.height,
         "status": result.status,
@@ -216,8 +218,7 @@ def _result_row(
         "first_sigma": sigmas[0],
         "final_sigma": sigmas[-1],
         "inert": inert.get(cell.id),
-        **({"shift": cell.shift} if cell.shift else {}),
-        **{f"call.{name}": value for name, value in cell.arguments.items()},
+        **{name: value for axis in OPTIONAL if axis.is_set(cell) for name, value in axis.columns(cell).items()},
         **stored.metrics,
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from schedcmp.axes import FOLDERS
 from schedcmp.store.database import Database
 from schedcmp.store.folder import is_of_a_run
 
@@ -21,24 +22,18 @@ class Held:
 
 def held(database: Database) -> Held:
     """The images of all plans' cells. A place that two of them claim is nobody's own."""
-    query = (
-        "SELECT id, image_path, prompt, negative_prompt, guidance_scale, width, height, call "
-        "FROM cells WHERE image_path IS NOT NULL"
-    )
+    columns = ", ".join(name for axis in FOLDERS for name in axis.fields)
+    query = f"SELECT id, image_path, {columns} FROM cells WHERE image_path IS NOT NULL"
     paths: dict[str, str] = {}
     owners: dict[str, str] = {}
-    prompts, negatives, guidances, sizes, calls = set(), set(), set(), set(), set()
+    values: dict[str, set[object]] = {axis.name: set() for axis in FOLDERS}
     with database.reading() as connection:
-        for id_, path, prompt, negative, guidance, width, height, call in connection.execute(query):
+        for row in connection.execute(query):
+            id_, path = row["id"], row["image_path"]
             if not isinstance(path, str) or not is_of_a_run(path):
                 continue
             paths[id_] = path
             owners[path] = "" if path in owners else id_
-            prompts.add(prompt)
-            negatives.add(negative)
-            guidances.add(guidance)
-            sizes.add((width, height))
-            calls.add(call or "")
-    values = {"prompt": prompts, "negative_prompt": negatives, "guidance_scale": guidances, "size": sizes}
-    values["call"] = calls
+            for axis in FOLDERS:
+                values[axis.name].add(tuple("" if row[name] is None else row[name] for name in axis.fields))
     return Held({i: path for i, path in paths.items() if owners[path]}, owners, values)

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Annotated, Any, Literal
+from dataclasses import MISSING, asdict, fields
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Json, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    ConfigDict,
+    Json,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
 from schedcmp.errors import SweepError, one_line
 from schedcmp.files import from_json, to_json
@@ -22,6 +31,8 @@ from schedcmp.sweep.source import parse
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
 PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change
 CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in _OF_THE_PLAN)
+# Those that a run of an earlier schedcmp may lack, or have nothing in: what an image need not have
+LATER_COLUMNS = {f.name: f.default for f in fields(Cell) if f.name in CELL_COLUMNS and f.default is not MISSING}
 JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
 PLAIN_COLUMNS = (
     "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes", "packed",
@@ -43,7 +54,7 @@ def _image_path(name: str) -> str:
 
 
 class _Row(BaseModel):
-    """Of `cells`, and of `plan` beside it."""
+    """Of `cells`, and of `plan` beside it; without `LATER_COLUMNS`."""
 
     model_config = _STRICT
 
@@ -61,8 +72,6 @@ class _Row(BaseModel):
     guidance_scale: float
     width: int | None
     height: int | None
-    shift: str = ""  # missing in a run of an earlier schedcmp
-    call: Annotated[str | None, AfterValidator(_object)] = None  # missing in a run of an earlier schedcmp
     key: str
     machine: str
     status: Status
@@ -77,6 +86,14 @@ class _Row(BaseModel):
     scheduler_config: Json[dict[str, Any]]
     timesteps: Json[tuple[Annotated[float, AllowInfNan(True)], ...]]
     image_path: Annotated[str, AfterValidator(_image_path)] | None
+
+
+def _later(name: str) -> Any:
+    own = get_type_hints(Cell)[name] | None
+    return (Annotated[own, AfterValidator(_object)] if name == "call" else own, None)
+
+
+_FullRow = create_model("_FullRow", __base__=_Row, **{name: _later(name) for name in LATER_COLUMNS})
 
 
 class _Trajectory(BaseModel):
@@ -104,12 +121,12 @@ class _Throughput(BaseModel):
 
 
 class _Group(BaseModel):
+    """Of one setting, which is told beside."""
+
     model_config = _STRICT
 
     scheduler: str
     steps: int
-    guidance_scale: float
-    size: str
     images: int
     real_images: int
     cmmd: float | None
@@ -152,7 +169,7 @@ _META: Mapping[str, TypeAdapter[Any]] = {
 
 
 def to_row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
-    values = {name: getattr(result.cell, name) for name in CELL_COLUMNS} | {"call": result.cell.call or None}
+    values = {name: getattr(result.cell, name) for name in CELL_COLUMNS}
     values |= {name: getattr(result, name.replace("made_", "")) for name in PLAIN_COLUMNS}
     timings = [asdict(t) for t in result.timings]
     return values | {
@@ -165,8 +182,9 @@ def to_row(result: CellResult, key: str, path: str | None) -> dict[str, Any]:
 
 
 def from_row(row: dict[str, Any]) -> StoredCell:
-    found = _checked(_Row.model_validate, row)
-    values = {name: getattr(found, name) for name in CELL_COLUMNS} | {"call": found.call or ""}
+    found = _checked(_FullRow.model_validate, row)
+    values = {name: getattr(found, name) for name in CELL_COLUMNS}
+    values |= {name: default for name, default in LATER_COLUMNS.items() if values[name] is None}
     cell = Cell(index=found.position, nfe_budget=found.nfe_budget, **values)
     plain = {name.replace("made_", ""): getattr(found, name) for name in PLAIN_COLUMNS}
     result = CellResult(

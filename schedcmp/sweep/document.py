@@ -2,112 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from difflib import get_close_matches
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
 from schedcmp.sweep.executor import Executor, Executors, Ray
+from schedcmp.sweep.keys import Exclude, Keys
 from schedcmp.sweep.parts import (
-    Call,
-    Counts,
-    Entries,
     EntrySpec,
-    Exclude,
     Grid,
     Groups,
     Jax,
     Metrics,
     MetricSpec,
     Model,
-    ModelSpec,
-    Numbers,
     Optimize,
     Part,
-    Pixels,
-    Prompts,
-    Seeds,
-    Shifts,
-    Sigmas,
-    Sizes,
-    Texts,
     Timing,
     Timings,
 )
 from schedcmp.sweep.source import Source, read
-from schedcmp.sweep.steps import Auto, Search, Steps
+from schedcmp.sweep.steps import Auto, Search
 from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
 
-# The axes of a sweep by key, those whose images lie together innermost
-ZIPPABLE = ("prompt", "negative_prompt", "guidance_scale", "size", "schedulers", "sigmas", "steps", "nfe", "seeds")
 
-
-class Sweep(Part):
+class Sweep(Keys):
     """A sweep, resolved: every key has its value. The order of the keys is the order in the written file."""
 
-    name: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$", max_length=100)] | None = Field(
-        None, description="names the output folder, `outputs/NAME`; the file's own name by default"
-    )
-    model: ModelSpec = Field(
-        description="`builtin:tiny`, `builtin:tiny-flow`, a diffusers folder, a `.safetensors` file, an address"
-        " of either (`s3://...`, by fsspec), a hub id; or a mapping of what is below"
-    )
-    prompt: Prompts = Field(
-        description="a text, a list of texts, `{name: text}`, `{file: prompts.txt}` (one a line, or a `.csv`, `.tsv`,"
-        " `.jsonl`, `.json` with `id` and `prompt`), or `{template: 'a {red|blue} __shape__', wildcards: FOLDER}`; with"
-        " `sample: N` and `seed: S` some of these"
-    )
-    negative_prompt: Texts = Field(
-        ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"
-    )
-    guidance_scale: Numbers = Field(
-        (7.5,),
-        description='classifier-free guidance: one, several, or a range such as `"1..9 step 0.5"`; 1 or less is off',
-    )
-    width: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
-    height: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
-    size: Sizes | None = Field(None, description="several sizes: `[512x512, 512x768]`, width first")
-    call: Call = Field(
-        {},
-        description="any other argument of the pipeline's `__call__`, checked against its signature:"
-        " `{true_cfg_scale: [1, 4], clip_skip: 1}`; a list of values is an axis",
-    )
-    schedulers: Entries = Field(
-        description='names, entries of your own (below), or `"*"` for all that work with the checkpoint'
-    )
-    sigmas: Sigmas = Field(
-        ("default",),
-        description="sigma schedules, or lists of noise levels such as `[14.6, 6.5, 2.7, 1.0]`; each scheduler"
-        " runs on each. `default` is the scheduler's own",
-    )
-    shift: Shifts | None = Field(
-        None,
-        description="of flow matching's noise levels, instead of the checkpoint's: numbers, or base/maximum such"
-        ' as `"0.5/1.15"` where it goes by the image\'s size ([flow.md](flow.md))',
-    )
-    steps: Steps | None = Field(
-        None,
-        description='whole numbers, or a range such as `"4..30 step 2"`; `auto` finds for each scheduler the fewest'
-        " that are near enough to converged, or `{auto: {tolerance: 0.05, most: 50}}`",
-    )
-    nfe: Counts | None = Field(
-        None,
-        description="equal cost, instead of `steps`: each scheduler takes the most steps that cost so many"
-        " evaluations of the denoiser (Heun 5 for 10)",
-    )
-    seeds: Seeds = Field(
-        (0,),
-        description='whole numbers, or a range such as `"0..3"`; one generator per seed: an image does not'
-        " depend on its neighbours",
-    )
     zip: Groups = Field(
         (),
         description="keys that advance together instead of each with each: `[schedulers, sigmas]`, or several"
@@ -199,13 +127,14 @@ class Sweep(Part):
 
     def _check_zip(self) -> None:
         named = [key for group in self.zip for key in group]
+        known = {key: count for axis in AXES.values() for key, count in axis.zipped(self).items()}
         for key in named:
-            if key not in ZIPPABLE or isinstance(getattr(self, key), Search | None):
-                raise ValueError(f"zip: {key!r} is no key of this sweep with several values ({', '.join(ZIPPABLE)})")
+            if key not in known:
+                raise ValueError(f"zip: {key!r} is no key of this sweep with several values ({', '.join(known)})")
             if named.count(key) > 1 or "*" in self.schedulers:
                 raise ValueError(f"zip: {key!r} is there twice" if named.count(key) > 1 else 'zip: "*" has no order')
         for group in self.zip:
-            lengths = {key: len(getattr(self, key)) for key in group}
+            lengths = {key: known[key] for key in group}
             if len(set(lengths.values())) > 1 or len(group) < 2:
                 found = ", ".join(f"{key} has {n}" for key, n in lengths.items())
                 raise ValueError(f"zip: takes two or more keys with equally many values, but {found}")
@@ -222,20 +151,6 @@ class Sweep(Part):
             raise ValueError(f"executor: ray.gpus_per_worker is 1, but device is {self.device}; keep one of the two")
         if ray.gpus_per_worker == 0 and self.device == "cuda":
             raise ValueError("executor: ray.gpus_per_worker is 0, but device is cuda; keep one of the two")
-
-    @property
-    def sizes(self) -> tuple[tuple[int | None, int | None], ...]:
-        """Width and height of each size, in pixels; None for the checkpoint's own."""
-        if self.size is None:
-            return ((self.width, self.height),)
-        pairs = (size.split("x") for size in self.size)
-        return tuple((int(width), int(height)) for width, height in pairs)
-
-    @property
-    def calls(self) -> Iterator[str]:
-        """Each combination of the further arguments, as `Cell.call` has it; one without any, if there are none."""
-        for values in product(*self.call.values()):
-            yield json.dumps(dict(zip(self.call, values, strict=True))) if values else ""
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from schedcmp.axes import AXES, SYNONYMS
 from schedcmp.sweep.prompt_file import refuse_file_names
 from schedcmp.sweep.values import as_levels, call_arguments, integers, numbers, shifts, sigma_names, sizes, words
 from schedcmp.sweep.variants import stands_for_prompts, variants
 
-Axis = Literal[
-    "scheduler", "sigma_schedule", "steps", "nfe", "seed", "prompt", "negative_prompt", "guidance_scale", "size",
-    "call", "shift",
-]  # fmt: skip
+if TYPE_CHECKING:
+    AxisName = str
+else:
+    AxisName = Literal[tuple(AXES)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=64)]
 PromptName = Annotated[str, Field(min_length=1, max_length=64)]
 Pixels = Annotated[int, Field(strict=True, ge=8, le=4096, multiple_of=8)]
@@ -79,19 +79,13 @@ Prompts = Annotated[
     BeforeValidator(as_prompts, json_schema_input_type=str | list[str] | dict[str, str]),
     Field(min_length=1),
 ]
-_SYNONYMS = {
-    "guidance": "guidance_scale",
-    "sigmas": "sigma_schedule",
-    "schedulers": "scheduler",
-    "seeds": "seed",
-}
 
 
 def _as_axes(value: Any) -> Any:
-    return tuple(_SYNONYMS.get(word, word) for word in words(value)) if value else ()
+    return tuple(SYNONYMS.get(word, word) for word in words(value)) if value else ()
 
 
-_Axes = Annotated[tuple[Axis, ...], BeforeValidator(_as_axes, json_schema_input_type=str | list[str])]
+_Axes = Annotated[tuple[AxisName, ...], BeforeValidator(_as_axes, json_schema_input_type=str | list[str])]
 
 
 def _as_groups(value: Any) -> Any:
@@ -166,36 +160,6 @@ def _as_entry(item: Any) -> Any:
 Entries = Annotated[
     tuple[str | EntrySpec, ...], BeforeValidator(as_entries, json_schema_input_type=str | list[str | EntrySpec])
 ]
-
-
-class Exclude(Part):
-    """Cells to leave out: those that have one of the values of every key here."""
-
-    scheduler: Words | None = Field(None, description="names, with or without a sigma schedule")
-    sigma_schedule: Words | None = Field(None, description="or `sigmas`; names")
-    steps: Counts | None = Field(None, description="numbers or ranges, as in every key that takes numbers")
-    nfe: Counts | None = Field(None, description="budgets")
-    seed: Seeds | None = Field(None, description="or `seeds`")
-    prompt: Words | None = Field(None, description="names of prompts, or prompts")
-    negative_prompt: Texts | None = Field(None, description="the texts themselves")
-    guidance_scale: Numbers | None = Field(None, description="or `guidance`")
-    size: Sizes | None = Field(None, description="such as `512x512`")
-    shift: Shifts | None = Field(None, description="as in the sweep")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _synonyms(cls, data: Any) -> Any:
-        return {_SYNONYMS.get(key, key): value for key, value in data.items()} if isinstance(data, dict) else data
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Exclude:
-        if not self.conditions:
-            raise ValueError("is empty, which would leave out everything; give at least one key")
-        return self
-
-    @property
-    def conditions(self) -> Mapping[str, tuple[Any, ...]]:
-        return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
 class Timing(Part):

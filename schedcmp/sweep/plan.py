@@ -12,17 +12,17 @@ from math import prod
 from types import MappingProxyType
 from typing import Any
 
+from schedcmp.axes import AXES, INPUTS, Axis, request_of
 from schedcmp.errors import RegistryError, SweepError
 from schedcmp.records import Cell
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.parts import Exclude
-from schedcmp.sweep.select import Appraiser, Selected, Selection
+from schedcmp.sweep.keys import Exclude
+from schedcmp.sweep.select import Appraiser, Index, Selected, Selection, in_step
 from schedcmp.sweep.source import Source
 
 MOST_CELLS = 1_000_000
-Index = dict[str, int]  # a cell's position on each axis, by the sweep's key
 Rule = Mapping[str, set[Any]]
 
 
@@ -59,9 +59,7 @@ def make_plan(
     selection = Selection(sweep, source, registry, appraiser, searched=searched)
     selected = selection.collect()
     lengths = sum(len(s.lengths) for s in selected.values())
-    shared = len(sweep.prompt) * len(sweep.negative_prompt) * len(sweep.guidance_scale) * len(sweep.sizes)
-    shared *= prod(map(len, sweep.call.values()))
-    count = lengths * len(sweep.seeds) * shared
+    count = lengths * len(sweep.seeds) * prod(n for axis in INPUTS for n in axis.lengths(sweep).values())
     if count > MOST_CELLS:
         raise SweepError(f"{source.name}: has {count:,} cells; a sweep may have {MOST_CELLS:,}. Split it, or use fewer")
     exclusion = _Exclusion(_rules(sweep, source, selection.registry))
@@ -79,7 +77,7 @@ def _cells(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[Cell]:
         for (i, length), (j, seed) in product(enumerate(found.lengths), enumerate(sweep.seeds)):
             if sweep.zip:
                 own = {} if found.own_steps else {"steps": i, "nfe": i}
-                if not _in_step(sweep, place | own | {"seeds": j}):
+                if not in_step(sweep, place | own | {"seeds": j}):
                     continue
             digest = setting.copy()
             digest.update(f"{length.steps}/{seed}".encode())
@@ -96,34 +94,31 @@ def _cells(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[Cell]:
 
 def _outer(sweep: Sweep, selected: Mapping[str, Selected]) -> Iterator[tuple[Cell, Selected, Index]]:
     """Each combination of all but steps and seeds, as a cell that lacks these."""
-    prompts, negatives = enumerate(sweep.prompt.items()), enumerate(sweep.negative_prompt)
-    guidances, sizes = enumerate(sweep.guidance_scale), enumerate(sweep.sizes)
-    axes = product(prompts, negatives, guidances, sizes, sweep.calls, selected.values())
-    for (p, (name, prompt)), (n, negative), (g, guidance_scale), (s, (width, height)), call, found in axes:
-        cell = Cell(
-            id="",
-            index=0,
-            scheduler=found.entry.name,
-            base=found.entry.base,
-            sigma_schedule=found.entry.sigmas.name,
-            steps=0,
-            seed=0,
-            prompt_name=name,
-            prompt=prompt,
-            negative_prompt=negative,
-            guidance_scale=guidance_scale,
-            width=width,
-            height=height,
-            shift=found.entry.shift,
-            call=call,
-        )
-        place = {"prompt": p, "negative_prompt": n, "guidance_scale": g, "size": s}
-        yield cell, found, place | {"schedulers": found.item, "sigmas": found.sigmas}
+    axes = (zip(_places(axis, sweep), axis.unrolled(sweep), strict=True) for axis in INPUTS)
+    for inputs in product(*axes):
+        place = {key: i for own, _ in inputs for key, i in own.items()}
+        values = {name: value for _, own in inputs for name, value in own.items()}
+        for found in selected.values():
+            entry = found.entry
+            cell = Cell(
+                id="",
+                index=0,
+                scheduler=entry.name,
+                base=entry.base,
+                sigma_schedule=entry.sigmas.name,
+                steps=0,
+                seed=0,
+                shift=entry.shift,
+                **values,
+            )
+            yield cell, found, place | found.place
 
 
-def _in_step(sweep: Sweep, place: Index) -> bool:
-    """Whether keys that advance together stand at the same position."""
-    return all(len({place[key] for key in group if key in place}) <= 1 for group in sweep.zip)
+def _places(axis: Axis, sweep: Sweep) -> Iterator[Index]:
+    """Where each value of an axis stands, by all that `zip` may call it."""
+    lengths = axis.lengths(sweep)
+    for i, places in enumerate(product(*map(range, lengths.values()))):
+        yield {**dict(zip(lengths, places, strict=True)), axis.key: i}
 
 
 class _Exclusion:
@@ -187,10 +182,10 @@ def _rule(exclude: Exclude, registry: Registry) -> Rule:
 
 
 def _values(cell: Cell, key: str) -> tuple[Any, ...]:
-    """What a cell is called on an axis."""
-    names = {"scheduler": (cell.scheduler, cell.base), "prompt": (cell.prompt_name, cell.prompt)}
-    others = {"nfe": (cell.nfe_budget,), "size": (f"{cell.width}x{cell.height}",)}
-    return (names | others).get(key) or (getattr(cell, key),)
+    """What a cell is called on an axis, or on a part of one."""
+    axis, _, part = key.partition(".")
+    found: Any = AXES[axis].known_as(cell)
+    return tuple(found.get(part, ()) if part else found)
 
 
 def identity(cell: Cell, entry: Entry, generator: str) -> blake2s:
@@ -201,12 +196,8 @@ def identity(cell: Cell, entry: Entry, generator: str) -> blake2s:
         "options": entry.options,
         "unless": entry.unless,
         "sigmas": [entry.sigmas.options, entry.sigmas.where_taken, *filter(None, [entry.sigmas.levels])],
-        "prompt": [cell.prompt, cell.negative_prompt],
-        "guidance_scale": cell.guidance_scale,
-        "size": [cell.width, cell.height],
         "generator": generator,
-        **({"shift": entry.shift} if entry.shift else {}),
-        **({"call": cell.arguments} if cell.call else {}),
+        **request_of(cell),
     }
     text = json.dumps(parts, sort_keys=True, default=str)
     return blake2s(text.encode(), digest_size=8)

@@ -17,6 +17,7 @@ from schedcmp.sweep.source import Source
 from schedcmp.sweep.steps import Search
 
 EVERYTHING = "*"
+Index = dict[str, int]  # a position on each axis, by the sweep's key
 MOST_ENTRIES = 1_000
 _NAMED = 3
 
@@ -40,12 +41,11 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """An entry of a sweep and where it comes from: the positions of its item and its sigma schedule."""
+    """An entry of a sweep and where it comes from: the positions of its item, its sigma schedule and its shift."""
 
     entry: Entry
     lengths: tuple[Length, ...]
-    item: int
-    sigmas: int
+    place: Index
     refusal: str = ""  # why its cells cannot be made
     own_steps: bool = False
 
@@ -102,10 +102,10 @@ class Selection:
 
     def _add(self, place: int, item: str | EntrySpec) -> None:
         own_steps = item.steps if isinstance(item, EntrySpec) else None
-        paired = any({"schedulers", "sigmas"} <= {*group} for group in self.sweep.zip)
-        shifts = self.sweep.shift or ("",)
-        for base, (at, sigmas), shift in product(self._bases(item), enumerate(self._sigmas()), shifts):
-            if paired and at != place:
+        shifts = enumerate(self.sweep.shift or ("",))
+        for base, (i, sigmas), (j, shift) in product(self._bases(item), enumerate(self._sigmas()), shifts):
+            at = {"schedulers": place, "sigmas": i, "shift": j}
+            if not in_step(self.sweep, at):
                 continue
             entry = base.with_sigmas(sigmas)
             entry = entry.with_shift(shift) if shift else entry
@@ -113,7 +113,7 @@ class Selection:
             if refusal is not None and not (item == EVERYTHING and self._is_there(entry)):
                 given = own_steps or self.searched.get(entry.name)
                 lengths = self._lengths(entry, given) if not refusal else _plain_lengths(self.sweep, given)
-                selected = Selected(entry, lengths, place, at, refusal, own_steps is not None)
+                selected = Selected(entry, lengths, at, refusal, own_steps is not None)
                 self._put(selected, named=item != EVERYTHING and entry == base)
 
     def _is_there(self, entry: Entry) -> bool:
@@ -176,10 +176,15 @@ class Selection:
     def _put(self, selected: Selected, named: bool) -> None:
         """Sigma schedules and "*" may lead to an entry that is there already; naming one twice is a mistake."""
         name = selected.entry.name
-        if named and self._named.setdefault(name, selected.item) != selected.item:
+        if named and self._named.setdefault(name, selected.place["schedulers"]) != selected.place["schedulers"]:
             raise RegistryError(f"{name} is there twice")
         if named or name not in self.found:
             self.found[name] = selected
+
+
+def in_step(sweep: Sweep, place: Index) -> bool:
+    """Whether keys that advance together stand at the same position."""
+    return all(len({place[key] for key in group if key in place}) <= 1 for group in sweep.zip)
 
 
 def _told_left_out(reasons: Mapping[str, str]) -> str:

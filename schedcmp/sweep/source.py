@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
+from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.sweep.text import read_text
 from schedcmp.sweep.yaml_errors import shown_line, swallowed, told, too_deep
 
+_TEXTS = {axis.key for axis in AXES.values() if axis.prose}
 _MAX_VALUES = 200_000  # after aliases are expanded: an alias bomb has billions
 _MAX_DEPTH = 64
 _SHORT = {"model": "id"}  # a key that may be one of its own keys alone
@@ -233,7 +235,7 @@ def _remarks(root: yaml.Node, text: str, name: str) -> Iterator[str]:
             if a.isdecimal() and b.isdecimal() and a != b:
                 where = f"{name}:{value.start_mark.line + 1}: size"
                 yield f"{where}: [{a}, {b}] are two sizes, {a}x{a} and {b}x{b}; one of {a} by {b} is written {a}x{b}"
-        if key.value in ("prompt", "negative_prompt"):
+        if key.value in _TEXTS:
             for node in _scalars(value):
                 if rest := swallowed(node, text):
                     where = f"{name}:{node.start_mark.line + 1}: {key.value}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import Any
 
+from schedcmp.axes import INPUTS, values_of
 from schedcmp.errors import RegistryError
 from schedcmp.records import Cell, Task
 from schedcmp.registry.appraisal import Appraisal
@@ -87,8 +88,9 @@ def _tasks(cells: Iterable[Cell], comparable: frozenset[str], sampling: frozense
     """Those of comparable cells, and those of others where there are seeds enough to compare all images at once."""
     found = {cell.task: cell for cell in cells if cell.scheduler in sampling}
     exact = {cell.task for cell in cells if cell.scheduler in comparable}
-    seeds = Counter((task[:5], task[6:]) for task in found)
-    return {task: cell for task, cell in found.items() if task in exact or seeds[task[:5], task[6:]] >= FEWEST_SEEDS}
+    seeds = Counter(values_of(cell, INPUTS) for cell in found.values())
+    enough = {task for task, cell in found.items() if seeds[values_of(cell, INPUTS)] >= FEWEST_SEEDS}
+    return {task: cell for task, cell in found.items() if task in exact | enough}
 
 
 def solves_the_ode(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> bool:

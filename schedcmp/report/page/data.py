@@ -12,25 +12,26 @@ from statistics import median
 from typing import Any
 
 from schedcmp import __version__
+from schedcmp.axes import AXES, Value
 from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer, recommended
-from schedcmp.report.axes import AXIS_NAMES, Value, call_text, point, scheduler_values
-from schedcmp.report.labels import value_label
+from schedcmp.report.axes import point, scheduler_values
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.report.plots import FOLDER as PLOTS
-from schedcmp.report.quality import Point
 from schedcmp.report.sentences import short
-from schedcmp.report.tables import timing_rows
+from schedcmp.report.steadiness import timed_group
+from schedcmp.report.tables import row_names, timing_rows
 from schedcmp.store.folder import is_of_a_run, open_file
 from schedcmp.store.store import Store
 from schedcmp.store.written import Written
 
-# `base` stands for `scheduler` where `sigma_schedule` or `shift` is an axis too
-AXES = ("scheduler", "base", *AXIS_NAMES[1:])
+BASE = "base"  # stands for `scheduler` where `sigma_schedule` or `shift` is an axis too
+_TITLES = {BASE: AXES["scheduler"].title} | {axis.name: axis.title for axis in AXES.values()}
+_TOLD_ELSEWHERE = (BASE, "nfe", "size")  # in a cell's details: as it came out
 _MOST_VARIANTS = 1_000  # that a sweep may have
 _SORTED = ("nfe",)  # it has no order of its own in a sweep
 
@@ -48,23 +49,28 @@ def page_data(
     sweep_text, sweep = store.meta("sweep"), store.sweep()
     rows = timing_rows(cells)
     points = _points(cells)
-    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in AXES}
+    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES}
     places = {axis: {value: i for i, value in enumerate(values)} for axis, values in axes.items()}
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
     recipes = _Recipes(store.meta("trajectories") or ())
-    latency = {(r.scheduler, r.steps, r.guidance_scale, r.width, r.height, r.call): r.latency_s for r in rows}
+    latency = {(r.scheduler, r.steps, *r.setting): r.latency_s for r in rows}
+    estimates = [(name, p, found) for found in answers for p in found.measured for name in p.names]
+    estimated = {(name, p.steps, *found.setting): i for i, (name, p, found) in enumerate(estimates)}
+    cost = "nfe" if sweep.get("nfe") else "steps"
     return {
         "id": blake2s(to_json([sweep_text, store.meta("environment")]).encode(), digest_size=8).hexdigest(),
         "name": sweep["name"],
         "version": __version__,
         "running": running,
         "planned": store.planned(),
-        "axes": [{"name": axis, "values": _described(axis, values, cells)} for axis, values in axes.items()],
+        "axes": [_axis(axis, values, cells, points, cost) for axis, values in axes.items()],
         "grid": sweep["grid"],
-        "budgets": bool(sweep.get("nfe")),
+        "cost": cost,
         "cells": [
-            _cell(stored, [places[axis][p[axis]] for axis in AXES], recipes.place(stored), latency)
+            _cell(stored, [places[axis][p[axis]] for axis in axes], recipes.place(stored))
             | {
+                "latency_s": latency.get(timed_group(stored)),  # the median of its like
+                "point": estimated.get(timed_group(stored)),
                 "task": tasks[stored.cell.task],
                 "thumb": thumbs.get(stored.cell.id),
                 "inert": inert.get(stored.cell.id),
@@ -74,12 +80,12 @@ def page_data(
         "recipes": recipes.found,
         "metrics": _metrics(cells, store.readings()),
         "references": _references(store, tasks),
-        "timings": [asdict(row) for row in rows],
+        "timings": [row.columns() | {"name": name} for row, name in zip(rows, row_names(rows), strict=True)],
         "remake": _remake(sweep, cells),
         "answer": _answer(store.folder),
         "pastes": _pastes(store, cells, answers),
         "decides": _decides(answers),
-        "points": [_point(name, p, found) for found in answers for p in found.measured for name in p.names],
+        "points": [{"quality": p.quality and asdict(p.quality), "front": p in a.front} for _, p, a in estimates],
         "plots": [name for name in Written(store.folder, PLOTS).names if name.endswith(".svg")],
         "environment": store.meta("environment") or {},
         "warnings": store.meta("warnings") or [],
@@ -89,7 +95,7 @@ def page_data(
 
 def _points(cells: Sequence[StoredCell]) -> list[dict[str, Value]]:
     base = scheduler_values(cells)
-    return [point(stored, stored.cell.scheduler) | {"base": base(stored.cell)} for stored in cells]
+    return [point(stored, stored.cell.scheduler) | {BASE: base(stored.cell)} for stored in cells]
 
 
 def _values(axis: str, values: Iterable[Value]) -> list[Any]:
@@ -97,17 +103,35 @@ def _values(axis: str, values: Iterable[Value]) -> list[Any]:
     return sorted(found) if axis in _SORTED else found
 
 
-def _described(axis: str, values: Sequence[Value], cells: Sequence[StoredCell]) -> list[dict[str, Any]]:
-    prompts = {stored.cell.prompt_name: stored.cell.prompt for stored in cells} if axis == "prompt" else {}
-    label = str if axis in ("base", "negative_prompt") else lambda value: value_label(axis, value)
-    return [{"value": v, "label": label(v) or "none", "text": prompts.get(str(v))} for v in values]
-
-
-def _cell(
-    stored: StoredCell, at: Sequence[int], recipe: int | None, latency: Mapping[tuple[Any, ...], float]
+def _axis(
+    name: str, values: Sequence[Value], cells: Sequence[StoredCell], points: Sequence[Mapping[str, Value]], cost: str
 ) -> dict[str, Any]:
+    """What the page does with an axis, and its values: `text` is what a name stands for, `again` keys of the sweep that
+    select a value alone."""
+    axis = AXES.get(name)
+    chosen = {cost} if name in ("steps", "nfe") else {name for name, axis in AXES.items() if axis.depth is not None}
+    first = {p[name]: stored.cell for stored, p in reversed([*zip(cells, points, strict=True)])}
+    label = str if axis is None or axis.prose else axis.label
+    return {
+        "name": name,
+        "title": _TITLES[name],
+        "selects": name in chosen,
+        "setting": axis is not None and axis.role == "setting",
+        "detail": name not in _TOLD_ELSEWHERE and not (axis and axis.by_name),
+        "values": [
+            {
+                "value": value,
+                "label": label(value) or "none",
+                "text": getattr(first[value], axis.fields[0]) if axis and axis.by_name else None,
+                "again": axis.again(first[value]) if axis else {},
+            }
+            for value in values
+        ],
+    }
+
+
+def _cell(stored: StoredCell, at: Sequence[int], recipe: int | None) -> dict[str, Any]:
     cell, result = stored.cell, stored.result
-    group = (cell.scheduler, cell.steps, cell.guidance_scale, result.width or 0, result.height or 0, cell.call)
     return {
         "id": cell.id,
         "at": at,
@@ -116,10 +140,7 @@ def _cell(
         "image": _own(stored.image_path),
         "width": result.width,
         "height": result.height,
-        "asked": [cell.width, cell.height],
-        "call": cell.arguments,
         "nfe": result.nfe,
-        "latency_s": latency.get(group),  # the median of its like
         "own_latency_s": median(t.latency_s for t in result.timings) if result.timings else None,
         "peak_memory_bytes": result.peak_memory_bytes,
         "packed": result.packed,
@@ -225,15 +246,6 @@ def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:
     if metric is None:
         return None
     return {"metric": metric.name, "cost": "latency" if all(a.by_latency for a in answers) else "nfe"}
-
-
-def _point(name: str, point: Point, found: Answer) -> dict[str, Any]:
-    """A scheduler's quality at a number of steps, as the answer has it."""
-    return {
-        "of": [name, point.steps, *found.setting._replace(call=call_text(found.setting.call))],
-        "quality": point.quality and asdict(point.quality),
-        "front": point in found.front,
-    }
 
 
 def _answer(folder: Path) -> str:

@@ -86,7 +86,7 @@ def _of_setting(
                 "pareto",
                 partial(draw_pareto, places, found.metric, f"{title}, the front", by_latency=found.by_latency),
             )
-    own = [row for row in rows if (row.guidance_scale, row.width, row.height, row.call) == found.setting]
+    own = [row for row in rows if row.setting == found.setting]
     if own:
         doubt = " (latencies must not be compared)" if own[0].doubt else ""
         title = f"{name}: where one image's time goes, {usual_steps(own)} steps{doubt}"

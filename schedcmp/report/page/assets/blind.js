@@ -1,6 +1,6 @@
 // Two images of one task without their names: which is better?
 
-const cost = run.budgets ? "nfe" : "steps";
+const { cost } = run;
 const contestant = (cell) => `${cell.at[axes.scheduler.place]},${cell.at[axes[cost].place]}`;
 const contestantName = (cell) =>
   state.by ? label(cell, "scheduler") : `${label(cell, "scheduler")}, ${label(cell, cost)}`;

@@ -73,7 +73,7 @@ function headRow() {
   return { element, cells: new Map() };
 }
 
-const cornerText = () => [`${AXIS_LABELS[state.rows]} ↓`, `${AXIS_LABELS[state.cols]} →`].map((text) => h("span", {}, text));
+const cornerText = () => [`${axes[state.rows]?.title} ↓`, `${axes[state.cols]?.title} →`].map((text) => h("span", {}, text));
 
 // The first and last row and column in view, with some beyond
 function range() {

@@ -8,12 +8,11 @@ function onAxes(name) {
 
 // Where sigma schedules or shifts are an axis, schedulers are named without them
 const apart = () => onAxes("sigma_schedule") || onAxes("shift");
-const resolved = (axis) => (axis === "scheduler" && apart() ? "base" : axis);
+const resolved = (axis) => (axis === "scheduler" && apart() ? BASE : axis);
 
 function selectors() {
-  const cost = run.budgets ? "nfe" : "steps";
-  const free = ["scheduler", cost, "seed", "prompt", "negative_prompt", "guidance_scale", "size", "call"];
-  const taken = (axis) => onAxes(axis) || (axis === cost && (onAxes("steps") || onAxes("nfe")));
+  const free = run.axes.filter((axis) => axis.selects).map((axis) => axis.name);
+  const taken = (axis) => onAxes(axis) || (axis === run.cost && (onAxes("steps") || onAxes("nfe")));
   return free.filter((axis) => !taken(axis) && varies(resolved(axis)));
 }
 

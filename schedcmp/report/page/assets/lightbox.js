@@ -84,11 +84,10 @@ function notes(cell) {
 }
 
 function settings(cell) {
-  const shown = ["scheduler", "sigma_schedule", "steps", "seed", "guidance_scale", "negative_prompt"];
-  const named = shown.map((axis) => [AXIS_LABELS[axis], String(at(cell, axis).value)]);
+  const shown = run.axes.filter((axis) => axis.detail);
+  const named = shown.map(({ name, title }) => [title, String(at(cell, name).value)]);
   return [
     ...named,
-    ["Call", label(cell, "call") === "none" ? "" : label(cell, "call")],
     ["Size", cell.width ? `${cell.width} × ${cell.height} px` : ""],
     ["Prompt's name", varies("prompt") ? label(cell, "prompt") : ""],
     ["Cell", cell.id],

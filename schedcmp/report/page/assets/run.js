@@ -6,20 +6,8 @@ const cells = run.cells;
 const byId = new Map(cells.map((cell) => [cell.id, cell]));
 const metrics = new Map(run.metrics.filter((m) => !m.whole).map((metric) => [metric.name, metric]));
 
-const AXIS_LABELS = {
-  scheduler: "Scheduler",
-  base: "Scheduler",
-  sigma_schedule: "Sigmas",
-  steps: "Steps",
-  nfe: "NFE",
-  seed: "Seed",
-  prompt: "Prompt",
-  negative_prompt: "Negative prompt",
-  guidance_scale: "Guidance",
-  size: "Size",
-  call: "Call",
-  shift: "Shift",
-};
+const BASE = "base"; // the axis that stands for the scheduler's where sigma schedules or shifts are an axis too
+const SETTING = run.axes.filter((axis) => axis.setting).map((axis) => axis.name); // what images that are compared share
 const STATUSES = { ok: "ok", flagged: "flagged", failed: "failed", unsupported: "unsupported", inert: "same image" };
 
 const values = (axis) => axes[axis].values;
@@ -46,9 +34,7 @@ const measures = new Map([
 ]);
 
 // What the answer says of a scheduler at a number of steps, where it says something
-const estimates = new Map(run.points.map((point) => [JSON.stringify(point.of), point]));
-const estimateOf = (cell) => estimates.get(JSON.stringify([...pointKey(cell), cell.width, cell.height, at(cell, "call").value]));
-const pointKey = (cell) => ["scheduler", "steps", "guidance_scale"].map((axis) => at(cell, axis).value);
+const estimateOf = (cell) => run.points[cell.point];
 
 const tasks = group(cells, (cell) => cell.task);
 
@@ -66,26 +52,15 @@ function mark(cell) {
 }
 
 function searchText(cell) {
-  const named = Object.keys(AXIS_LABELS).map((axis) => label(cell, axis));
+  const named = Object.keys(axes).map((axis) => label(cell, axis));
   return [...named, at(cell, "prompt").text, cell.status, cell.reason, cell.inert].join(" ").toLowerCase();
 }
 
 // The command that makes this cell again, in a folder of its own
 function command(cell) {
-  const value = (axis) => at(cell, axis).value;
-  const prompt = at(cell, "prompt");
-  const [width, height] = cell.asked;
-  const settings = {
-    ...run.remake[value("scheduler")],
-    steps: [value("steps")],
-    seeds: [value("seed")],
-    prompt: { [prompt.value]: prompt.text },
-    negative_prompt: value("negative_prompt"),
-    guidance_scale: value("guidance_scale"),
-    ...(varies("size") ? { size: `${width}x${height}` } : {}),
-    ...(Object.keys(cell.call).length ? { call: cell.call } : {}),
-  };
-  const sets = Object.entries(settings).map(
+  const settings = Object.keys(axes).map((axis) => at(cell, axis).again);
+  const all = Object.assign({}, run.remake[at(cell, "scheduler").value], ...settings);
+  const sets = Object.entries(all).map(
     ([key, v]) => `--set ${shellWord(`${key}=${v === null ? "" : yamlFlow(v)}`)}`,
   );
   return `schedcmp run sweep.yaml -o remade-${cell.id} ${sets.join(" ")}`;

@@ -5,8 +5,6 @@ const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00
 const DASHES = ["none", "7 3", "2 3"]; // where there are more lines than colours
 const PLOT = { width: 860, height: 480, left: 62, right: 150, top: 16, bottom: 46 };
 
-const SETTING = ["guidance_scale", "size", "call"]; // what images that are compared have in common
-
 function drawPlots() {
   const named = [...measures].map(([name, measure]) => [name, measure.label]);
   const settings = SETTING.filter(varies).map(selector);

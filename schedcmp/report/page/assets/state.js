@@ -38,7 +38,7 @@ function readAddress() {
 
 // An address may be of another run, or written by hand
 function repair() {
-  const axisNames = ["", ...Object.keys(AXIS_LABELS)];
+  const axisNames = ["", ...Object.keys(axes)];
   for (const key of ["rows", "cols"]) if (!axisNames.includes(state[key])) state[key] = DEFAULTS[key];
   if (state.rows === state.cols && state.rows) state.cols = "";
   if (!VIEWS.some(([name]) => name === state.view)) state.view = DEFAULTS.view;

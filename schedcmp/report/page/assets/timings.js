@@ -1,7 +1,7 @@
 // The timing table; a column's head sorts by it.
 
 const COLUMNS = [
-  ["scheduler", "scheduler", (row) => timingName(row)],
+  ["scheduler", "scheduler", (row) => row.name],
   ["steps", "steps", (row) => String(row.steps)],
   ["nfe", "NFE", (row) => String(row.nfe)],
   ["latency_s", "latency", (row) => seconds(row.latency_s)],
@@ -16,14 +16,6 @@ const COLUMNS = [
   ["peak_memory_bytes", "memory", (row) => mebibytes(row.peak_memory_bytes)],
 ];
 const timingOrder = { key: null, down: false };
-const timingVaries = (key) => new Set(run.timings.map((row) => row[key])).size > 1;
-
-function timingName(row) {
-  const guidance = timingVaries("guidance_scale") ? [`guidance ${row.guidance_scale}`] : [];
-  const size = timingVaries("width") || timingVaries("height") ? [`${row.width}×${row.height}`] : [];
-  const call = Object.entries(row.call ? JSON.parse(row.call) : {}).map(([name, value]) => `${name} ${value}`);
-  return [row.scheduler, ...guidance, ...size, ...call].join(", ");
-}
 
 function drawTimings() {
   const parts = run.timings.length ? [timingTable()] : [h("p", { class: "empty" }, "Nothing was timed in this run.")];
@@ -31,7 +23,7 @@ function drawTimings() {
   if (doubt) parts.unshift(h("p", { class: "finding", role: "note" }, `These latencies must not be compared: ${doubt}.`));
   const about =
     "Latency is the wall time of one image made alone, after a warm-up: the median of n, with the interquartile " +
-    "range. NFE counts denoiser evaluations. Relative is against the fastest row of the same guidance and size.";
+    "range. NFE counts denoiser evaluations. Relative is against the fastest row of the same setting.";
   $("view-timings").replaceChildren(h("h2", {}, "Timings"), h("p", { class: "quiet" }, about), ...parts);
 }
 

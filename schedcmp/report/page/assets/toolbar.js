@@ -26,24 +26,12 @@ const moreOpen = () => toolbar.querySelector("details")?.open ?? !matchMedia("(m
 
 function axisChoice(key, name) {
   const other = key === "rows" ? "cols" : "rows";
-  const names = [
-    "scheduler",
-    "sigma_schedule",
-    "steps",
-    "nfe",
-    "seed",
-    "prompt",
-    "negative_prompt",
-    "guidance_scale",
-    "size",
-    "call",
-    "shift",
-  ];
+  const names = Object.keys(axes).filter((axis) => axis !== BASE);
   const usable = names.filter((axis) => varies(axis) || axis === state[key] || axis === DEFAULTS[key]);
   const swap = (value) => ({ [key]: value, ...(value && state[other] === value ? { [other]: state[key] } : {}) });
   return select(
     name,
-    [...usable.map((axis) => [axis, AXIS_LABELS[axis]]), ["", "none"]],
+    [...usable.map((axis) => [axis, axes[axis].title]), ["", "none"]],
     state[key],
     (value) => set(swap(value)),
     { name: key },
@@ -54,10 +42,10 @@ function selector(axis) {
   const all = isGallery() ? [["*", "all"]] : [];
   const found = values(resolved(axis)).map((value) => [
     String(value.value),
-    axis === "prompt" ? shortened(value) : String(value.value) || "none",
+    value.text === null ? String(value.value) || "none" : shortened(value),
   ]);
   const value = chosen(axis) < 0 ? "*" : String(values(resolved(axis))[chosen(axis)].value);
-  return select(AXIS_LABELS[axis], [...all, ...found], value, (v) => set({ [`at.${axis}`]: v === "*" ? null : v }), {
+  return select(axes[axis].title, [...all, ...found], value, (v) => set({ [`at.${axis}`]: v === "*" ? null : v }), {
     name: `at.${axis}`,
   });
 }

@@ -1,0 +1,288 @@
+"""The table of axes: what a sweep may have several of, and everything that differs between one axis and another.
+
+Ids, folders, labels, the order of grids and their pages, columns of tables, what `exclude` and `zip` take, which images
+may be compared, and the page's choices come from here. An axis more is a row, and a field of the sweep and of `Cell`:
+see docs/extending.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from schedcmp.records import Cell
+    from schedcmp.sweep.document import Sweep
+
+Value = str | int | float
+_NOTHING = ("", None)
+_INPUTS = ("content", "setting")  # roles of what a cell is asked for beside its scheduler, steps and noise
+_INNERMOST = 4  # of the inputs
+_BY_NAME: Any = None  # a default that follows from the rest of the row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One thing that a sweep may have several of. Most of a row follows from its name.
+
+    Attributes:
+        name: in `grid` and `exclude`.
+        title: its head on the page.
+        role: "content" is what images show, and what schedulers are compared over; "setting" is what images that are
+            compared have in common. Both, with the noise, are a cell's task. "solver" is what is compared.
+        key: of the sweep, and in `zip`; the name by default.
+        fields: of `Cell`, its value; the name by default.
+        by_name: the field of `Cell` that has a short name for the value. In another plan it may name another value.
+        short: in words and names of files; the name by default.
+        subject: begins "... changed nothing"; None: another axis tells its values apart.
+        optional: an image need not have it. Without it there is no column, no word of it and no part in an id.
+        shown: above grids and in a cell's details also where it does not vary.
+        depth: in folders and among pages of grids, 0 outermost; None: none of its own, as another axis implies it.
+        digits: at least so many in names of files.
+        prose: a text that people write; above a grid it has a line of its own.
+        argument: of the pipeline's call, where the value is handed over as it is.
+        named: what `exclude` takes where that is names, not values as the key has them.
+        unrolled: sweep → its values, each as fields of `Cell`.
+        lengths: sweep → how many values there are, by what `zip` may call them; all combinations make the axis.
+        known_as: cell → what `exclude` may call its value; or by the part of the axis that it names, as texts.
+        show: fields → the value in a grid.
+        label: that value → words, as in "20 steps".
+        brief: fields → words for one part of a setting; by default the label.
+        folder: cell → its folder, where a sweep has several values.
+        request: cell → what an id is made of, by name.
+        columns: cell → its columns in results.csv.
+        again: cell → keys of a sweep that has this value alone, None for one that it must not have; by default none of
+            what is compared, as a scheduler's name alone does not say it.
+    """
+
+    name: str
+    title: str
+    role: Literal["solver", "noise", "content", "setting"]
+    key: str = _BY_NAME
+    fields: tuple[str, ...] = _BY_NAME
+    by_name: str = ""
+    short: str = _BY_NAME
+    subject: str | None = None
+    optional: bool = False
+    shown: bool = False
+    depth: int | None = None
+    digits: int = 1
+    prose: bool = False
+    argument: str = ""
+    named: str = ""
+    unrolled: Callable[[Sweep], Iterable[Mapping[str, Any]]] = _BY_NAME
+    lengths: Callable[[Sweep], Mapping[str, int]] = _BY_NAME
+    known_as: Callable[[Cell], Any] = _BY_NAME
+    show: Callable[..., Value] = lambda value: value
+    label: Callable[[Any], str] = _BY_NAME
+    brief: Callable[..., str] = _BY_NAME
+    folder: Callable[[Cell], str] = _BY_NAME
+    request: Callable[[Cell], Mapping[str, Any]] = _BY_NAME
+    columns: Callable[[Cell], Mapping[str, Any]] = _BY_NAME
+    again: Callable[[Cell], Mapping[str, Any]] = _BY_NAME
+
+    def __post_init__(self) -> None:
+        key, fields, short = self.key or self.name, self.fields or (self.name,), self.short or self.name
+        own = fields[0]
+        defaults: dict[str, Any] = {
+            "key": key,
+            "fields": fields,
+            "short": short,
+            "subject": f"The {short}" if self.role in _INPUTS else None,
+            "depth": _INNERMOST if self.role in _INPUTS else None,
+            "unrolled": lambda sweep: [{own: value} for value in getattr(sweep, key) or ()] or [{}],
+            "lengths": lambda sweep: {key: len(values)} if (values := getattr(sweep, key)) is not None else {},
+            "known_as": lambda cell: (getattr(cell, own),),
+            "label": lambda value: f"{short} {text(value)}",
+            "brief": lambda *values: self.label(self.show(*values)),
+            "folder": lambda cell: f"{short}-{text(getattr(cell, own))}",
+            "request": lambda cell: {self.name: getattr(cell, own)},
+            "columns": lambda cell: {name: getattr(cell, name) for name in filter(None, (self.by_name, *fields))},
+            "again": lambda cell: {} if self.role == "solver" else {key: [getattr(cell, own)]},
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is _BY_NAME:
+                object.__setattr__(self, name, default)
+
+    def zipped(self, sweep: Sweep) -> dict[str, int]:
+        """By what `zip` may call the axis or a part of it: how many values there are."""
+        lengths = dict(self.lengths(sweep))
+        return lengths and {**lengths, self.key: prod(lengths.values())}
+
+    def of(self, cell: Cell | Setting) -> tuple[Any, ...]:
+        """A cell's value: all of its fields."""
+        return tuple(getattr(cell, name) for name in self.fields)
+
+    def is_set(self, cell: Cell | Setting) -> bool:
+        """Whether a cell has it at all."""
+        return not self.optional or any(value not in _NOTHING for value in self.of(cell))
+
+    def shown_of(self, cell: Cell) -> Value:
+        """A cell's value in a grid."""
+        return getattr(cell, self.by_name) if self.by_name else self.show(*self.of(cell))
+
+
+def text(value: Any) -> str:
+    """A value in a word; a number as short as it can be without becoming another one."""
+    if isinstance(value, float):
+        return short if float(short := f"{value:g}") == value else repr(value)
+    return "none" if value in _NOTHING else str(value)
+
+
+def arguments(call: str) -> dict[str, Any]:
+    """Of the pipeline's call, as `Cell.call` has them."""
+    return dict(json.loads(call)) if call else {}
+
+
+def canonical(value: Any) -> str:
+    """Equal for arguments that are equal: 4 and 4.0, but not 1 and true."""
+    return json.dumps(float(value) if type(value) is int else value)
+
+
+def _pixels(width: int | None, height: int | None) -> str:
+    return f"{width}x{height}" if width or height else "own"
+
+
+_ROWS = (
+    Axis(
+        name="scheduler", key="schedulers", title="Scheduler", role="solver", subject="The scheduler", shown=True,
+        depth=5, named="names, with or without a sigma schedule", label=str, known_as=lambda c: (c.scheduler, c.base),
+    ),
+    Axis(
+        name="sigma_schedule", key="sigmas", title="Sigmas", role="solver", short="sigma", shown=True,
+        named="names of sigma schedules",
+        label=lambda value: f"{value} sigmas",
+    ),
+    Axis(
+        name="shift", title="Shift", role="solver", optional=True,
+        label=lambda value: f"shift {value or 'of the checkpoint'}",
+    ),
+    Axis(
+        name="steps", title="Steps", role="solver", subject="The number of steps", shown=True, depth=6, digits=3,
+        lengths=lambda sweep: {"steps": len(sweep.steps)} if isinstance(sweep.steps, tuple) else {},
+        label=lambda value: f"{value} steps" if value != 1 else "1 step",
+        again=lambda c: {"steps": [c.steps]},
+    ),
+    Axis(
+        name="nfe", title="NFE", role="solver", fields=("nfe_budget",), show=lambda budget: budget or 0,
+        label=lambda value: f"up to {value} NFE",
+    ),
+    Axis(name="seed", key="seeds", title="Seed", role="noise", subject="The seed", shown=True, depth=7, digits=4),
+    Axis(
+        name="prompt", title="Prompt", role="content", by_name="prompt_name", subject="The prompt", shown=True,
+        depth=0, prose=True, named="names of prompts, or prompts",
+        unrolled=lambda sweep: [{"prompt_name": name, "prompt": text} for name, text in sweep.prompt.items()],
+        known_as=lambda c: (c.prompt_name, c.prompt),
+        label=str,
+        folder=lambda c: c.prompt_name,
+        request=lambda c: {"prompt": [c.prompt, c.negative_prompt]},
+        again=lambda c: {"prompt": {c.prompt_name: c.prompt}},
+    ),
+    Axis(
+        name="negative_prompt", title="Negative prompt", role="content", short="negative",
+        subject="The negative prompt", depth=1, prose=True,
+        label=lambda value: f"negative prompt: {value or 'none'}",
+        request=lambda c: {},  # with the prompt
+    ),
+    Axis(
+        name="guidance_scale", title="Guidance", role="setting", short="guidance", subject="Guidance", shown=True,
+        depth=3, label=lambda value: f"guidance {value:g}",
+    ),
+    Axis(
+        name="size", title="Size", role="setting", fields=("width", "height"), subject="The size", depth=2,
+        unrolled=lambda sweep: [{"width": width, "height": height} for width, height in sweep.sizes],
+        known_as=lambda c: (_pixels(c.width, c.height),),
+        show=lambda width, height: f"{width or 'default'} × {height or 'default'}",
+        label=lambda value: f"{value} px",
+        brief=lambda width, height: f"{width}×{height}",
+        folder=lambda c: f"size-{_pixels(c.width, c.height)}",
+        request=lambda c: {"size": [c.width, c.height]},
+        again=lambda c: {"size": _pixels(c.width, c.height), "width": None, "height": None} if c.width else {},
+    ),
+    Axis(
+        name="call", title="Call", role="setting", subject="What else the call is given", optional=True, depth=4,
+        unrolled=lambda sweep: [{"call": call} for call in sweep.calls],
+        lengths=lambda sweep: {f"call.{name}": len(values) for name, values in sweep.call.items()},
+        known_as=lambda c: {name: (canonical(value),) for name, value in c.arguments.items()},
+        show=lambda call: ", ".join(f"{name} {value}" for name, value in arguments(call).items()),
+        label=str,
+        folder=lambda c: "call-" + "-".join(f"{name}-{value}" for name, value in c.arguments.items()),
+        request=lambda c: {"call": c.arguments},
+        columns=lambda c: {f"call.{name}": value for name, value in c.arguments.items()},
+        again=lambda c: {"call": c.arguments} if c.call else {},
+    ),
+)  # fmt: skip
+
+AXES: Mapping[str, Axis] = {axis.name: axis for axis in _ROWS}
+# What else a grid or a rule may call an axis: as the sweep does
+SYNONYMS: Mapping[str, str] = {"guidance": "guidance_scale"} | {a.key: a.name for a in _ROWS if a.key != a.name}
+INPUTS = tuple(axis for axis in _ROWS if axis.role in _INPUTS)  # in the order of a sweep's cells
+SETTING = tuple(axis for axis in INPUTS if axis.role == "setting")
+CONTENT = tuple(axis for axis in INPUTS if axis.role == "content")
+PAGED = tuple(sorted((a for a in _ROWS if a.depth is not None), key=lambda axis: axis.depth or 0))  # outermost first
+FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS)
+PLAIN = tuple(axis for axis in INPUTS if not axis.optional)
+OPTIONAL = tuple(axis for axis in _ROWS if axis.optional)
+SETTING_FIELDS = tuple(name for axis in SETTING for name in axis.fields)
+
+_plain_task = attrgetter(*(name for axis in PLAIN for name in axis.fields), "seed")
+_task_extras = tuple(axis for axis in INPUTS if axis.optional)
+
+
+def task_of(cell: Cell) -> tuple[Any, ...]:
+    """All but the scheduler and its steps, as plain data: deterministic schedulers of one task head for one image."""
+    return (*_plain_task(cell), *(_extra(axis, cell) for axis in _task_extras if axis.is_set(cell)))
+
+
+def _extra(axis: Axis, cell: Cell) -> str:
+    told = axis.request(cell)
+    return json.dumps(told["call"] if axis.name == "call" else told)
+
+
+def request_of(cell: Cell) -> dict[str, Any]:
+    """What an id says of a cell beside its scheduler, steps and seed."""
+    told = (axis.request(cell) for axis in (*PLAIN, *OPTIONAL) if axis.is_set(cell))
+    return {name: value for part in told for name, value in part.items()}
+
+
+def values_of(cell: Cell, axes: Iterable[Axis]) -> tuple[Any, ...]:
+    """A cell's fields of these axes."""
+    return tuple(value for axis in axes for value in axis.of(cell))
+
+
+def arguments_of(cell: Cell) -> dict[str, Any]:
+    """What of a cell's axes the pipeline's call is handed as it is."""
+    return {axis.argument: getattr(cell, axis.fields[0]) for axis in OPTIONAL if axis.argument and axis.is_set(cell)}
+
+
+class Setting(tuple[Any, ...]):
+    """What images that are compared must have in common: a value of each of `SETTING_FIELDS`."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in SETTING_FIELDS:
+            raise AttributeError(name)
+        return self[SETTING_FIELDS.index(name)]
+
+    def fields(self) -> dict[str, Any]:
+        return dict(zip(SETTING_FIELDS, self, strict=True))
+
+    def columns(self) -> dict[str, Any]:
+        """A column an axis, of those that it has; a size as "64x64"."""
+        own = {axis.name: axis.of(self) for axis in SETTING if axis.is_set(self)}
+        return {name: value[0] if len(value) == 1 else "x".join(map(str, value)) for name, value in own.items()}
+
+    def sized(self, width: int | None, height: int | None) -> Setting:
+        """The same at another size, in pixels."""
+        return Setting((self.fields() | {"width": width, "height": height}).values())
+
+    def words(self, others: Iterable[Setting] | None = None) -> list[str]:
+        """What it is, an axis each, as in "guidance 7.5"; beside others, what tells it from them."""
+        varies = {axis.name for axis in SETTING if others is None or len({axis.of(s) for s in others}) > 1}
+        told = (axis for axis in SETTING if (axis.is_set(self) if axis.optional else axis.name in varies))
+        return [axis.brief(*axis.of(self)) for axis in told]

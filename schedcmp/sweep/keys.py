@@ -1,0 +1,142 @@
+"""The keys of a sweep that say which cells there are: what is made, in the order of the written file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+from pydantic import Field, create_model, model_validator
+
+from schedcmp.axes import AXES, SYNONYMS, Axis, canonical
+from schedcmp.sweep.parts import (
+    Call,
+    Counts,
+    Entries,
+    ModelSpec,
+    Numbers,
+    Part,
+    Pixels,
+    Prompts,
+    Seeds,
+    Shifts,
+    Sigmas,
+    Sizes,
+    Texts,
+    Words,
+)
+from schedcmp.sweep.steps import Steps
+
+
+class Keys(Part):
+    """What is made, see `Sweep`; an axis's key is here."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w .+-]*$", max_length=100)] | None = Field(
+        None, description="names the output folder, `outputs/NAME`; the file's own name by default"
+    )
+    model: ModelSpec = Field(
+        description="`builtin:tiny`, `builtin:tiny-flow`, a diffusers folder, a `.safetensors` file, an address"
+        " of either (`s3://...`, by fsspec), a hub id; or a mapping of what is below"
+    )
+    prompt: Prompts = Field(
+        description="a text, a list of texts, `{name: text}`, `{file: prompts.txt}` (one a line, or a `.csv`, `.tsv`,"
+        " `.jsonl`, `.json` with `id` and `prompt`), or `{template: 'a {red|blue} __shape__', wildcards: FOLDER}`; with"
+        " `sample: N` and `seed: S` some of these"
+    )
+    negative_prompt: Texts = Field(
+        ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"
+    )
+    guidance_scale: Numbers = Field(
+        (7.5,),
+        description='classifier-free guidance: one, several, or a range such as `"1..9 step 0.5"`; 1 or less is off',
+    )
+    width: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
+    height: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
+    size: Sizes | None = Field(None, description="several sizes: `[512x512, 512x768]`, width first")
+    call: Call = Field(
+        {},
+        description="any other argument of the pipeline's `__call__`, checked against its signature:"
+        " `{true_cfg_scale: [1, 4], clip_skip: 1}`; a list of values is an axis",
+    )
+    schedulers: Entries = Field(
+        description='names, entries of your own (below), or `"*"` for all that work with the checkpoint'
+    )
+    sigmas: Sigmas = Field(
+        ("default",),
+        description="sigma schedules, or lists of noise levels such as `[14.6, 6.5, 2.7, 1.0]`; each scheduler"
+        " runs on each. `default` is the scheduler's own",
+    )
+    shift: Shifts | None = Field(
+        None,
+        description="of flow matching's noise levels, instead of the checkpoint's: numbers, or base/maximum such"
+        ' as `"0.5/1.15"` where it goes by the image\'s size ([flow.md](flow.md))',
+    )
+    steps: Steps | None = Field(
+        None,
+        description='whole numbers, or a range such as `"4..30 step 2"`; `auto` finds for each scheduler the fewest'
+        " that are near enough to converged, or `{auto: {tolerance: 0.05, most: 50}}`",
+    )
+    nfe: Counts | None = Field(
+        None,
+        description="equal cost, instead of `steps`: each scheduler takes the most steps that cost so many"
+        " evaluations of the denoiser (Heun 5 for 10)",
+    )
+    seeds: Seeds = Field(
+        (0,),
+        description='whole numbers, or a range such as `"0..3"`; one generator per seed: an image does not'
+        " depend on its neighbours",
+    )
+
+    @property
+    def sizes(self) -> tuple[tuple[int | None, int | None], ...]:
+        """Width and height of each size, in pixels; None for the checkpoint's own."""
+        if self.size is None:
+            return ((self.width, self.height),)
+        pairs = (size.split("x") for size in self.size)
+        return tuple((int(width), int(height)) for width, height in pairs)
+
+    @property
+    def calls(self) -> Iterator[str]:
+        """Each combination of the further arguments, as `Cell.call` has it; one without any, if there are none."""
+        for values in product(*self.call.values()):
+            yield json.dumps(dict(zip(self.call, values, strict=True))) if values else ""
+
+
+class _Exclude(Part):
+    """Cells to leave out: those that have one of the values of every key here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _synonyms(cls, data: Any) -> Any:
+        return {SYNONYMS.get(key, key): value for key, value in data.items()} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _says_something(self) -> _Exclude:
+        if not self.conditions:
+            raise ValueError("is empty, which would leave out everything; give at least one key")
+        return self
+
+    @property
+    def conditions(self) -> Mapping[str, tuple[Any, ...]]:
+        """By an axis's name, or that of a part of one."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for name, value in self.model_dump(exclude_none=True).items():
+            if isinstance(value, dict):
+                found |= {f"{name}.{part}": tuple(map(canonical, values)) for part, values in value.items()}
+            else:
+                found[name] = value
+        return found
+
+
+def _excludable(axis: Axis) -> tuple[Any, Any]:
+    """What a rule takes of an axis: what its key does, or names."""
+    hints = get_type_hints(Keys, include_extras=True) | {"steps": Counts}  # no rule is looked for
+    taken = Words if axis.named else hints[axis.key]
+    return (taken | None, Field(None, description=axis.named or "as in the sweep"))
+
+
+if TYPE_CHECKING:
+    Exclude = _Exclude
+else:
+    Exclude = create_model("Exclude", __base__=_Exclude, **{a.name: _excludable(a) for a in AXES.values()})
