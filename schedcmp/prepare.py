@@ -81,6 +81,7 @@ class Prepared:
         }
         self._progress = progress
         self._choose_metrics()
+        self._check_track()
 
     def with_steps(self, searched: Mapping[str, tuple[int, ...]]) -> Prepared:
         """The same with other numbers of steps, where the sweep leaves them to be found. Raises RequestError."""
@@ -127,6 +128,14 @@ class Prepared:
             self.real_images = real_images(sweep.real_images) if sweep.real_images else []
         except SweepError as error:
             raise SweepError(f"{self._source.where((key,))}: {key}: {error}") from error
+
+    def _check_track(self) -> None:
+        """Raises SweepError for a place that results cannot be sent to."""
+        if self.sweep.track:
+            from schedcmp.track.trackers import refusal
+
+            for why in filter(None, map(refusal, self.sweep.track)):
+                raise SweepError(f"{self._source.where(('track',))}: track: {why}")
 
     def _preflight(self, appraisal: Appraisal) -> None:
         """What each scheduler does at each number of steps, or why it cannot. Raises SweepError if none can."""

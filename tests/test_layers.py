@@ -21,7 +21,7 @@ FLOORS = (
     "remote truth",
     "checkpoint claim paths",
     "engine metrics mirror report",
-    "backend following",
+    "backend following track",
     "prepare",
     "encode engines pending search",
     "cluster estimate execution",

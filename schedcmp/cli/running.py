@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
             done = store.planned() - len(pending_cells(execution.prepared, store))
             say(f"interrupted: {done} of {store.planned()} cells are in {where.name}; repeat the command to go on")
             return INTERRUPTED
-        return _finish(store, where, bool(execution.throughput))
+        return _finish(store, where, prepared.sweep.track, packed=bool(execution.throughput))
 
 
 @contextmanager
@@ -150,8 +150,9 @@ def _tell_done(execution: Execution) -> None:
         say(f"{done:,} cells are there already")
 
 
-def _finish(store: Store, where: Place, packed: bool) -> int:
+def _finish(store: Store, where: Place, places: Sequence[str], *, packed: bool) -> int:
     from schedcmp.report.write import write_reports
+    from schedcmp.track.sending import track
 
     cells = list(store.cells())
     rows = timing_rows(cells)
@@ -177,6 +178,8 @@ def _finish(store: Store, where: Place, packed: bool) -> int:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
     with stage("writing reports"):
         reports = write_reports(store)
+    for sentence in track(store, places, [*reports.answers, *reports.beside], reports.files):
+        console.warn(f"not sent: {sentence}")
     for sentence in reports.seen[:_SHOWN_WARNINGS]:
         console.warn(sentence.rstrip("."))
     show(reports.answers, most=_SHOWN_SENTENCES)

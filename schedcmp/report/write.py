@@ -31,13 +31,15 @@ from schedcmp.texts import visible
 
 class Reports(NamedTuple):
     """What was written, tables first, with the answers among it and what else was seen: settings without effect,
-    options that changed; what is missing, with why; and what was left out on purpose."""
+    options that changed; what is missing, with why; what was left out on purpose; and answers by a metric that not all
+    schedulers have."""
 
     files: list[Path]
     answers: list[Answer]
     seen: tuple[str, ...]
     missing: tuple[str, ...]
     left_out: tuple[str, ...]
+    beside: tuple[Answer, ...]
 
 
 def write_reports(store: Store) -> Reports:
@@ -54,7 +56,8 @@ def write_reports(store: Store) -> Reports:
     references, known = store.references().values(), store.readings()
     limit = tolerance(sweep)
     answers = answer(cells, references, known=known, limit=limit)
-    beside = [answer(cells, references, metric=name, known=known, limit=limit) for name in narrower(cells, known)]
+    narrow = [answer(cells, references, metric=name, known=known, limit=limit) for name in narrower(cells, known)]
+    beside = tuple(chain(*narrow))
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
     seen = (*repeated.sentences, *altered(cells, trajectories))
@@ -64,7 +67,7 @@ def write_reports(store: Store) -> Reports:
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers, seen, chain(*beside), store.meta("orders") or {})),
+        "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {})),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
@@ -72,9 +75,9 @@ def write_reports(store: Store) -> Reports:
     axes = GridAxes(**{name: tuple(values) for name, values in sweep["grid"].items()})
     missing: list[str] = []
     left_out: list[str] = []
-    files += write_plots(store, cells, [*answers, *chain(*beside)], rows, sweep["name"], missing)
+    files += write_plots(store, cells, [*answers, *beside], rows, sweep["name"], missing)
     with tried("grids", missing):
         files += write_grids(with_group_timings(cells), store.folder, axes, sweep["name"], left_out.append)
     with tried("report.html", missing):
         files.append(write_page(store, inert=repeated.cells, answers=answers))
-    return Reports(files, answers, seen, tuple(missing), tuple(left_out))
+    return Reports(files, answers, seen, tuple(missing), tuple(left_out), beside)

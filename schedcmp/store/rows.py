@@ -164,6 +164,7 @@ _META: Mapping[str, TypeAdapter[Any]] = {
     "machines": TypeAdapter(dict[str, dict[str, Any]]),
     "metrics": TypeAdapter(list[Reading]),
     "orders": TypeAdapter(dict[str, _Order]),
+    "tracked": TypeAdapter(dict[str, str]),
     "metric_origins": TypeAdapter(dict[str, str]),
 }
 

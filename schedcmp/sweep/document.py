@@ -26,6 +26,7 @@ from schedcmp.sweep.parts import (
     Part,
     Timing,
     Timings,
+    Words,
 )
 from schedcmp.sweep.source import Source, read
 from schedcmp.sweep.steps import Auto, Search
@@ -100,6 +101,11 @@ class Sweep(Keys):
     )
     real_images: str | None = Field(
         None, description="a folder of real images, or its address, to compare each scheduler's images with as a whole"
+    )
+    track: Words = Field(
+        (),
+        description="where results are sent too, by that program's own client: `mlflow`, `mlflow:http://host:5000`,"
+        " `wandb:ENTITY/PROJECT`, `tensorboard:FOLDER` ([metrics.md](metrics.md))",
     )
     grid: Grid = Field(Grid(), description="which axes become rows, columns and pages of the grids (below)")
 
