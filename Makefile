@@ -24,10 +24,12 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/biome ci --error-on-warnings
 
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/biome check --write
 
 bench: install  ## the loops against the packed engine, how cost grows, torch against JAX
 	$(BIN)/python benchmarks/throughput.py

@@ -45,7 +45,8 @@ class Axis:
         digits: at least so many in names of files.
         prose: a text that people write; above a grid it has a line of its own.
         argument: of the pipeline's call, where the value is handed over as it is.
-        named: what `exclude` takes where that is names, not values as the key has them.
+        named: `exclude` takes names, not values as the key has them.
+        rule: what `exclude` takes, for people; by default what the key does.
         unrolled: sweep → its values, each as fields of `Cell`.
         lengths: sweep → how many values there are, by what `zip` may call them; all combinations make the axis.
         known_as: cell → what `exclude` may call its value; or by the part of the axis that it names, as texts.
@@ -73,7 +74,8 @@ class Axis:
     digits: int = 1
     prose: bool = False
     argument: str = ""
-    named: str = ""
+    named: bool = False
+    rule: str = _BY_NAME
     unrolled: Callable[[Sweep], Iterable[Mapping[str, Any]]] = _BY_NAME
     lengths: Callable[[Sweep], Mapping[str, int]] = _BY_NAME
     known_as: Callable[[Cell], Any] = _BY_NAME
@@ -92,6 +94,7 @@ class Axis:
             "key": key,
             "fields": fields,
             "short": short,
+            "rule": f"as in the sweep's `{key}`",
             "subject": f"The {short}" if self.role in _INPUTS else None,
             "depth": _INNERMOST if self.role in _INPUTS else None,
             "unrolled": lambda sweep: [{own: value} for value in getattr(sweep, key) or ()] or [{}],
@@ -138,6 +141,23 @@ def arguments(call: str) -> dict[str, Any]:
     return dict(json.loads(call)) if call else {}
 
 
+def adapters(lora: str) -> list[tuple[str, str, float, str]]:
+    """Of a LoRA's value, as `Cell.adapters` has them."""
+    return (
+        [(place, file, weight, digest) for place, file, weight, digest in json.loads(lora)["adapters"]] if lora else []
+    )
+
+
+def lora_name(lora: str) -> str:
+    """The label of a LoRA's value, as `Cell.lora` has it."""
+    return str(json.loads(lora)["name"]) if lora else "none"
+
+
+def _worn_again(lora: str) -> Any:
+    found = [{"path": path, "file": file or None, "weight": weight} for path, file, weight, _ in adapters(lora)]
+    return [{"name": lora_name(lora), "adapters": found}]
+
+
 def canonical(value: Any) -> str:
     """Equal for arguments that are equal: 4 and 4.0, but not 1 and true."""
     return json.dumps(float(value) if type(value) is int else value)
@@ -150,11 +170,12 @@ def _pixels(width: int | None, height: int | None) -> str:
 _ROWS = (
     Axis(
         name="scheduler", key="schedulers", title="Scheduler", role="solver", subject="The scheduler", shown=True,
-        depth=5, named="names, with or without a sigma schedule", label=str, known_as=lambda c: (c.scheduler, c.base),
+        depth=5, named=True, rule="names, with or without a sigma schedule", label=str,
+        known_as=lambda c: (c.scheduler, c.base),
     ),
     Axis(
         name="sigma_schedule", key="sigmas", title="Sigmas", role="solver", short="sigma", shown=True,
-        named="names of sigma schedules",
+        named=True, rule="names; `sigmas` is the same key",
         label=lambda value: f"{value} sigmas",
     ),
     Axis(
@@ -174,7 +195,7 @@ _ROWS = (
     Axis(name="seed", key="seeds", title="Seed", role="noise", subject="The seed", shown=True, depth=7, digits=4),
     Axis(
         name="prompt", title="Prompt", role="content", by_name="prompt_name", subject="The prompt", shown=True,
-        depth=0, prose=True, named="names of prompts, or prompts",
+        depth=0, prose=True, named=True, rule="names of prompts, or prompts",
         unrolled=lambda sweep: [{"prompt_name": name, "prompt": text} for name, text in sweep.prompt.items()],
         known_as=lambda c: (c.prompt_name, c.prompt),
         label=str,
@@ -202,6 +223,18 @@ _ROWS = (
         folder=lambda c: f"size-{_pixels(c.width, c.height)}",
         request=lambda c: {"size": [c.width, c.height]},
         again=lambda c: {"size": _pixels(c.width, c.height), "width": None, "height": None} if c.width else {},
+    ),
+    Axis(
+        name="lora", title="LoRA", role="setting", subject="The LoRA", optional=True, depth=4,
+        named=True, rule="labels",
+        unrolled=lambda sweep: [{"lora": lora.text} for lora in sweep.lora or ()] or [{}],
+        known_as=lambda c: (lora_name(c.lora),),
+        show=lora_name,
+        label=lambda value: "no LoRA" if value == "none" else value,
+        folder=lambda c: f"lora-{lora_name(c.lora)}",
+        request=lambda c: {"lora": c.worn},
+        columns=lambda c: {"lora": lora_name(c.lora)},
+        again=lambda c: {"lora": _worn_again(c.lora) if c.lora else None},
     ),
     Axis(
         name="call", title="Call", role="setting", subject="What else the call is given", optional=True, depth=4,

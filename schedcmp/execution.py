@@ -25,7 +25,6 @@ from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
 from schedcmp.sweep.steps import Search
 from schedcmp.truth.metrics import measure_references
-from schedcmp.truth.reference import LABEL as REFERENCE
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew
@@ -101,7 +100,7 @@ class Execution:
         if not self.pending and not self.references:
             return
         for result in in_background(self._results(evaluated, told, doing, timed), self._keep):
-            if not result.cell.scheduler.startswith(REFERENCE):
+            if not result.cell.reference_solver:
                 yield result
             elif not result.packed:
                 evaluated(self.prepared.cost(result.cell))

@@ -10,7 +10,7 @@ import re
 import stat
 from functools import lru_cache
 from hashlib import blake2s
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO
 
@@ -36,6 +36,13 @@ def where_it_is(name: str | None) -> str | None:
     """The whole path of what is on the disk; other names as they are."""
     path = user_path(name or "")
     return str(path.absolute()) if name and path.exists() else name
+
+
+def adapter_name(place: str, file: str | None = None) -> str:
+    """What a LoRA is called: by its file, or by its folder where that is called as diffusers calls all."""
+    path = PurePosixPath(place.rpartition(":")[2].replace("\\", "/"), file or "")
+    stem = path.name.removesuffix(".safetensors")
+    return path.parent.name or stem if stem == "pytorch_lora_weights" else stem
 
 
 def user_path(name: str) -> Path:

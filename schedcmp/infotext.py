@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schedcmp import __version__
+from schedcmp.files import adapter_name
 from schedcmp.records import Cell
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, SigmaSchedule
 from schedcmp.registry.table import builtin_registry
@@ -32,7 +33,10 @@ def a1111_parameters(
         model: the checkpoint's name.
         generator: the kind of device that initial noise was drawn on: "cpu", "cuda", ...
     """
-    prompts = [cell.prompt, *([f"Negative prompt: {cell.negative_prompt}"] if cell.negative_prompt else [])]
+    prompts = [
+        cell.prompt + _adapters(cell),
+        *([f"Negative prompt: {cell.negative_prompt}"] if cell.negative_prompt else []),
+    ]
     literal = {"Emphasis": "None"} if any(map(_BRACKETS.search, prompts)) else {}
     fields = {
         "Steps": cell.steps,
@@ -47,6 +51,12 @@ def a1111_parameters(
         "Version": f"schedcmp {__version__}",
     }
     return "\n".join([*prompts, ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())])
+
+
+def _adapters(cell: Cell) -> str:
+    """LoRAs stand in A1111's prompt, by their files' names."""
+    named = ((adapter_name(place, file), weight) for place, file, weight, _ in cell.adapters)
+    return "".join(f" <lora:{name}:{weight:g}>" for name, weight in named)
 
 
 def _sampler(entry: Entry) -> str:

@@ -7,7 +7,6 @@ other options under the same name: then the new images go where none of those ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from schedcmp.axes import FOLDERS, Axis, values_of
@@ -15,7 +14,6 @@ from schedcmp.records import Cell
 from schedcmp.store.held import Held
 from schedcmp.store.images import image_path
 from schedcmp.sweep.document import Sweep
-from schedcmp.truth.reference import LABEL as REFERENCE
 
 
 class ImagePaths:
@@ -59,10 +57,8 @@ class ImagePaths:
             for axis in self._axes
         ]
         mark = f"-{self._mark(cell)}" if cell.scheduler in self._marked else ""
-        if not mark and not cell.scheduler.startswith(REFERENCE):
-            return image_path(cell, folders)
-        top = "references" if cell.scheduler.startswith(REFERENCE) else "images"
-        return image_path(replace(cell, scheduler=cell.scheduler.removeprefix(REFERENCE) + mark), folders, top)
+        top = "references" if cell.reference_solver else "images"
+        return image_path(cell, folders, top, (cell.reference_solver or cell.scheduler) + mark)
 
 
 def _value(axis: Axis, own: Mapping[str, Any]) -> tuple[Any, ...]:

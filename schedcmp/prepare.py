@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, RegistryError, RequestError, SweepError
+from schedcmp.few_steps import few_steps
 from schedcmp.files import where_it_is
+from schedcmp.loras import Loras
 from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.arguments import not_taken, refused_arguments
@@ -21,7 +23,7 @@ from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.guidance import inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
-from schedcmp.records import Cell
+from schedcmp.records import Cell, Worn
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe, mended, told_left_out
 from schedcmp.registry.preflight import Trajectory
@@ -32,6 +34,9 @@ from schedcmp.sweep.parts import Model
 from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
 from schedcmp.truth.reference import References
+
+if TYPE_CHECKING:
+    from schedcmp.checkpoint.wardrobe import Wardrobe
 
 _SHOWN = 4  # reasons of many
 
@@ -69,8 +74,13 @@ class Prepared:
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
         self._check_pipeline()
-        self._appraisal = appraisal = appraisal or Appraisal(self.scheduler_config)
         self._check_backend()
+        self._asked = sweep
+        self.loras = Loras(sweep, source, self.checkpoint, progress=progress)
+        self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
+        self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
+        suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
+        self._appraisal = appraisal = appraisal or Appraisal(self.scheduler_config, suited)
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal, searched)
         self.trajectories: dict[tuple[str, int], Trajectory] = {}
         self.unsupported: dict[tuple[str, int], str] = {}  # why
@@ -80,19 +90,22 @@ class Prepared:
             for label in dict.fromkeys(label for label, _ in self.trajectories)
         }
         self._progress = progress
+        self._dressed: tuple[Any, Wardrobe] | None = None  # a pipeline, and what it can wear
         self._choose_metrics()
         self._check_track()
 
     def with_steps(self, searched: Mapping[str, tuple[int, ...]]) -> Prepared:
         """The same with other numbers of steps, where the sweep leaves them to be found. Raises RequestError."""
-        return Prepared(
-            self.sweep,
+        found = Prepared(
+            self._asked,
             self._source,
             progress=self._progress,
             checkpoint=self.checkpoint,
             searched=searched,
             appraisal=self._appraisal,
         )
+        found._dressed = self._dressed
+        return found
 
     def _check_backend(self) -> None:
         """Raises SweepError for what the backend cannot do."""
@@ -169,6 +182,7 @@ class Prepared:
             *self._source.remarks,
             *self.plan.warnings,
             *self.checkpoint.remarks,
+            *filter(None, (found.leaves(self.supported) for found in self.few_steps)),
             *filter(None, [told_left_out(self.scheduler_config)]),
             *foreign_notation(self._texts),
             *cut_prompts(self.checkpoint, self._texts),
@@ -274,6 +288,7 @@ class Prepared:
             **self._vae,
             **({} if self.sweep.safety_checker else {"safety_checker": False}),
             "optimize": self.sweep.optimize.enabled,
+            **({"distilled": [found.told for found in self.few_steps]} if self.few_steps else {}),
             **self._backend,
             **machine_and_versions(self.device),
         }
@@ -343,7 +358,18 @@ class Prepared:
             from schedcmp.backend.handover import hand_over
 
             hand_over(pipeline, self.sweep.jax.solve, tf32=self.sweep.optimize.tf32)
+        self.wearing(pipeline)
         return pipeline
+
+    def wearing(self, pipeline: Any) -> Callable[[Worn], None]:
+        """What puts a cell's LoRAs on the pipeline, loaded once. Raises SweepError for one that does not fit."""
+        if not self.loras.adapters:
+            return lambda worn: None
+        if self._dressed is None or self._dressed[0] is not pipeline:
+            from schedcmp.checkpoint.wardrobe import Wardrobe
+
+            self._dressed = pipeline, Wardrobe(pipeline, self.loras.adapters, self.loras.error_of)
+        return self._dressed[1].wear
 
     def load_clip(self) -> Clip | None:
         """The CLIP model that compares with real images, where there are any. Raises CheckpointError."""

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from schedcmp.axes import SETTING, Setting, arguments, task_of, values_of
+from schedcmp.axes import SETTING, Setting, adapters, arguments, task_of, values_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL.Image import Image
 
+REFERENCE = "reference:"  # begins the labels of reference cells; no entry's name may have a colon
 Status = Literal["ok", "flagged", "failed", "unsupported"]
 Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
+Worn = tuple[tuple[str, float], ...]  # LoRAs that are on at once, each by its digest, with its weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,14 @@ class Cell:
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
+    lora: str = (
+        ""  # {"name": label, "adapters": [[folder or file, file in the folder, weight, digest], ...]}; empty: none
+    )
+
+    @property
+    def reference_solver(self) -> str:
+        """Whose image this is to be compared with others, by its name; empty for a cell of the sweep."""
+        return self.scheduler.removeprefix(REFERENCE) if self.scheduler.startswith(REFERENCE) else ""
 
     @property
     def task(self) -> Task:
@@ -47,6 +57,16 @@ class Cell:
     def setting(self) -> Setting:
         """What images that it may be compared with have in common."""
         return Setting(values_of(self, SETTING))
+
+    @property
+    def adapters(self) -> list[tuple[str, str, float, str]]:
+        """Its LoRAs: a folder, hub id or file; the file's name, if it lies in a folder; weight; digest."""
+        return adapters(self.lora)
+
+    @property
+    def worn(self) -> Worn:
+        """Its LoRAs by content, in the order in which they were asked for."""
+        return tuple((digest, weight) for _, _, weight, digest in self.adapters)
 
     @property
     def arguments(self) -> dict[str, Any]:

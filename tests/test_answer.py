@@ -20,7 +20,7 @@ from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.plots.convergence import convergence_data
-from schedcmp.report.quality import choose_metric, cost, front, goodness, points
+from schedcmp.report.quality import choose_metric, cost, front, goodness, points, undominated
 from schedcmp.report.sentences import markdown, sentences
 from schedcmp.report.tables import timing_rows, timings_markdown
 from schedcmp.store.images import image_path
@@ -363,3 +363,14 @@ def test_recommend_says_what_it_cannot_do(
 ) -> None:
     assert run("recommend", folder(run_of(2)), *arguments) == code
     assert message in capsys.readouterr().err
+
+
+_RATED = st.lists(st.tuples(st.sampled_from([1.0, 1.04, 1.1, 2.0]), st.sampled_from([0.0, 1.0, 2.0])), max_size=12)
+
+
+@given(_RATED, st.sampled_from([1.0, 1.05]))
+def test_the_front_is_what_its_words_say(rated: list[tuple[float, float]], slack: float) -> None:
+    def beaten(price: float, good: float) -> bool:
+        return any((g > good and c <= slack * price) or (g == good and c < price) for c, g in rated)
+
+    assert undominated(rated, slack) == [not beaten(*one) for one in rated]

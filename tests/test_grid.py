@@ -20,7 +20,7 @@ from schedcmp.records import Cell, CellResult, StoredCell, Timing
 from schedcmp.report import bidi, fonts, layout, text
 from schedcmp.report.axes import plan_pages
 from schedcmp.report.grid import GridAxes, _stems, write_grids
-from schedcmp.report.labels import caption, latency_text
+from schedcmp.report.labels import caption
 from schedcmp.report.text import Style, draw_block, paragraph, text_width
 
 STYLE = Style(14, "black")
@@ -368,16 +368,9 @@ def test_the_same_cells_make_the_same_bytes(tmp_path: Path) -> None:
 
 def test_captions() -> None:
     timings = tuple(Timing(latency, 0, 0, 0, 0, ()) for latency in (0.41, 9.0, 0.2))
-    assert caption(CellResult(CELL, "ok", nfe=19, timings=timings)) == "0.41 s · 19 NFE"
+    assert caption(CellResult(CELL, "ok", nfe=19, timings=timings)) == "410 ms · 19 NFE"
     assert caption(CellResult(CELL, "ok", nfe=19)) == "19 NFE"
     assert caption(CellResult(CELL, "failed")) == "–"
-    assert [latency_text(s) for s in (0.0032, 0.044, 0.41, 12.3, 154)] == [
-        "3.2 ms",
-        "44 ms",
-        "0.41 s",
-        "12.3 s",
-        "154 s",
-    ]
 
 
 SCRIPTS = ["红色圆蓝", "あいうカ", "한국어글", "بتثج", "אבגד", "हिन्दी", "กขคง", "ЖЩЫЮ", "ΣΩλψ", "😀🎨🚀🦊"]

@@ -20,7 +20,7 @@ FLOORS = (
     "remake store",
     "remote truth",
     "checkpoint claim paths",
-    "engine metrics mirror report",
+    "engine few_steps loras metrics mirror report",
     "backend following track",
     "prepare",
     "encode engines pending search",
@@ -29,7 +29,7 @@ FLOORS = (
     "__main__ face",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-WITHOUT_TORCH = ("sweep", "store", "report", "readings", "records", "paths", "infotext")
+WITHOUT_TORCH = ("sweep", "store", "report", "readings", "axes", "records", "paths", "infotext")
 
 
 def imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:

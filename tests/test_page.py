@@ -611,6 +611,11 @@ def test_the_scatter_shows_the_answers_numbers_and_front(browser: Browser, tmp_p
         assert read == pytest.approx([quality.value, quality.low, quality.high], rel=0.005)
         assert ring == ((scheduler, steps) in {(p.scheduler, p.steps) for p in found.front})
     assert len(browser.all(".ends")) == 4
+    browser.open(folder / "report.html", "view=plots&x=reference_rmse&y=nfe")
+    names = (
+        "return [...document.querySelectorAll('.point')].filter(p => p.querySelector('.ring')).map(p => p.ariaLabel)"
+    )
+    assert sorted(name.partition(":")[0] for name in browser.js(names)) == ["euler, 4 steps", "euler, 8 steps"]
 
 
 def test_a_run_without_images_or_numbers_still_has_a_page(browser: Browser, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ NAMING = {
     "axes.py", "records.py", "sweep/keys.py", "sweep/words.py",
     "prepare.py", "pipelines/arguments.py", "pipelines/guidance.py", "estimate.py",
     "engine/job.py", "engine/packed.py", "engine/solo.py", "backend/scan.py",
-    "infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py", "report/paste/diffusers_code.py",
+    "few_steps.py", "infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
+    "report/paste/diffusers_code.py",
     "report/paste/invokeai.py", "store/rows.py",
 }  # fmt: skip
 
@@ -117,12 +118,12 @@ def extended(tmp_path: Path) -> Path:
     return tmp_path / "extended"
 
 
-def with_package(folder: Path, *arguments: object) -> str:
+def with_package(folder: Path, *arguments: object, ends: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "schedcmp", *map(str, arguments)],
         capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(folder)}, cwd=folder,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == ends, done.stderr
     return done.stdout + done.stderr
 
 
@@ -130,7 +131,7 @@ def test_a_new_axis_is_a_row_and_two_fields(write_sweep: Write, tmp_path: Path, 
     out, base = tmp_path / "out", {"schedulers": ["euler"], "steps": [2], "seeds": 0, "guidance_scale": 4}
     assert run("run", write_sweep(**base), "-o", out) == 0
     before = (out / "results.csv").read_text()
-    assert "1 cells are there already" in with_package(extended, "run", write_sweep(**base), "-o", out)
+    with_package(extended, "report", out)
     assert (out / "results.csv").read_text() == before
     sweep = write_sweep(
         **base | {"seeds": [0, 1], "guidance_rescale": [0, 0.7], "exclude": [{"guidance_rescale": 0.7, "seed": 1}]}
@@ -154,3 +155,5 @@ def test_a_new_axis_is_a_row_and_two_fields(write_sweep: Write, tmp_path: Path, 
     (axis,) = (axis for axis in json.loads(data)["axes"] if axis["name"] == "guidance_rescale")
     assert axis["title"] == "Rescale"
     assert [value["label"] for value in axis["values"]] == ["rescale 0", "rescale 0.7"]
+    said = with_package(extended, "check", sweep, "--set", "model=builtin:tiny-flow", ends=2)
+    assert "guidance_rescale: StableDiffusion3Pipeline takes no guidance_rescale" in " ".join(said.split())

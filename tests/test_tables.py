@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
+from schedcmp.report.numbers import seconds
 from schedcmp.report.tables import (
     interquartile_range,
     results_csv,
-    seconds,
     timing_rows,
     timings_csv,
     timings_json,
@@ -102,6 +102,12 @@ def test_packed_cells_show_the_latency_of_their_like() -> None:
 def test_durations_keep_three_digits(value: float) -> None:
     number, unit = seconds(value).split()
     assert float(number) * {"s": 1, "ms": 1e-3, "µs": 1e-6}[unit] == pytest.approx(value, rel=0.006)
+    assert "e" not in number
+
+
+def test_a_duration_has_one_form() -> None:
+    found = [seconds(s) for s in (3.2e-6, 0.0032, 0.044, 0.41, 0.9996, 12.3, 999.7, 1540, None)]
+    assert found == ["3.2 µs", "3.2 ms", "44 ms", "410 ms", "1 s", "12.3 s", "1000 s", "1540 s", "–"]
 
 
 @given(st.lists(st.floats(0, 1e3), min_size=2, max_size=20), st.floats(0, 10))

@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from typer.cli import get_docs_for_click
 
 from schedcmp.cli import app
+from schedcmp.sweep.adapters import AdapterSpec
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.executor import Executor, Ray
 from schedcmp.sweep.keys import Exclude
@@ -26,6 +27,7 @@ from schedcmp.sweep.steps import Auto
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, type[Part]] = {
     "model": Model,
+    "lora": AdapterSpec,
     "schedulers": EntrySpec,
     "steps: {auto: ...}": Auto,
     "exclude": Exclude,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.adapters import chosen
 from schedcmp.checkpoint.layout import SAFETY_CHECKER
 from schedcmp.errors import CheckpointError, one_line
 
@@ -83,6 +84,26 @@ def fetch_model(repository: str, *, progress: bool = False) -> Path:
             there = False
         patterns = ["*.json", "*.txt", "model.safetensors"]
         folder = snapshot_download(repository, allow_patterns=patterns, local_files_only=not there)
+    return Path(folder)
+
+
+def fetch_adapter(repository: str, file: str | None, revision: str | None, *, progress: bool = False) -> Path:
+    """Download a LoRA, and nothing else of its repository.
+
+    Raises:
+        CheckpointError: it cannot be had, is pickled, or is one of several.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    with _explained(repository, revision, progress):
+        try:
+            siblings = HfApi().model_info(repository, revision=revision).siblings or []
+        except Exception:  # raised below, unless it is in the cache
+            siblings = None
+        wanted = "*.safetensors" if siblings is None else chosen([s.rfilename for s in siblings], file, repository)
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=[wanted], local_files_only=siblings is None
+        )
     return Path(folder)
 
 

@@ -21,6 +21,7 @@ _METADATA: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "ss_v_parameterization": {"true": _V},
     "ss_zero_terminal_snr": {"true": _ZERO_SNR},
 }
+_TITLES = ("modelspec.title", "ss_output_name")
 _SPELLINGS = {"v_prediction": "v", "v-prediction": "v", "vpred": "v", "v_pred": "v", "eps": "epsilon"}
 _V_NAME = re.compile(r"(?<![a-z])v[-_ .]?pred(?![a-z])|(?<![a-z])v[-_ .]?prediction", re.IGNORECASE)
 _ZERO_SNR_NAME = re.compile(r"(?<![a-z])z(t|ero)?[-_ ]?(terminal[-_ ]?)?snr(?![a-z])", re.IGNORECASE)
@@ -86,6 +87,12 @@ def _by_metadata(metadata: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str
         options = meanings.get(_SPELLINGS.get(value, value))
         if options:
             yield f"its metadata ({key})", options
+
+
+def titles(path: Path) -> list[str]:
+    """What the header of a file calls it."""
+    metadata = _metadata(path)
+    return [metadata[key] for key in _TITLES if metadata.get(key)]
 
 
 def _metadata(path: Path) -> dict[str, str]:

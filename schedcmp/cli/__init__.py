@@ -123,13 +123,14 @@ def report(
 def list_compatible(
     model: ModelArgument = "builtin:tiny",
     all_: Annotated[bool, typer.Option("--all", help="With every sigma schedule of every scheduler.")] = False,
+    lora: Annotated[list[str] | None, typer.Option(metavar="PATH", help="With this LoRA; may be repeated.")] = None,
     backend: Annotated[Literal["torch", "jax"], typer.Option(help="jax: say what runs how with it.")] = "torch",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Say which schedulers work with a checkpoint, which do not, and why; beside what diffusers lists."""
     from schedcmp.cli.looking import list_schedulers
 
-    list_schedulers(model, every_sigma_schedule=all_, with_jax=backend == "jax", as_json=json)
+    list_schedulers(model, lora or (), every_sigma_schedule=all_, with_jax=backend == "jax", as_json=json)
 
 
 @app.command()

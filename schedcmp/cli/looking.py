@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import unknown_checkpoint
+from schedcmp.checkpoint.adapters import find_adapter
 from schedcmp.cli.console import say, table, warn, write
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
+from schedcmp.few_steps import few_steps
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.prepare import find_checkpoint, scheduler_config_of
 from schedcmp.registry.build import Recipe, resolve, told_left_out
@@ -30,14 +32,22 @@ if TYPE_CHECKING:
 _MARKS = {"ok": "✓", "needs": "+", "wrong": "✗", "unsupported": "–"}
 
 
-def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, with_jax: bool = False) -> None:
+def list_schedulers(
+    model: str,
+    loras: Sequence[str] = (),
+    *,
+    every_sigma_schedule: bool,
+    as_json: bool,
+    with_jax: bool = False,
+) -> None:
     """The registry against a checkpoint.
 
     Args:
+        loras: what it wears, as `checkpoint.adapters.find_adapter` takes it.
         with_jax: say what runs how with `backend: jax`.
 
     Raises:
-        CheckpointError: no such checkpoint, one that makes nothing from a prompt, or one that JAX cannot run.
+        CheckpointError: no such checkpoint or LoRA, one that makes nothing from a prompt, or one that JAX cannot run.
     """
     checkpoint = find_checkpoint(Model(id=model))
     if why := unfit(checkpoint.pipeline_class, checkpoint.config):
@@ -47,7 +57,8 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
         _check_jax(model)
     registry = builtin_registry()
     entries = list(_entries(registry, listed_classes(config), every_sigma_schedule))
-    found = list(compatibility(entries, config))
+    few = list(few_steps(checkpoint, map(find_adapter, loras)))
+    found = list(compatibility(entries, config, {sampler for one in few for sampler in one.kind.suits}))
     if not every_sigma_schedule:
         found = _checked(found, config)
     ways = _ways(found, config) if with_jax else {}
@@ -72,7 +83,7 @@ def list_schedulers(model: str, *, every_sigma_schedule: bool, as_json: bool, wi
     counts = {status: sum(c.status == status for c in found) for status in _MARKS}
     told = ", ".join(f"{_MARKS[status]} {n} {status}" for status, n in counts.items() if n)
     say(f"{told}; listed: by diffusers' `compatibles`; `schedcmp verify` has the errors")
-    for note in filter(None, [*checkpoint.remarks, told_left_out(config)]):
+    for note in filter(None, [*(one.told for one in few), *checkpoint.remarks, told_left_out(config)]):
         say(note)
     if not every_sigma_schedule:
         names = ", ".join(s for s in registry.sigma_schedules if s != "default")

@@ -138,6 +138,9 @@ def _headline(prepared: Prepared, *, device: bool = False) -> None:
         f"{prepared.sweep.name}: {len(plan.entries)} schedulers, {len(plan.cells):,} cells, "
         f"{prepared.total_nfe:,} denoiser evaluations on {prepared.checkpoint.name}{where}"
     )
+    for found in prepared.few_steps:
+        if not found.leaves(prepared.supported):  # else a warning says all of it
+            say(found.told)
     for warning in prepared.warnings[:_SHOWN_WARNINGS]:
         console.warn(warning)
     if len(prepared.warnings) > _SHOWN_WARNINGS:

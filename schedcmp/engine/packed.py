@@ -27,7 +27,7 @@ from schedcmp.engine.result import harmless_warnings_ignored
 from schedcmp.engine.sharing import crews, exact
 from schedcmp.engine.streams import Streams
 from schedcmp.engine.throughput import Throughput
-from schedcmp.records import Cell, CellResult
+from schedcmp.records import Cell, CellResult, Worn
 
 _LONGEST_WAIT_S = 2.0  # of an image, for others to be decoded with
 _SEEDS = 4  # in a lane: with more, the last batches of a run are hard to fill
@@ -84,9 +84,18 @@ class PackedEngine:
         self.throughput = Throughput()
 
     def run(self, cells: Iterable[Cell]) -> Iterator[CellResult]:
-        """Longest cells first, so that the short ones keep the last batches full; but one lane is always for the
-        shortest, so that a run that is stopped again and again gets on."""
-        cells = list(cells)
+        """Cells of other LoRAs one after another, since the models have other weights for them; of each the longest
+        first, so that the short ones keep the last batches full; but one lane is always for the shortest, so that a run
+        that is stopped again and again gets on."""
+        groups: dict[Worn, list[Cell]] = {}
+        for cell in cells:
+            groups.setdefault(cell.worn, []).append(cell)
+        for worn, alike_dressed in sorted(groups.items(), key=lambda item: bool(item[0])):
+            self._bench.wear(worn)
+            self._openings = Openings()
+            yield from self._run_all(alike_dressed)
+
+    def _run_all(self, cells: list[Cell]) -> Iterator[CellResult]:
         with harmless_warnings_ignored():
             left = list(crews(cells, self.seeds_per_lane))
         left.sort(key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))

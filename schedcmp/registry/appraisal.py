@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from schedcmp.errors import RegistryError
@@ -20,8 +20,9 @@ _TOO_FEW = 2  # some solvers refuse so few steps, none refuses more for being fe
 class Appraisal:
     """Entries are known by their names, which are unique within a sweep."""
 
-    def __init__(self, scheduler_config: Mapping[str, Any]) -> None:
-        self._config = scheduler_config
+    def __init__(self, scheduler_config: Mapping[str, Any], suited: Collection[str] = ()) -> None:
+        """`suited` as `compat.judge` takes it."""
+        self._config, self._suited = scheduler_config, suited
         self._judged: dict[str, tuple[str, str]] = {}
         self._recipes: dict[str, Recipe] = {}
         self._trajectories: dict[tuple[str, int], Trajectory | RegistryError] = {}
@@ -30,7 +31,7 @@ class Appraisal:
     def judge(self, entry: Entry) -> tuple[str, str]:
         """Status and reason, as `compat.judge`."""
         if entry.name not in self._judged:
-            self._judged[entry.name] = judge(entry, self._config, lambda e, _: self.recipe(e))
+            self._judged[entry.name] = judge(entry, self._config, lambda e, _: self.recipe(e), self._suited)
         return self._judged[entry.name]
 
     def shift_refusal(self, shift: str) -> str:

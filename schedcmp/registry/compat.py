@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,25 +32,31 @@ class Compatibility:
     class_name: str  # of the implementation that runs
 
 
-def compatibility(entries: Iterable[Entry], scheduler_config: Mapping[str, Any]) -> Iterator[Compatibility]:
-    """Judge entries against a checkpoint's scheduler config, in order."""
+def compatibility(
+    entries: Iterable[Entry], scheduler_config: Mapping[str, Any], suited: Collection[str] = ()
+) -> Iterator[Compatibility]:
+    """Judge entries against a checkpoint's scheduler config, in order; `suited` as `judge` takes it."""
     listed = listed_classes(scheduler_config)
     for entry in entries:
-        recipe, status, reason = _judged(entry, scheduler_config, resolve)
+        recipe, status, reason = _judged(entry, scheduler_config, resolve, suited)
         ran = recipe.entry.class_name if recipe else entry.class_name
         yield Compatibility(entry, status, reason, ran in listed, ran)
 
 
-def judge(entry: Entry, scheduler_config: Mapping[str, Any], resolved: Resolved = resolve) -> tuple[CompatStatus, str]:
+def judge(
+    entry: Entry, scheduler_config: Mapping[str, Any], resolved: Resolved = resolve, suited: Collection[str] = ()
+) -> tuple[CompatStatus, str]:
     """Status and reason of one entry. A scheduler that runs but solves another problem is `wrong`.
 
-    `resolved` resolves it, or knows it already: building some schedulers takes 50 ms, once for each recipe.
+    Args:
+        resolved: resolves it, or knows it already: building some schedulers takes 50 ms, once for each recipe.
+        suited: what the checkpoint is distilled for, where its config does not say so: lcm, tcd.
     """
-    return _judged(entry, scheduler_config, resolved)[1:]
+    return _judged(entry, scheduler_config, resolved, suited)[1:]
 
 
 def _judged(
-    entry: Entry, scheduler_config: Mapping[str, Any], resolved: Resolved
+    entry: Entry, scheduler_config: Mapping[str, Any], resolved: Resolved, suited: Collection[str]
 ) -> tuple[Recipe | None, CompatStatus, str]:
     try:
         recipe = resolved(entry, scheduler_config)
@@ -58,7 +64,7 @@ def _judged(
         return None, "needs", str(error)
     except RegistryError as error:
         return None, "unsupported", str(error)
-    status, reason = _suits(recipe, scheduler_config)
+    status, reason = _suits(recipe, scheduler_config, suited)
     try:
         _probe(recipe, own=reason == _OWN)
     except RegistryError as error:
@@ -83,13 +89,13 @@ def listed_classes(scheduler_config: Mapping[str, Any]) -> set[str]:
     return {name, *getattr(cls, "_compatibles", ())} - {""}
 
 
-def _suits(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> tuple[CompatStatus, str]:
+def _suits(recipe: Recipe, scheduler_config: Mapping[str, Any], suited: Collection[str]) -> tuple[CompatStatus, str]:
     reason = unsuited(recipe, scheduler_config)
     if reason:
         return "wrong", reason
     if is_own(recipe, scheduler_config):
         return "ok", _OWN
     suits = recipe.entry.suits
-    if suits and _DISTILLED[suits] != str(scheduler_config.get("_class_name", "")):
+    if suits and suits not in suited and _DISTILLED[suits] != str(scheduler_config.get("_class_name", "")):
         return "wrong", f"made for {suits.upper()}-distilled checkpoints, which this one is not by its config"
     return "ok", ""

@@ -8,8 +8,8 @@ from statistics import median
 from schedcmp.axes import AXES, Value
 from schedcmp.records import CellResult
 from schedcmp.report.axes import COPY, Page
+from schedcmp.report.numbers import NONE, seconds
 
-NONE = "–"
 LEGEND = "Latency: median of solo runs. NFE: denoiser evaluations per image."
 
 LABELS: dict[str, Callable[[Value], str]] = {
@@ -47,15 +47,8 @@ def text_lines(page: Page) -> Iterator[str]:
 
 
 def caption(result: CellResult) -> str:
-    """A tile's latency, if it was timed, and cost: "0.41 s · 19 NFE"."""
+    """A tile's latency, if it was timed, and cost: "410 ms · 19 NFE"."""
     steps = [LABELS["steps"](result.cell.steps)] if result.cell.nfe_budget and result.nfe else []
-    latency = [latency_text(median(timing.latency_s for timing in result.timings))] if result.timings else []
+    latency = [seconds(median(timing.latency_s for timing in result.timings))] if result.timings else []
     cost = [f"{result.nfe} NFE"] if result.nfe is not None else []
     return " · ".join(latency + steps + cost) or NONE
-
-
-def latency_text(latency_s: float) -> str:
-    """Seconds to two or three figures: "3.2 ms", "44 ms", "0.41 s", "12.3 s", "154 s"."""
-    if latency_s < 0.0995:
-        return f"{latency_s * 1000:.{1 if latency_s < 0.00995 else 0}f} ms"
-    return f"{latency_s:.{2 if latency_s < 9.995 else 1 if latency_s < 99.95 else 0}f} s"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import fmean, median
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -162,11 +165,18 @@ def front(points: Iterable[Point], metric: Reading, *, by_latency: bool) -> list
     """
     slack = AS_FAST if by_latency else 1.0
     ordered = sorted(points, key=lambda p: cost(p, by_latency=by_latency))
-    rated = [(p, cost(p, by_latency=by_latency), goodness(p, metric)) for p in ordered]
+    rated = [(cost(p, by_latency=by_latency), goodness(p, metric)) for p in ordered]
+    return [p for p, kept in zip(ordered, undominated(rated, slack), strict=True) if kept]
+
+
+def undominated(rated: Sequence[tuple[float, float]], slack: float = 1.0) -> list[bool]:
+    """Of each (cost, goodness) whether it is on the Pareto front: nothing is better that costs up to `slack` times as
+    much, and nothing as good costs less."""
+    ordered = sorted(rated)
+    prices = [price for price, _ in ordered]
+    best = [-math.inf, *accumulate((good for _, good in ordered), max)]  # of so many that cost least
     return [
-        p
-        for p, price, good in rated
-        if not any((g > good and c <= slack * price) or (g == good and c < price) for _, c, g in rated)
+        best[bisect_right(prices, slack * price)] <= good > best[bisect_left(prices, price)] for price, good in rated
     ]
 
 

@@ -11,8 +11,8 @@ from schedcmp.axes import Setting
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.enough import Enough, enough, oracle_order, told_order
+from schedcmp.report.numbers import NONE, seconds
 from schedcmp.report.quality import Pair, Point, Unsound, goodness
-from schedcmp.report.tables import seconds
 from schedcmp.truth.energy import FEWEST_SEEDS
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
@@ -73,7 +73,7 @@ def short(point: Point | Unsound) -> str:
 def number(estimate: Estimate | None) -> str:
     """ "0.0831 [0.0702, 0.0987]": the estimate with its 95 % interval, if it has one."""
     if estimate is None:
-        return "–"
+        return NONE
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.3g}"
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"

@@ -11,6 +11,7 @@ from typing import Any
 
 from schedcmp.axes import OPTIONAL, PLAIN, SETTING, SETTING_FIELDS, Setting
 from schedcmp.records import StoredCell, Timing
+from schedcmp.report.numbers import NONE, mebibytes, seconds
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
 from schedcmp.texts import csv_text
 
@@ -137,25 +138,11 @@ def _readable(row: TimingRow, name: str) -> tuple[str, ...]:
         seconds(row.latency_s),
         seconds(row.latency_iqr_s),
         seconds(row.s_per_nfe),
-        "–" if row.doubt else f"{row.relative:.2f}×",
+        NONE if row.doubt else f"{row.relative:.2f}×",
         str(row.n),
         seconds(row.scheduler_overhead_s),
-        megabytes(row.peak_memory_bytes),
+        mebibytes(row.peak_memory_bytes),
     )
-
-
-def seconds(value: float | None) -> str:
-    """Three digits and a fitting unit: "1.23 s", "45.6 ms", "–" for None."""
-    if value is None:
-        return "–"
-    for size, unit in ((1.0, "s"), (1e-3, "ms")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}" if value < 1000 else f"{value:.0f} s"
-    return f"{value / 1e-6:.3g} µs"
-
-
-def megabytes(value: int | None) -> str:
-    return "–" if value is None else f"{value / 2**20:,.0f} MiB"
 
 
 def _timing_row(members: Sequence[StoredCell]) -> TimingRow:

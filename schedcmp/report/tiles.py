@@ -7,8 +7,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from schedcmp.records import StoredCell
-from schedcmp.report.labels import NONE, caption
+from schedcmp.report.labels import caption
 from schedcmp.report.layout import FAINT, INK, Look
+from schedcmp.report.numbers import NONE
 from schedcmp.report.text import Style, block_height, draw_block, paragraph, text_width
 from schedcmp.store.images import opened
 

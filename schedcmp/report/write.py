@@ -60,7 +60,8 @@ def write_reports(store: Store) -> Reports:
     beside = tuple(chain(*narrow))
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
-    seen = (*repeated.sentences, *altered(cells, trajectories))
+    environment = store.meta("environment") or {}
+    seen = (*map(str, environment.get("distilled", ())), *repeated.sentences, *altered(cells, trajectories))
     texts = {
         "results.csv": results_csv(cells, trajectories, repeated.cells),
         "timings.csv": timings_csv(rows),

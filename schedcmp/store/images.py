@@ -13,9 +13,14 @@ from schedcmp.records import Cell
 from schedcmp.store.folder import open_file
 
 
-def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images") -> str:
-    """Where a cell's image goes, relative to the run's folder; `folders` tell prompts or guidance apart."""
-    parts = [slug(part) for part in (*folders, cell.scheduler)]
+def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images", name: str = "") -> str:
+    """Where a cell's image goes, relative to the run's folder.
+
+    Args:
+        folders: tell prompts or guidance apart.
+        name: instead of the scheduler's label.
+    """
+    parts = [slug(part) for part in (*folders, name or cell.scheduler)]
     return "/".join([top, *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
 
 

@@ -21,6 +21,7 @@ from pydantic import (
     create_model,
 )
 
+from schedcmp.axes import INPUTS
 from schedcmp.errors import SweepError, one_line
 from schedcmp.files import from_json, to_json
 from schedcmp.readings import Reading
@@ -29,7 +30,8 @@ from schedcmp.store.folder import is_of_a_run
 from schedcmp.sweep.source import parse
 
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
-PER_PLAN = (*_OF_THE_PLAN, "prompt_name")  # what of a cell another plan may change
+NAMES = tuple(axis.by_name for axis in INPUTS if axis.by_name)
+PER_PLAN = (*_OF_THE_PLAN, *NAMES)  # what of a cell another plan may change
 CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in _OF_THE_PLAN)
 # Those that a run of an earlier schedcmp may lack, or have nothing in: what an image need not have
 LATER_COLUMNS = {f.name: f.default for f in fields(Cell) if f.name in CELL_COLUMNS and f.default is not MISSING}
@@ -40,10 +42,27 @@ PLAIN_COLUMNS = (
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+class _Lora(BaseModel):
+    model_config = _STRICT
+
+    name: str
+    adapters: list[tuple[str, str, float, str]]
+
+
+_LORA = TypeAdapter(_Lora)
+
+
 def _object(text: str | None) -> str:
     """A JSON object, or nothing."""
     if text and not isinstance(from_json(text), dict):
         raise ValueError("is no JSON object")
+    return text or ""
+
+
+def _lora(text: str | None) -> str:
+    """As `Cell.lora`, or nothing."""
+    if text:
+        _LORA.validate_json(text)
     return text or ""
 
 
@@ -88,9 +107,12 @@ class _Row(BaseModel):
     image_path: Annotated[str, AfterValidator(_image_path)] | None
 
 
+_CHECKS = {"call": _object, "lora": _lora}  # of what is a text that has parts
+
+
 def _later(name: str) -> Any:
     own = get_type_hints(Cell)[name] | None
-    return (Annotated[own, AfterValidator(_object)] if name == "call" else own, None)
+    return (Annotated[own, AfterValidator(_CHECKS[name])] if name in _CHECKS else own, None)
 
 
 _FullRow = create_model("_FullRow", __base__=_Row, **{name: _later(name) for name in LATER_COLUMNS})

@@ -30,7 +30,7 @@ from schedcmp.store.folder import (
 from schedcmp.store.lock import abandon, taken
 from schedcmp.store.reading import Results
 from schedcmp.store.rescue import damage
-from schedcmp.store.rows import to_row
+from schedcmp.store.rows import NAMES, to_row
 from schedcmp.store.schema import TABLES, insert
 from schedcmp.store.seals import seal
 from schedcmp.store.stamps import Stamp, latents_name
@@ -113,11 +113,12 @@ class Store(Results):
             database.execute("DELETE FROM plan")
             database.executemany("INSERT INTO plan VALUES (?, ?, ?)", ((c.id, c.index, c.nfe_budget) for c in cells))
             seal(database, "plan")
-            names = dict(database.execute("SELECT id, prompt_name FROM cells").fetchall())
-            # An automatic name changes with the plan
-            changed = [(c.prompt_name, c.id) for c in cells if names.get(c.id, c.prompt_name) != c.prompt_name]
-            database.executemany("UPDATE cells SET prompt_name = ? WHERE id = ?", changed)
-            seal(database, "cells", ((id_,) for _, id_ in changed))
+            for name in NAMES:  # an automatic one changes with the plan
+                names = dict(database.execute(f"SELECT id, {name} FROM cells").fetchall())
+                new = [(getattr(c, name), c.id) for c in cells if c.id in names]
+                changed = [(own, id_) for own, id_ in new if names[id_] != own]
+                database.executemany(f"UPDATE cells SET {name} = ? WHERE id = ?", changed)
+                seal(database, "cells", ((id_,) for _, id_ in changed))
             rows = [(name, json.dumps(value)) for name, value in meta.items()]
             database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
             seal(database, "meta", ((name,) for name in meta))

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
+from schedcmp.sweep.adapters import AdapterSpec, Lora
 from schedcmp.sweep.executor import Executor, Executors, Ray
 from schedcmp.sweep.keys import Exclude, Keys
 from schedcmp.sweep.parts import (
@@ -40,12 +41,12 @@ class Sweep(Keys):
     zip: Groups = Field(
         (),
         description="keys that advance together instead of each with each: `[schedulers, sigmas]`, or several"
-        " such groups",
+        " such groups; an argument of `call` is `call.NAME`",
     )
     exclude: tuple[Exclude, ...] = Field(
         (),
         max_length=1000,
-        description="cells to leave out: `[{scheduler: heun, steps: 30..50}, {sigmas: beta, guidance_scale: 1}]`",
+        description="cells to leave out: `[{scheduler: heun, steps: 30..50}, {call: {eta: 1}}]`",
     )
     generator: Literal["cpu", "device"] = Field(
         "cpu",
@@ -226,6 +227,8 @@ _PARTS: tuple[type[Part], ...] = (
     Exclude,
     Executor,
     Ray,
+    Lora,
+    AdapterSpec,
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from pydantic import Field, create_model, model_validator
 
 from schedcmp.axes import AXES, SYNONYMS, Axis, canonical
+from schedcmp.sweep.adapters import Loras
 from schedcmp.sweep.parts import (
     Call,
     Counts,
@@ -58,6 +59,11 @@ class Keys(Part):
         {},
         description="any other argument of the pipeline's `__call__`, checked against its signature:"
         " `{true_cfg_scale: [1, 4], clip_skip: 1}`; a list of values is an axis",
+    )
+    lora: Loras | None = Field(
+        None,
+        description="LoRAs, an axis of `none`, paths, `{path: ..., weight: [0.5, 1]}`, and lists of those that are on"
+        " at once ([distilled.md](distilled.md))",
     )
     schedulers: Entries = Field(
         description='names, entries of your own (below), or `"*"` for all that work with the checkpoint'
@@ -133,10 +139,12 @@ def _excludable(axis: Axis) -> tuple[Any, Any]:
     """What a rule takes of an axis: what its key does, or names."""
     hints = get_type_hints(Keys, include_extras=True) | {"steps": Counts}  # no rule is looked for
     taken = Words if axis.named else hints[axis.key]
-    return (taken | None, Field(None, description=axis.named or "as in the sweep"))
+    return (taken | None, Field(None, description=axis.rule))
 
 
 if TYPE_CHECKING:
     Exclude = _Exclude
 else:
-    Exclude = create_model("Exclude", __base__=_Exclude, **{a.name: _excludable(a) for a in AXES.values()})
+    Exclude = create_model(
+        "Exclude", __base__=_Exclude, __doc__=_Exclude.__doc__, **{a.name: _excludable(a) for a in AXES.values()}
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from schedcmp.records import Cell, Reference, StoredCell, Task
 from schedcmp.store.stamps import latents_name
 from schedcmp.store.store import Store
-from schedcmp.truth.reference import LABEL, References
+from schedcmp.truth.reference import References
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +103,7 @@ def _doubt(
     pair: Pair, made: Mapping[str, StoredCell], lost: Sequence[Cell], apart: float, distances: Sequence[float]
 ) -> str:
     """Why the reference is withheld, or ""."""
-    names = [cell.scheduler.removeprefix(LABEL) for cell in pair]
+    names = [cell.reference_solver for cell in pair]
     for cell, name in zip(pair, names, strict=True):
         if cell.id not in made or made[cell.id].result.status == "failed":
             return f"{name} did not finish: {made[cell.id].result.error if cell.id in made else 'not made'}"

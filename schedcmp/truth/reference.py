@@ -17,14 +17,13 @@ from typing import Any
 
 from schedcmp.axes import INPUTS, values_of
 from schedcmp.errors import RegistryError
-from schedcmp.records import Cell, Task
+from schedcmp.records import REFERENCE, Cell, Task
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
 from schedcmp.truth.energy import FEWEST_SEEDS
 
-LABEL = "reference:"  # begins the labels of reference cells; no entry's name may have a colon
 # Entry and steps, about 100 evaluations. Of ten entries tried on builtin:tiny, and again on `verify`'s data (betas,
 # zero terminal SNR, flow matching), iPNDM ends nearest to the solution; the others are near it and built otherwise.
 # Those that round timesteps to whole numbers, such as dpmpp-2m-karras, stay 0.001 to 0.005 away at any number of steps.
@@ -77,8 +76,8 @@ def plan_references(
     tasks = _tasks(cells, comparable, sampling)
     return References(
         tuple(_cell(like, recipe, steps, generator) for like in tasks.values() for recipe, steps, _ in solvers),
-        {LABEL + recipe.entry.name: recipe for recipe, _, _ in solvers},
-        {LABEL + recipe.entry.name: trajectory for recipe, _, trajectory in solvers},
+        {REFERENCE + recipe.entry.name: recipe for recipe, _, _ in solvers},
+        {REFERENCE + recipe.entry.name: trajectory for recipe, _, trajectory in solvers},
         comparable,
         sampling,
     )
@@ -141,5 +140,5 @@ def _cell(like: Cell, recipe: Recipe, steps: int, generator: str) -> Cell:
     entry = recipe.entry
     parts = [entry.cls, entry.options, entry.sigmas.name, steps, generator, like.task]
     id_ = blake2s(json.dumps(["reference", *parts], sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
-    label, sigmas = LABEL + entry.name, entry.sigmas.name
+    label, sigmas = REFERENCE + entry.name, entry.sigmas.name
     return replace(like, id=id_, scheduler=label, base=entry.base, sigma_schedule=sigmas, steps=steps, nfe_budget=None)

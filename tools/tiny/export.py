@@ -91,6 +91,13 @@ def export_flow(work: Path, out: Path, tiny: Path) -> None:
     _write(load_flow_pipeline(work, tiny), out, tiny / "tokenizer")
 
 
+def export_lora(trained: Path, out: Path) -> None:
+    """Replace the folder `out` by the LoRA in the folder `trained`."""
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(trained, out)
+    _finish(out)
+
+
 def _write(pipeline: DiffusionPipeline, out: Path, tokenizer: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
@@ -100,6 +107,10 @@ def _write(pipeline: DiffusionPipeline, out: Path, tokenizer: Path) -> None:
     for folder in out.glob("text_encoder*"):
         # Else a pipeline loaded without a dtype gets a half precision text encoder and a single precision denoiser.
         _edit(folder / "config.json", dtype="float32")
+    _finish(out)
+
+
+def _finish(out: Path) -> None:
     for file in out.rglob("*.safetensors"):
         file.chmod(0o644)  # safetensors makes its files private
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

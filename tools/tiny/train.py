@@ -1,4 +1,4 @@
-"""Train the built-in checkpoints from nothing: `python -m tools.tiny.train`, then again with `--flow`.
+"""Train the built-in checkpoints from nothing: `python -m tools.tiny.train`, then again with `--flow` and `--lcm`.
 
 Each stage leaves its result in the work folder and is skipped when it is there; an interrupted stage goes on
 from its last save and draws the same random numbers as if it had not been interrupted. One thread is enough:
@@ -22,7 +22,8 @@ from transformers import CLIPTokenizer
 
 from tools.tiny.captions import MAX_TOKENS, all_words
 from tools.tiny.diffusion import DenoiserRecipe, DenoiserTrainer
-from tools.tiny.export import export, export_flow
+from tools.tiny.distil import Distiller, DistilRecipe, Tiny, make_paths
+from tools.tiny.export import export, export_flow, export_lora
 from tools.tiny.flow import FlowRecipe, FlowTrainer, Teacher
 from tools.tiny.shapes import POSITIONS, SIDE, Drawing, Pixels, draw_many
 from tools.tiny.tokenizer import build_tokenizer
@@ -34,6 +35,7 @@ Stage = tuple[str, Callable[[Path], None]]  # the file that it leaves in the wor
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "outputs" / "tiny"
 CHECKPOINT = ROOT / "schedcmp" / "builtin" / "tiny"
+LCM_LORA = ROOT / "schedcmp" / "builtin" / "tiny-lcm"
 FLOW_CHECKPOINT = ROOT / "schedcmp" / "builtin" / "tiny-flow"
 PICTURES = 24_000
 DATA_SEED = 1
@@ -100,6 +102,19 @@ def train_flow(work: Path) -> None:
     save(work / "flow.pt", {name: network.state_dict() for name, network in networks.items()})
 
 
+def make_lcm_paths(work: Path) -> None:
+    """lcm_paths.pt: see `make_paths`."""
+    drawings, _ = load_data(work)
+    tokenizer = CLIPTokenizer.from_pretrained(CHECKPOINT / "tokenizer")
+    save(work / "lcm_paths.pt", make_paths(Tiny(CHECKPOINT), drawings, tokenizer, DistilRecipe()))
+
+
+def train_lcm(work: Path) -> None:
+    """lcm: a folder with the LoRA."""
+    paths, tiny = torch.load(work / "lcm_paths.pt", weights_only=True), Tiny(CHECKPOINT)
+    tiny.save(work / "lcm", Distiller(tiny, paths, DistilRecipe()).run(work / "lcm_run.pt"))
+
+
 DATA: Stage = ("images.npy", make_data)
 STAGES: list[Stage] = [
     DATA,
@@ -112,23 +127,32 @@ FLOW_STAGES: list[Stage] = [
     ("flow_latents.pt", make_flow_latents),
     ("flow.pt", train_flow),
 ]
+LCM_STAGES: list[Stage] = [
+    DATA,
+    ("lcm_paths.pt", make_lcm_paths),
+    ("lcm", train_lcm),
+]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=WORK, help="folder for intermediate files")
     parser.add_argument("--out", type=Path, help="folder for the checkpoint")
-    parser.add_argument("--flow", action="store_true", help="train the transformer of builtin:tiny-flow")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--flow", action="store_true", help="train the transformer of builtin:tiny-flow")
+    which.add_argument("--lcm", action="store_true", help="train the LoRA builtin:tiny-lcm")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     args.work.mkdir(parents=True, exist_ok=True)
-    for result, stage in FLOW_STAGES if args.flow else STAGES:
+    for result, stage in LCM_STAGES if args.lcm else FLOW_STAGES if args.flow else STAGES:
         if not (args.work / result).exists():
             start = time.perf_counter()
             stage(args.work)
             log.info("%s took %.0f s", stage.__name__, time.perf_counter() - start)
-    if args.flow:
+    if args.lcm:
+        export_lora(args.work / "lcm", args.out or LCM_LORA)
+    elif args.flow:
         export_flow(args.work, args.out or FLOW_CHECKPOINT, CHECKPOINT)
     else:
         export(args.work, args.out or CHECKPOINT)

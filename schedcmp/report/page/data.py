@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from hashlib import blake2s
 from itertools import islice, product
 from pathlib import Path
@@ -19,6 +18,7 @@ from schedcmp.readings import Reading
 from schedcmp.records import Cell, StoredCell, Task
 from schedcmp.report.answer import Answer, recommended
 from schedcmp.report.axes import point, scheduler_values
+from schedcmp.report.page.points import plotted
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.report.plots import FOLDER as PLOTS
@@ -31,7 +31,7 @@ from schedcmp.store.written import Written
 
 BASE = "base"  # stands for `scheduler` where `sigma_schedule` or `shift` is an axis too
 _TITLES = {BASE: AXES["scheduler"].title} | {axis.name: axis.title for axis in AXES.values()}
-_TOLD_ELSEWHERE = (BASE, "nfe", "size")  # in a cell's details: as it came out
+_TOLD_ELSEWHERE = (BASE, "nfe", "size", "prompt")  # in a cell's details: as it came out, or as a text
 _MOST_VARIANTS = 1_000  # that a sweep may have
 _SORTED = ("nfe",)  # it has no order of its own in a sweep
 
@@ -54,8 +54,7 @@ def page_data(
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
     recipes = _Recipes(store.meta("trajectories") or ())
     latency = {(r.scheduler, r.steps, *r.setting): r.latency_s for r in rows}
-    estimates = [(name, p, found) for found in answers for p in found.measured for name in p.names]
-    estimated = {(name, p.steps, *found.setting): i for i, (name, p, found) in enumerate(estimates)}
+    metrics = _metrics(cells, store.readings())
     cost = "nfe" if sweep.get("nfe") else "steps"
     return {
         "id": blake2s(to_json([sweep_text, store.meta("environment")]).encode(), digest_size=8).hexdigest(),
@@ -70,7 +69,6 @@ def page_data(
             _cell(stored, [places[axis][p[axis]] for axis in axes], recipes.place(stored))
             | {
                 "latency_s": latency.get(timed_group(stored)),  # the median of its like
-                "point": estimated.get(timed_group(stored)),
                 "task": tasks[stored.cell.task],
                 "thumb": thumbs.get(stored.cell.id),
                 "inert": inert.get(stored.cell.id),
@@ -78,14 +76,20 @@ def page_data(
             for stored, p in zip(cells, points, strict=True)
         ],
         "recipes": recipes.found,
-        "metrics": _metrics(cells, store.readings()),
+        "metrics": metrics,
         "references": _references(store, tasks),
         "timings": [row.columns() | {"name": name} for row, name in zip(rows, row_names(rows), strict=True)],
         "remake": _remake(sweep, cells),
         "answer": _answer(store.folder),
         "pastes": _pastes(store, cells, answers),
         "decides": _decides(answers),
-        "points": [{"quality": p.quality and asdict(p.quality), "front": p in a.front} for _, p, a in estimates],
+        "points": plotted(
+            cells,
+            latency,
+            {m["name"]: m["higher"] for m in metrics},
+            answers,
+            [m["name"] for m in metrics if m["whole"]],
+        ),
         "plots": [name for name in Written(store.folder, PLOTS).names if name.endswith(".svg")],
         "environment": store.meta("environment") or {},
         "warnings": store.meta("warnings") or [],
@@ -117,7 +121,7 @@ def _axis(
         "title": _TITLES[name],
         "selects": name in chosen,
         "setting": axis is not None and axis.role == "setting",
-        "detail": name not in _TOLD_ELSEWHERE and not (axis and axis.by_name),
+        "detail": name not in _TOLD_ELSEWHERE,
         "values": [
             {
                 "value": value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import cache
@@ -16,11 +17,8 @@ from schedcmp.report.fonts import FONT_FOLDER
 
 ASSETS = Path(__file__).parent / "assets"
 
-# One module in the end: a later file may use what an earlier one declares
-SCRIPTS = (
-    "dom", "format", "run", "state", "layout", "tiles", "grid", "compare", "lightbox", "toolbar",
-    "scatter", "timings", "overview", "ranking", "votes", "blind", "live", "main",
-)  # fmt: skip
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=async |function |const |let )", re.MULTILINE)
 STYLES = ("base", "images", "lightbox", "pages", "small")  # later rules win
 _FACES = (("Inter-Regular", 400), ("Inter-SemiBold", 600))
 _UNSAFE = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}  # in a script element, or in a script
@@ -35,7 +33,7 @@ def render(data: Mapping[str, Any]) -> str:
         data=data,
         json=to_json(data).translate(_UNSAFE),
         style=_style(),
-        script=_script(),
+        script=script(),
         policy=_policy(),
     )
 
@@ -44,7 +42,7 @@ def _policy() -> str:
     """A content security policy for this style and this script, and images beside the page (`file:` for Firefox)."""
     return (
         f"default-src 'none'; img-src 'self' file: data:; font-src data:; style-src {_digest(_style())}; "
-        f"script-src {_digest(_script())}; base-uri 'none'; form-action 'none'"
+        f"script-src {_digest(script())}; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -53,8 +51,20 @@ def _digest(text: str) -> str:
 
 
 @cache
-def _script() -> str:
-    return "\n" + "\n".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+def script(entry: str = "main") -> str:
+    """A module and all that it imports as one script, which opens from disk: each after its imports, as a browser runs
+    them. No two of them declare the same name."""
+    sources: dict[str, str] = {}
+
+    def visit(name: str) -> None:
+        if name not in sources:
+            sources[name] = (ASSETS / f"{name}.js").read_text(encoding="utf-8")
+            for other in _IMPORT.findall(sources[name]):
+                visit(other)
+            sources[name] = sources.pop(name)  # behind them
+
+    visit(entry)
+    return "\n" + "\n".join(_EXPORT.sub("", _IMPORT.sub("", source)) for source in sources.values())
 
 
 @cache

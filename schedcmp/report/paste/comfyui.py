@@ -13,7 +13,8 @@ _EVEN, _FLOW = "normal", "simple"
 
 def write(subject: Subject) -> str:
     """Raises RequestError where ComfyUI has no such sampler or schedule."""
-    return "".join(f"{name}: {value}\n" for name, value in ksampler(subject).items())
+    loaders = "".join(f"LoraLoader: {name}, strength {weight:g}\n" for name, weight in subject.loras)
+    return "".join(f"{name}: {value}\n" for name, value in ksampler(subject).items()) + loaders
 
 
 def ksampler(subject: Subject) -> dict[str, Any]:

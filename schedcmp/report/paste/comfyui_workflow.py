@@ -9,6 +9,8 @@ from typing import Any
 from schedcmp.report.paste.comfyui import ksampler
 from schedcmp.report.paste.subject import Subject
 
+_PLAIN = 7  # nodes without LoRAs
+
 
 def write(subject: Subject) -> str:
     """Raises RequestError where ComfyUI has no such sampler or schedule."""
@@ -16,19 +18,28 @@ def write(subject: Subject) -> str:
 
 
 def workflow(subject: Subject) -> dict[str, Any]:
-    """Nodes by their numbers: a checkpoint, two texts, empty latents, the sampler, a file."""
+    """Nodes by their numbers: a checkpoint, two texts, empty latents, the sampler, a file, and LoRAs."""
     width, height = subject.size
     name = PurePath(str(subject.model["id"]).replace(":", "-")).name
     checkpoint = name if name.endswith(".safetensors") else f"{name}.safetensors"
-    links = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
+    loaders: list[tuple[str, dict[str, Any]]] = [
+        ("LoraLoader", {"lora_name": lora, "strength_model": weight, "strength_clip": weight})
+        for lora, weight in subject.loras
+    ]
+    dressed = str(_PLAIN + len(loaders)) if loaders else "1"
+    for i, (_, inputs) in enumerate(loaders):
+        before = str(_PLAIN + i) if i else "1"
+        inputs |= {"model": [before, 0], "clip": [before, 1]}
+    links = {"model": [dressed, 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
     cell = subject.cell
     nodes: list[tuple[str, dict[str, Any]]] = [
         ("CheckpointLoaderSimple", {"ckpt_name": checkpoint}),
-        ("CLIPTextEncode", {"text": cell.prompt, "clip": ["1", 1]}),
-        ("CLIPTextEncode", {"text": cell.negative_prompt, "clip": ["1", 1]}),
+        ("CLIPTextEncode", {"text": cell.prompt, "clip": [dressed, 1]}),
+        ("CLIPTextEncode", {"text": cell.negative_prompt, "clip": [dressed, 1]}),
         ("EmptyLatentImage", {"width": width, "height": height, "batch_size": 1}),
         ("KSampler", {**ksampler(subject), **links}),
         ("VAEDecode", {"samples": ["5", 0], "vae": ["1", 2]}),
         ("SaveImage", {"images": ["6", 0], "filename_prefix": "schedcmp"}),
+        *loaders,
     ]
     return {str(i): {"class_type": kind, "inputs": inputs} for i, (kind, inputs) in enumerate(nodes, 1)}

@@ -61,6 +61,17 @@ def _pipeline(subject: Subject) -> Iterator[str]:
         yield f"pipe.vae.to({_TORCH[environment['vae_dtype']]})  # schedcmp casts its latents too"
     for name, value in (environment.get("optimize") or {}).items():
         yield f"# the run had optimize: {{{name}: {value}}}"
+    yield from _adapters(subject)
+
+
+def _adapters(subject: Subject) -> Iterator[str]:
+    weights = {}
+    for i, (place, file, weight, _) in enumerate(subject.cell.adapters):
+        weights[f"lora{i}"] = weight
+        named = f", weight_name={file!r}" if file else ""
+        yield f'pipe.load_lora_weights({_place(place)}{named}, adapter_name="lora{i}")'
+    if weights:
+        yield f"pipe.set_adapters({[*weights]!r}, {[*weights.values()]!r})"
 
 
 def _place(model: str) -> str:

@@ -19,4 +19,5 @@ def write(subject: Subject) -> str:
         "positive_prompt": cell.prompt,
         "negative_prompt": cell.negative_prompt,
     }
-    return "".join(f"{name}: {value}\n" for name, value in settings.items())
+    loras = "".join(f"lora: {name}, weight {weight:g}\n" for name, weight in subject.loras)
+    return "".join(f"{name}: {value}\n" for name, value in settings.items()) + loras

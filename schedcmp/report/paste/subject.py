@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schedcmp.errors import RegistryError, RequestError
+from schedcmp.files import adapter_name
 from schedcmp.records import Cell, StoredCell
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.table import builtin_registry
@@ -41,6 +42,11 @@ class Subject:
     def size(self) -> tuple[int, int]:
         """Width and height as made, pixels."""
         return self.stored.result.width or 0, self.stored.result.height or 0
+
+    @property
+    def loras(self) -> list[tuple[str, float]]:
+        """What its LoRAs' files are probably called elsewhere, and their weights."""
+        return [(f"{adapter_name(place, file)}.safetensors", weight) for place, file, weight, _ in self.cell.adapters]
 
     def names(self, place: str) -> tuple[str, str]:
         """What a program calls sampler and sigma schedule; the latter empty for the default.

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from schedcmp.report.numbers import mebibytes, seconds
 from schedcmp.report.plots.style import COLOURS, GREY, figure, plain
-from schedcmp.report.tables import TimingRow, megabytes, seconds
+from schedcmp.report.tables import TimingRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def memory_data(rows: Sequence[TimingRow]) -> list[Bar]:
     if max(peaks.values(), default=0) <= _ALIKE * min(peaks.values(), default=0):
         return []
     ordered = sorted(peaks.items(), key=lambda item: item[1])
-    return [Bar(name, (peak / _MIB,), megabytes(peak)) for name, peak in ordered]
+    return [Bar(name, (peak / _MIB,), mebibytes(peak)) for name, peak in ordered]
 
 
 def draw_breakdown(bars: Sequence[Bar], title: str) -> Figure:

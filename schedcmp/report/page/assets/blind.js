@@ -1,5 +1,13 @@
 // Two images of one task without their names: which is better?
 
+import { $, button, h } from "./dom.js";
+import { plural } from "./format.js";
+import { address, at, axes, byId, cells, group, isCounted, label, run, values } from "./run.js";
+import { choose, state } from "./state.js";
+import { whole } from "./compare.js";
+import { bradleyTerry, logistic, rankingTable } from "./ranking.js";
+import { CHOICES, blind, exchange, keepVotes } from "./votes.js";
+
 const { cost } = run;
 const contestant = (cell) => `${cell.at[axes.scheduler.place]},${cell.at[axes[cost].place]}`;
 const contestantName = (cell) =>
@@ -48,7 +56,7 @@ function sharedTask(first, second) {
   return cell ? [cell, byTask.get(cell.task)] : null;
 }
 
-function drawBlind(changed) {
+export function drawBlind(changed) {
   if (!blind.pair || changed.has("by")) blind.pair = nextPair();
   const view = $("view-blind");
   const open = view.querySelector("details")?.open ?? false;
@@ -156,7 +164,7 @@ function ranked() {
 }
 
 // For other programs; strengths are logits against the mean of those ranked
-const exportedRanking = () =>
+export const exportedRanking = () =>
   ranked().map((row) => ({
     scheduler: row.scheduler,
     [cost]: row.cost,

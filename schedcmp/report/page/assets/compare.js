@@ -1,7 +1,13 @@
 // Two images of one place: a slider, blinking, their difference, or side by side. All of it is CSS, since a canvas
 // may not read the pixels of a page that was opened from disk.
 
-const MODES = [
+import { $, button, field, h } from "./dom.js";
+import { digits } from "./format.js";
+import { address, axes, byId, describe, isMade, label, run, tasks } from "./run.js";
+import { state } from "./state.js";
+import { trouble } from "./tiles.js";
+
+export const MODES = [
   ["single", "One image"],
   ["slider", "Slider"],
   ["blink", "Blink"],
@@ -9,13 +15,13 @@ const MODES = [
   ["beside", "Side by side"],
 ];
 const BLINK_MS = 600;
-const compare = { timer: 0, split: 50, gain: 4 };
+export const compare = { timer: 0, split: 50, gain: 4 };
 
-const referenceOf = (cell) => run.references[cell.task];
+export const referenceOf = (cell) => run.references[cell.task];
 const peers = (cell) => tasks.get(cell.task).filter((other) => other !== cell && isMade(other));
 
 // {image, name, width, height} of what a cell is compared with, or null
-function otherOf(cell) {
+export function otherOf(cell) {
   if (state.with === "reference") return converged(cell);
   const other = byId.get(state.with);
   return other && other !== cell && isMade(other) ? { ...other, name: nameBeside(other, cell) } : null;
@@ -31,7 +37,7 @@ function nameBeside(other, cell) {
 }
 
 // The like of the compared cell where another task is shown
-function follow(cell) {
+export function follow(cell) {
   const other = byId.get(state.with);
   if (!other || state.pin || other.task === cell.task) return state.with;
   const like = (axis) => (candidate) => candidate.at[axes[axis].place] === other.at[axes[axis].place];
@@ -39,12 +45,12 @@ function follow(cell) {
 }
 
 // Where nothing is chosen: the converged image, else the longest trajectory
-function standard(cell) {
+export function standard(cell) {
   if (converged(cell)) return "reference";
   return peers(cell).reduce((best, other) => ((other.nfe ?? 0) > (best?.nfe ?? -1) ? other : best), null)?.id ?? "";
 }
 
-function choices(cell) {
+export function choices(cell) {
   const other = byId.get(state.with);
   const pinned = other && other !== cell && other.task !== cell.task ? [[other.id, describe(other)]] : [];
   const reference = converged(cell) ? [["reference", "converged image"]] : [];
@@ -61,7 +67,7 @@ function fullImage(shown, name) {
 }
 
 // The stage of the lightbox, with the controls that its mode has
-function stage(cell) {
+export function stage(cell) {
   clearInterval(compare.timer);
   const other = state.mode === "single" ? null : otherOf(cell);
   if (!isMade(cell)) return [h("div", { class: "stage" }, trouble(cell))];
@@ -72,7 +78,12 @@ function stage(cell) {
 }
 
 const stacked = (mode, ...layers) => h("div", { class: `stage ${mode}` }, h("div", { class: "stack" }, layers));
-const titled = (box, ...tags) => (box.append(h("div", { class: "names" }, tags)), box);
+
+function titled(box, ...tags) {
+  box.append(h("div", { class: "names" }, tags));
+  return box;
+}
+
 const tag = (side, text) => h("span", { class: `tag ${side}`, dir: "auto" }, text);
 
 function slider(first, second, name, otherName) {
@@ -116,16 +127,12 @@ function blink(first, second, name, otherName) {
     if (on) compare.timer = setInterval(swap, BLINK_MS);
   };
   running.addEventListener("click", () => play(running.getAttribute("aria-pressed") !== "true"));
+  const swapByHand = () => {
+    play(false);
+    swap();
+  };
   play(!still);
-  return [
-    box,
-    h(
-      "div",
-      { class: "row-of" },
-      running,
-      button("Swap", () => (play(false), swap()), { "data-key": "x" }),
-    ),
-  ];
+  return [box, h("div", { class: "row-of" }, running, button("Swap", swapByHand, { "data-key": "x" }))];
 }
 
 function difference(first, second, name, otherName) {
@@ -155,10 +162,10 @@ function beside(first, second, name, otherName) {
 }
 
 // Small images are enlarged by whole numbers, so that their pixels stay square
-const whole = (factor) => (factor >= 2 ? Math.floor(factor) : factor);
+export const whole = (factor) => (factor >= 2 ? Math.floor(factor) : factor);
 
 // Images as large as there is room
-function fit(box) {
+export function fit(box) {
   if (!box) return;
   const images = [...box.querySelectorAll("img.full")].filter((image) => image.naturalWidth);
   const share = box.classList.contains("beside") && box.clientWidth > 500 ? 2 : 1;

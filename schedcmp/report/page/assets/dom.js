@@ -1,6 +1,6 @@
 // Elements from data. Text only ever becomes text: nothing here parses HTML.
 
-const $ = (id) => document.getElementById(id);
+export const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(element, properties, children) {
@@ -14,14 +14,16 @@ function fill(element, properties, children) {
   return element;
 }
 
-const h = (tag, properties = {}, ...children) => fill(document.createElement(tag), properties, children);
-const svg = (tag, properties = {}, ...children) => fill(document.createElementNS(SVG, tag), properties, children);
+export const h = (tag, properties = {}, ...children) => fill(document.createElement(tag), properties, children);
+export const svg = (tag, properties = {}, ...children) =>
+  fill(document.createElementNS(SVG, tag), properties, children);
 
 const option = (value, label, chosen) => h("option", { value, selected: value === chosen }, label);
-const field = (label, control) => h("label", { class: "field" }, h("span", {}, label), control);
-const button = (label, onclick, properties = {}) => h("button", { type: "button", onclick, ...properties }, label);
+export const field = (label, control) => h("label", { class: "field" }, h("span", {}, label), control);
+export const button = (label, onclick, properties = {}) =>
+  h("button", { type: "button", onclick, ...properties }, label);
 
-function select(label, options, chosen, onchange, properties = {}) {
+export function select(label, options, chosen, onchange, properties = {}) {
   const change = (event) => onchange(event.target.value);
   const control = h(
     "select",
@@ -31,7 +33,7 @@ function select(label, options, chosen, onchange, properties = {}) {
   return field(label, control);
 }
 
-function keyValues(pairs) {
+export function keyValues(pairs) {
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return h(
     "dl",
@@ -40,7 +42,7 @@ function keyValues(pairs) {
   );
 }
 
-async function copy(text, near) {
+export async function copy(text, near) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
@@ -53,14 +55,14 @@ async function copy(text, near) {
   }
 }
 
-function download(name, text) {
+export function download(name, text) {
   const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   h("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
 // localStorage may be forbidden, full or somebody else's text
-function remember(key, value) {
+export function remember(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
     return true;
@@ -69,7 +71,7 @@ function remember(key, value) {
   }
 }
 
-function recall(key, otherwise) {
+export function recall(key, otherwise) {
   try {
     return JSON.parse(localStorage.getItem(key)) ?? otherwise;
   } catch {

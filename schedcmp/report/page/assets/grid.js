@@ -1,10 +1,26 @@
 // The grid draws only what is in view, however many cells there are.
 
-const OVERSCAN = 1; // rows and columns beyond the view
-const GAP = 10; // px
+import { GAP, TILE_SIZES } from "./sizes.js";
+import { $, h } from "./dom.js";
+import { NONE, plural, seconds } from "./format.js";
+import { at, axes, cells, describe, mark } from "./run.js";
+import { state } from "./state.js";
+import { isGallery, layOut, lines, resolved, visible } from "./layout.js";
+import { captionHeight, fittingTile, legend, paint, square, tile, tints } from "./tiles.js";
+import { openCell } from "./lightbox.js";
 
-const grid = { layout: null, tile: TILE_SIZES.m, tint: null, drawn: new Map(), at: [0, 0], canvas: null, head: null };
-const scroller = $("grid");
+const OVERSCAN = 1; // rows and columns beyond the view
+
+export const grid = {
+  layout: null,
+  tile: TILE_SIZES.m,
+  tint: null,
+  drawn: new Map(),
+  at: [0, 0],
+  canvas: null,
+  head: null,
+};
+export const scroller = $("grid");
 
 function cellSize() {
   return { width: grid.tile + GAP, height: grid.tile + captionHeight() + GAP };
@@ -27,7 +43,7 @@ function across() {
   return Math.max(1, Math.floor((scroller.clientWidth - start() - GAP) / cellSize().width));
 }
 
-function drawGrid() {
+export function drawGrid() {
   sizeTiles();
   grid.layout = layOut(across());
   grid.tint = tints(grid.layout.shown);
@@ -73,7 +89,8 @@ function headRow() {
   return { element, cells: new Map() };
 }
 
-const cornerText = () => [`${axes[state.rows]?.title} ↓`, `${axes[state.cols]?.title} →`].map((text) => h("span", {}, text));
+const cornerText = () =>
+  [`${axes[state.rows]?.title} ↓`, `${axes[state.cols]?.title} →`].map((text) => h("span", {}, text));
 
 // The first and last row and column in view, with some beyond
 function range() {
@@ -223,7 +240,7 @@ function gridKey(event) {
   }
 }
 
-function placeOf(id) {
+export function placeOf(id) {
   const { rows, cols } = grid.layout;
   for (let row = 0; row < rows.length; row++)
     for (let col = 0; col < cols.length; col++) if (grid.layout.at(row, col)[0]?.id === id) return [row, col];

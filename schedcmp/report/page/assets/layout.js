@@ -1,6 +1,10 @@
 // Which cell goes where. A place may hold several cells where the axes do not tell them apart.
 
-const isGallery = () => !state.rows && !state.cols;
+import { median } from "./format.js";
+import { BASE, axes, cells, describe, group, hasStatus, measures, run, searchText, values, varies } from "./run.js";
+import { state } from "./state.js";
+
+export const isGallery = () => !state.rows && !state.cols;
 
 function onAxes(name) {
   return state.rows === name || state.cols === name;
@@ -8,21 +12,21 @@ function onAxes(name) {
 
 // Where sigma schedules or shifts are an axis, schedulers are named without them
 const apart = () => onAxes("sigma_schedule") || onAxes("shift");
-const resolved = (axis) => (axis === "scheduler" && apart() ? BASE : axis);
+export const resolved = (axis) => (axis === "scheduler" && apart() ? BASE : axis);
 
-function selectors() {
+export function selectors() {
   const free = run.axes.filter((axis) => axis.selects).map((axis) => axis.name);
   const taken = (axis) => onAxes(axis) || (axis === run.cost && (onAxes("steps") || onAxes("nfe")));
   return free.filter((axis) => !taken(axis) && varies(resolved(axis)));
 }
 
-function chosen(axis) {
+export function chosen(axis) {
   const wanted = state[`at.${axis}`];
   const found = values(resolved(axis)).findIndex((value) => String(value.value) === wanted);
   return found >= 0 ? found : isGallery() ? -1 : 0;
 }
 
-function visible() {
+export function visible() {
   const picks = selectors()
     .map((axis) => [axes[resolved(axis)].place, chosen(axis)])
     .filter(([, pick]) => pick >= 0);
@@ -31,14 +35,14 @@ function visible() {
     (cell) =>
       picks.every(([place, pick]) => cell.at[place] === pick) &&
       (!state.status || hasStatus(cell, state.status)) &&
-      (!words.length || containsAll((cell.searchText ??= searchText(cell)), words)),
+      (!words.length || containsAll(searchText(cell), words)),
   );
 }
 
 const containsAll = (text, words) => words.every((word) => text.includes(word));
 
 // {rows, cols: [{label, text}], at(row, col) → [cell], shown: [cell]}; a gallery fills `across` columns
-function layOut(across) {
+export function layOut(across) {
   const shown = visible();
   return isGallery() ? gallery(shown, across) : table(shown);
 }
@@ -68,7 +72,7 @@ function table(shown) {
   };
 }
 
-function lines(shown, axis) {
+export function lines(shown, axis) {
   if (!axis) return [{ label: "", text: null, place: 0, cells: shown }];
   const found = group(shown, (cell) => cell.at[axes[axis].place]);
   return [...found]

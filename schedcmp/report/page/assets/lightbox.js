@@ -1,14 +1,22 @@
 // One cell in full, with everything that is known of it.
 
+import { $, button, copy, h, keyValues, select } from "./dom.js";
+import { digits, isNumber, mebibytes, seconds } from "./format.js";
+import { address, at, byId, command, describe, isMade, label, mark, run, varies } from "./run.js";
+import { set, state } from "./state.js";
+import { layOut } from "./layout.js";
+import { grid, placeOf } from "./grid.js";
+import { MODES, choices, compare, fit, follow, otherOf, referenceOf, stage, standard } from "./compare.js";
+
 const lightbox = $("lightbox");
 let shownLast = "";
 
-function openCell(id) {
+export function openCell(id) {
   const cell = byId.get(id);
   set({ cell: id, with: follow(cell) });
 }
 
-function drawLightbox(changed) {
+export function drawLightbox(changed) {
   const cell = byId.get(state.cell);
   if (!cell) {
     clearInterval(compare.timer);
@@ -136,7 +144,9 @@ function recipeParts(recipe) {
   return [
     h("details", {}, h("summary", {}, "Resolved scheduler config"), keyValues(config)),
     h("details", {}, h("summary", {}, `Timesteps (${recipe.timesteps.length})`), list(recipe.timesteps)),
-    recipe.sigmas?.length ? h("details", {}, h("summary", {}, `Sigmas (${recipe.sigmas.length})`), list(recipe.sigmas)) : null,
+    recipe.sigmas?.length
+      ? h("details", {}, h("summary", {}, `Sigmas (${recipe.sigmas.length})`), list(recipe.sigmas))
+      : null,
   ];
 }
 

@@ -1,9 +1,15 @@
 // A page of a run that goes on loads itself again, unless somebody is busy with it.
 
+import { $, h, recall, remember } from "./dom.js";
+import { plural } from "./format.js";
+import { cells, run } from "./run.js";
+import { state } from "./state.js";
+import { scroller } from "./grid.js";
+
 const RELOAD_MS = 10_000;
 const PLACE = `schedcmp-place-${run.id}`;
 
-function drawLive() {
+export function drawLive() {
   if (!run.running) return;
   const box = h("input", { type: "checkbox", id: "follow", checked: recall(`${PLACE}-follow`, true) });
   box.addEventListener("change", () => remember(`${PLACE}-follow`, box.checked));
@@ -27,7 +33,7 @@ function reload() {
   location.reload();
 }
 
-function backToPlace() {
+export function backToPlace() {
   try {
     [scroller.scrollTop, scroller.scrollLeft] = JSON.parse(sessionStorage.getItem(PLACE)) ?? [0, 0];
     sessionStorage.removeItem(PLACE);

@@ -1,6 +1,17 @@
 // Tabs, theme, keys, and who draws what when the state changes.
 
-const VIEWS = [
+import { $, button, h, recall, remember } from "./dom.js";
+import { isSelector, onChange, readAddress, set, state, touches } from "./state.js";
+import { drawGrid } from "./grid.js";
+import { drawLightbox } from "./lightbox.js";
+import { drawToolbar } from "./toolbar.js";
+import { drawPlots } from "./scatter.js";
+import { drawTimings } from "./timings.js";
+import { drawFacts, drawFinding, drawOverview } from "./overview.js";
+import { drawBlind } from "./blind.js";
+import { backToPlace, drawLive } from "./live.js";
+
+export const VIEWS = [
   ["images", "Images"],
   ["plots", "Plots"],
   ["timings", "Timings"],

@@ -1,6 +1,12 @@
 // What the run found, on what, and what to know before trusting it.
 
-function drawOverview() {
+import { $, button, copy, h, keyValues } from "./dom.js";
+import { plural } from "./format.js";
+import { STATUSES, cells, describe, hasStatus, mark, run, values, varies } from "./run.js";
+import { set } from "./state.js";
+import { openCell } from "./lightbox.js";
+
+export function drawOverview() {
   $("view-run").replaceChildren(
     ...answer(),
     ...elsewhere(),
@@ -126,7 +132,7 @@ function finding() {
   return "";
 }
 
-function drawFinding() {
+export function drawFinding() {
   const text = finding();
   const more = () => set({ view: "run" });
   $("finding").replaceChildren(text ? button(text, more, { class: "plain", title: "All findings" }) : "");
@@ -142,7 +148,7 @@ function flat(value, prefix = "") {
   });
 }
 
-function drawFacts() {
+export function drawFacts() {
   const count = (axis, word) => (varies(axis) ? [plural(values(axis).length, word)] : []);
   const device = [run.environment.checkpoint, run.environment.device, run.environment.dtype].filter(
     (v) => typeof v === "string",

@@ -1,24 +1,26 @@
 // Strengths from votes: Bradley and Terry, Rank analysis of incomplete block designs, Biometrika 39 (1952).
 
+import { h } from "./dom.js";
+
 const PRIOR_SD = 2; // logits; keeps the strength of one that won or lost every vote finite
 
 // `results`: [a place, its opponent's place, its score: 1, 0, or 0.5 for a tie]. The posterior mode under a normal
 // prior, and each strength's standard deviation against their mean by Laplace's approximation, in logits.
-function bradleyTerry(count, results) {
+export function bradleyTerry(count, results) {
   const strength = new Array(count).fill(0);
   let inverse = null;
   for (let iteration = 0; iteration < 100; iteration++) {
     const { gradient, hessian } = derivatives(strength, results);
     inverse = inverted(hessian);
     const move = inverse.map((row) => inner(row, gradient));
-    move.forEach((by, i) => (strength[i] += by));
+    for (const [i, by] of move.entries()) strength[i] += by;
     if (Math.max(0, ...move.map(Math.abs)) < 1e-10) break;
   }
   const common = PRIOR_SD ** 2 / Math.max(1, count); // the prior's variance of the mean, which no vote can tell
   return strength.map((value, i) => ({ value, sd: Math.sqrt(Math.max(0, inverse[i][i] - common)) }));
 }
 
-const logistic = (x) => 1 / (1 + Math.exp(-x));
+export const logistic = (x) => 1 / (1 + Math.exp(-x));
 const inner = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 
 function derivatives(strength, results) {
@@ -56,7 +58,7 @@ function inverted(matrix) {
   return work.map((row) => row.slice(n));
 }
 
-function rankingTable(rows) {
+export function rankingTable(rows) {
   const head = ["", "votes", "wins against the average", "95 % interval", ""].map((text) =>
     h("th", { scope: "col" }, text),
   );

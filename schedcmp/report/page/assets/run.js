@@ -1,27 +1,36 @@
 // The run as the page's JSON has it, with the ways to ask it.
 
-const run = JSON.parse($("run").textContent);
-const axes = Object.fromEntries(run.axes.map((axis, place) => [axis.name, { ...axis, place }]));
-const cells = run.cells;
-const byId = new Map(cells.map((cell) => [cell.id, cell]));
-const metrics = new Map(run.metrics.filter((m) => !m.whole).map((metric) => [metric.name, metric]));
+import { $ } from "./dom.js";
+import { NONE, digits, isNumber, seconds, shellWord, yamlFlow } from "./format.js";
 
-const BASE = "base"; // the axis that stands for the scheduler's where sigma schedules or shifts are an axis too
-const SETTING = run.axes.filter((axis) => axis.setting).map((axis) => axis.name); // what images that are compared share
-const STATUSES = { ok: "ok", flagged: "flagged", failed: "failed", unsupported: "unsupported", inert: "same image" };
+export const run = JSON.parse($("run").textContent);
+export const axes = Object.fromEntries(run.axes.map((axis, place) => [axis.name, { ...axis, place }]));
+export const cells = run.cells;
+export const byId = new Map(cells.map((cell) => [cell.id, cell]));
+export const metrics = new Map(run.metrics.filter((m) => !m.whole).map((metric) => [metric.name, metric]));
 
-const values = (axis) => axes[axis].values;
-const varies = (axis) => values(axis).length > 1;
-const at = (cell, axis) => values(axis)[cell.at[axes[axis].place]];
-const label = (cell, axis) => at(cell, axis).label;
-const describe = (cell) => `${label(cell, "scheduler")}, ${label(cell, "steps")}, ${label(cell, "seed")}`;
-const isMade = (cell) => cell.image !== null && !cell.lost;
-const isCounted = (cell) => isMade(cell) && cell.status === "ok"; // in ranks and plots; flagged images never do
-const address = (path) => path.split("/").map(encodeURIComponent).join("/");
-const smallImage = (cell) => address(cell.thumb ?? cell.image);
+export const BASE = "base"; // the axis that stands for the scheduler's where sigma schedules or shifts are an axis too
+export const SETTING = run.axes.filter((axis) => axis.setting).map((axis) => axis.name); // what images that are compared share
+export const STATUSES = {
+  ok: "ok",
+  flagged: "flagged",
+  failed: "failed",
+  unsupported: "unsupported",
+  inert: "same image",
+};
+
+export const values = (axis) => axes[axis].values;
+export const varies = (axis) => values(axis).length > 1;
+export const at = (cell, axis) => values(axis)[cell.at[axes[axis].place]];
+export const label = (cell, axis) => at(cell, axis).label;
+export const describe = (cell) => `${label(cell, "scheduler")}, ${label(cell, "steps")}, ${label(cell, "seed")}`;
+export const isMade = (cell) => cell.image !== null && !cell.lost;
+export const isCounted = (cell) => isMade(cell) && cell.status === "ok"; // in ranks and plots; flagged images never do
+export const address = (path) => path.split("/").map(encodeURIComponent).join("/");
+export const smallImage = (cell) => address(cell.thumb ?? cell.image);
 
 // What cells can be ordered, tinted and captioned by: name → {label, of(cell), text(value), higher is better?}
-const measures = new Map([
+export const measures = new Map([
   ["latency", { label: "latency", short: "latency", of: (c) => c.latency_s, text: seconds, higher: false }],
   [
     "nfe",
@@ -33,35 +42,36 @@ const measures = new Map([
   ]),
 ]);
 
-// What the answer says of a scheduler at a number of steps, where it says something
-const estimateOf = (cell) => run.points[cell.point];
+export const tasks = group(cells, (cell) => cell.task);
 
-const tasks = group(cells, (cell) => cell.task);
-
-function group(items, key) {
+export function group(items, key) {
   const found = new Map();
   for (const item of items) found.has(key(item)) ? found.get(key(item)).push(item) : found.set(key(item), [item]);
   return found;
 }
 
-const hasStatus = (cell, status) => (status === "inert" ? Boolean(cell.inert) : cell.status === status);
+export const hasStatus = (cell, status) => (status === "inert" ? Boolean(cell.inert) : cell.status === status);
 
-function mark(cell) {
+export function mark(cell) {
   if (cell.status === "flagged") return `flagged: ${cell.reason ?? "no reason given"}`;
   return cell.inert ?? null;
 }
 
-function searchText(cell) {
-  const named = Object.keys(axes).map((axis) => label(cell, axis));
-  return [...named, at(cell, "prompt").text, cell.status, cell.reason, cell.inert].join(" ").toLowerCase();
+const searchTexts = new Map(); // by cell: made once
+
+export function searchText(cell) {
+  if (!searchTexts.has(cell)) {
+    const named = Object.keys(axes).map((axis) => label(cell, axis));
+    const told = [...named, at(cell, "prompt").text, cell.status, cell.reason, cell.inert];
+    searchTexts.set(cell, told.join(" ").toLowerCase());
+  }
+  return searchTexts.get(cell);
 }
 
 // The command that makes this cell again, in a folder of its own
-function command(cell) {
+export function command(cell) {
   const settings = Object.keys(axes).map((axis) => at(cell, axis).again);
   const all = Object.assign({}, run.remake[at(cell, "scheduler").value], ...settings);
-  const sets = Object.entries(all).map(
-    ([key, v]) => `--set ${shellWord(`${key}=${v === null ? "" : yamlFlow(v)}`)}`,
-  );
+  const sets = Object.entries(all).map(([key, v]) => `--set ${shellWord(`${key}=${v === null ? "" : yamlFlow(v)}`)}`);
   return `schedcmp run sweep.yaml -o remade-${cell.id} ${sets.join(" ")}`;
 }

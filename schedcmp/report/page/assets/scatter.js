@@ -1,11 +1,20 @@
 // Cost against quality: a point per scheduler and number of steps, a line per scheduler.
 
+import { $, h, svg } from "./dom.js";
+import { digits, isNumber, plural, seconds } from "./format.js";
+import { SETTING, address, at, axes, cells, group, label, measures, run, smallImage, varies } from "./run.js";
+import { choose, state } from "./state.js";
+import { chosen } from "./layout.js";
+import { least, most } from "./tiles.js";
+import { openCell } from "./lightbox.js";
+import { selector } from "./toolbar.js";
+
 // Okabe and Ito's colours, which most people can tell apart; blacks and yellows are left to the text and the paper
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
 const DASHES = ["none", "7 3", "2 3"]; // where there are more lines than colours
 const PLOT = { width: 860, height: 480, left: 62, right: 150, top: 16, bottom: 46 };
 
-function drawPlots() {
+export function drawPlots() {
   const named = [...measures].map(([name, measure]) => [name, measure.label]);
   const settings = SETTING.filter(varies).map(selector);
   $("view-plots").replaceChildren(
@@ -52,7 +61,6 @@ function scatter() {
     PLOT.top,
     measures.get(state.y).near,
   );
-  const best = front(points);
   const chart = svg("svg", {
     viewBox: `0 0 ${PLOT.width} ${PLOT.height}`,
     class: "scatter",
@@ -61,8 +69,12 @@ function scatter() {
   });
   chart.append(
     ...frame(x, y),
-    frontLine([...best], x, y),
-    ...curves.map((line, i) => drawSeries(line, style(i, curves.length), x, y, best)),
+    frontLine(
+      points.filter((p) => p.isBest),
+      x,
+      y,
+    ),
+    ...curves.map((line, i) => drawSeries(line, style(i, curves.length), x, y)),
     ...names(curves, x, y),
   );
   return h("div", { class: "chart" }, chart, h("div", { id: "hover", class: "hover", hidden: true }));
@@ -81,49 +93,36 @@ function frontLine(points, x, y) {
 }
 
 function series() {
-  const [x, y] = [measures.get(state.x), measures.get(state.y)];
-  const made = cells.filter((cell) => isCounted(cell) && SETTING.every((axis) => isChosen(cell, axis)));
-  const same = (cell) => ["scheduler", ...SETTING].map((axis) => cell.at[axes[axis].place]).join();
-  const line = (members) => ({ name: seriesName(members[0]), points: pointsOf(members, x, y) });
-  return [...group(made, same).values()].map(line).filter(({ points }) => points.length);
+  const shown = run.points.filter((point) => SETTING.every((axis) => isChosen(cells[point.cell], axis)));
+  const drawn = shown.map(drawnPoint).filter((p) => isNumber(p.x) && isNumber(p.y));
+  const same = ({ cell }) => ["scheduler", ...SETTING].map((axis) => cell.at[axes[axis].place]).join();
+  return [...group(drawn, same).values()].map((points) => ({
+    name: seriesName(points[0].cell),
+    points: points.sort((a, b) => a.steps - b.steps),
+  }));
+}
+
+function drawnPoint({ cell: place, count, values: of, ends, front }) {
+  const cell = cells[place];
+  const pairs = [`${state.x} ${state.y}`, `${state.y} ${state.x}`];
+  return {
+    cell,
+    count,
+    steps: at(cell, "steps").value,
+    x: of[state.x],
+    y: of[state.y],
+    ends: ends[state.y],
+    isBest: pairs.some((pair) => front.includes(pair)),
+  };
 }
 
 const isChosen = (cell, axis) => chosen(axis) < 0 || cell.at[axes[axis].place] === chosen(axis);
-
-// The Pareto front of all points, in the direction that each measure has
-function front(points) {
-  if (state.x === run.decides?.cost && state.y === run.decides.metric) return new Set(points.filter((p) => p.front));
-  const signs = [state.x, state.y].map((name) => ({ true: -1, false: 1, null: 0 })[measures.get(name).higher]);
-  const worth = (p) => [signs[0] * p.x, signs[1] * p.y];
-  const beats = ([a, b], [c, d]) => a <= c && b <= d && (a < c || b < d);
-  const isBeaten = (p) => points.some((other) => beats(worth(other), worth(p)));
-  return signs.includes(0) || state.x === state.y ? new Set() : new Set(points.filter((p) => !isBeaten(p)));
-}
 
 function seriesName(cell) {
   return ["scheduler", ...SETTING]
     .filter((axis) => axis === "scheduler" || (varies(axis) && chosen(axis) < 0))
     .map((axis) => label(cell, axis))
     .join(", ");
-}
-
-function pointsOf(members, x, y) {
-  const of = (measure, found) => (measure.whole ? meanOf : median)(found.map(measure.of));
-  const points = [...group(members, (cell) => at(cell, "steps").value).entries()].map(([steps, found]) => ({
-    steps,
-    x: of(x, found),
-    y: of(y, found),
-    ...answered(found[0]),
-    cell: found[0],
-    count: found.length,
-  }));
-  return points.filter((p) => isNumber(p.x) && isNumber(p.y)).sort((a, b) => a.steps - b.steps);
-}
-
-// The answer's number for this point, if that is what is drawn
-function answered(cell) {
-  const found = state.y === run.decides?.metric ? estimateOf(cell) : null;
-  return found?.quality ? { y: found.quality.value, ends: [found.quality.low, found.quality.high], front: found.front } : {};
 }
 
 // Value → px, with its ticks; by logarithm where all is positive and spans more than a factor of eight. What chance may
@@ -188,26 +187,31 @@ function directed(name) {
   return higher === null ? text : `${text}: ${higher ? "more" : "less"} is better`;
 }
 
-function drawSeries(line, style, x, y, best) {
+function drawSeries(line, style, x, y) {
   const path = line.points.map((p, i) => `${i ? "L" : "M"}${x.place(p.x)} ${y.place(p.y)}`).join("");
   return svg(
     "g",
     { class: "series", style },
     svg("path", { d: path, class: "trace" }),
-    line.points.map((p) => marker(line, p, x, y, best.has(p))),
+    line.points.map((p) => marker(line, p, x, y)),
   );
 }
 
-function marker(line, point, x, y, isBest) {
+function marker(line, point, x, y) {
   const show = () => hover(line, point, x, y);
   const open = () => openCell(point.cell.id);
   const [low, high] = (point.ends ?? []).map((end) => (isNumber(end) ? y.place(end) : null));
-  const ends = isNumber(low) && svg("line", { class: "ends", x1: x.place(point.x), x2: x.place(point.x), y1: low, y2: high });
+  const ends =
+    isNumber(low) && svg("line", { class: "ends", x1: x.place(point.x), x2: x.place(point.x), y1: low, y2: high });
   const text = `${line.name}, ${plural(point.steps, "step")}: ${numbersOf(point).join(", ")}`;
   const hit = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 12, class: "hit" });
   const seen = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 4.5, class: "dot" });
-  const ring = isBest && svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 8, class: "ring" });
-  const press = (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), open());
+  const ring = point.isBest && svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 8, class: "ring" });
+  const press = (event) => {
+    if (!["Enter", " "].includes(event.key)) return;
+    event.preventDefault();
+    open();
+  };
   return svg(
     "g",
     {
@@ -294,8 +298,3 @@ function spread(wanted, gap) {
 }
 
 const mean = ({ sum, count }) => sum / count;
-
-function meanOf(found) {
-  const numbers = found.filter(isNumber);
-  return numbers.length ? mean({ sum: numbers.reduce((a, b) => a + b), count: numbers.length }) : null;
-}

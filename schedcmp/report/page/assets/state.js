@@ -1,11 +1,16 @@
 // What the page shows, kept in the address so that it can be shared and comes back after a reload.
 
+import { select } from "./dom.js";
+import { axes, byId, cells, measures, run } from "./run.js";
+import { MODES } from "./compare.js";
+import { VIEWS } from "./main.js";
+
 const listeners = [];
-const state = {};
+export const state = {};
 
 const plainAxis = (names, otherwise) => names.find((name) => axes[name]) ?? otherwise;
 
-const DEFAULTS = {
+export const DEFAULTS = {
   view: "images",
   rows: plainAxis(run.grid.rows, "scheduler"),
   cols: plainAxis(run.grid.cols, "steps"),
@@ -25,9 +30,9 @@ const DEFAULTS = {
   by: "", // what blind votes are about: "" all steps, else one number of them
 };
 
-const isSelector = (key) => key.startsWith("at.");
+export const isSelector = (key) => key.startsWith("at.");
 
-function readAddress() {
+export function readAddress() {
   const read = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   for (const key of Object.keys(state)) delete state[key];
   Object.assign(state, DEFAULTS);
@@ -53,7 +58,7 @@ function writeAddress() {
   history.replaceState(null, "", `#${new URLSearchParams(kept)}`);
 }
 
-function set(changes) {
+export function set(changes) {
   const before = { ...state };
   Object.assign(state, changes);
   for (const key of Object.keys(changes)) if (changes[key] === null) delete state[key];
@@ -67,11 +72,11 @@ function announce(before) {
 }
 
 // A select for a part of the state
-const choose = (key, name, options) =>
+export const choose = (key, name, options) =>
   select(name, options, state[key], (value) => set({ [key]: value }), { name: key });
 
-const onChange = (listen) => listeners.push(listen);
-const touches = (changed, ...keys) => keys.some((key) => changed.has(key));
+export const onChange = (listen) => listeners.push(listen);
+export const touches = (changed, ...keys) => keys.some((key) => changed.has(key));
 
 window.addEventListener("hashchange", () => {
   const before = { ...state };

@@ -1,9 +1,18 @@
 // One cell as a tile: its image or why there is none, its caption, its mark.
 
-const LINE = 16; // px
-const captionHeight = () => (isGallery() ? 4 : 2) * LINE + 8;
+import { GAP, TILE_SIZES } from "./sizes.js";
+import { h } from "./dom.js";
+import { NONE, isNumber, seconds } from "./format.js";
+import { address, cells, describe, label, mark, measures, metrics, smallImage } from "./run.js";
+import { state } from "./state.js";
+import { chosen, isGallery, resolved, selectors } from "./layout.js";
+import { grid } from "./grid.js";
+import { openCell } from "./lightbox.js";
 
-function tile(cell, more) {
+const LINE = 16; // px
+export const captionHeight = () => (isGallery() ? 4 : 2) * LINE + 8;
+
+export function tile(cell, more) {
   const marked = mark(cell);
   const wrong = cell.status === "failed" || cell.status === "unsupported";
   return h(
@@ -39,7 +48,7 @@ function lose(cell, image) {
   } else image.src = address(cell.image);
 }
 
-function trouble(cell) {
+export function trouble(cell) {
   const title = `${cell.status === "unsupported" ? "" : "✕ "}${cell.status}`;
   return h("div", { class: "trouble" }, h("strong", {}, title), h("span", { dir: "auto" }, cell.reason ?? "no image"));
 }
@@ -67,7 +76,7 @@ function namesInGallery(cell) {
 }
 
 // Tints: 0 the worst of what is shown, 1 the best; by logarithm where values span more than a factor of ten
-function tints(shown) {
+export function tints(shown) {
   const measure = measures.get(state.tint);
   if (!measure) return () => null;
   const [low, high] = extent(shown, measure);
@@ -85,7 +94,7 @@ function extent(shown, measure) {
   return [least(found), most(found)];
 }
 
-function legend(shown) {
+export function legend(shown) {
   const measure = measures.get(state.tint);
   const ends = measure ? extent(shown, measure) : [NaN, NaN];
   if (!ends.every(isNumber)) return [];
@@ -97,22 +106,21 @@ function legend(shown) {
   ];
 }
 
-const least = (numbers) => numbers.reduce((a, b) => Math.min(a, b), Infinity);
-const most = (numbers) => numbers.reduce((a, b) => Math.max(a, b), -Infinity);
+export const least = (numbers) => numbers.reduce((a, b) => Math.min(a, b), Infinity);
+export const most = (numbers) => numbers.reduce((a, b) => Math.max(a, b), -Infinity);
 
-function paint(element, part) {
+export function paint(element, part) {
   element.classList.toggle("tinted", part !== null);
   if (part !== null) element.style.setProperty("--part", `${(part * 100).toFixed(1)}%`);
 }
 
-const TILE_SIZES = { s: 96, m: 160, l: 256, xl: 400 }; // px
 const nativeSide = most(cells.map((cell) => Math.max(cell.width ?? 0, cell.height ?? 0)));
 
 // As wide as `count` columns in `width` px may be, and low enough for two and a half rows in `height` px
-function fittingTile(count, width, height) {
+export function fittingTile(count, width, height) {
   const room = Math.min(width / count - GAP, height / 2.5 - captionHeight() - GAP);
   return Math.max(TILE_SIZES.s, Math.min(TILE_SIZES.l, Math.floor(room)));
 }
 
 // Small images in whole multiples, so that their pixels stay square
-const square = (side) => (nativeSide < side ? Math.max(1, Math.round(side / nativeSide)) * nativeSide : side);
+export const square = (side) => (nativeSide < side ? Math.max(1, Math.round(side / nativeSide)) * nativeSide : side);

@@ -1,5 +1,10 @@
 // The timing table; a column's head sorts by it.
 
+import { $, button, h } from "./dom.js";
+import { NONE, mebibytes, seconds } from "./format.js";
+import { run } from "./run.js";
+import { most } from "./tiles.js";
+
 const COLUMNS = [
   ["scheduler", "scheduler", (row) => row.name],
   ["steps", "steps", (row) => String(row.steps)],
@@ -17,10 +22,11 @@ const COLUMNS = [
 ];
 const timingOrder = { key: null, down: false };
 
-function drawTimings() {
+export function drawTimings() {
   const parts = run.timings.length ? [timingTable()] : [h("p", { class: "empty" }, "Nothing was timed in this run.")];
   const doubt = run.timings[0]?.doubt;
-  if (doubt) parts.unshift(h("p", { class: "finding", role: "note" }, `These latencies must not be compared: ${doubt}.`));
+  if (doubt)
+    parts.unshift(h("p", { class: "finding", role: "note" }, `These latencies must not be compared: ${doubt}.`));
   const about =
     "Latency is the wall time of one image made alone, after a warm-up: the median of n, with the interquartile " +
     "range. NFE counts denoiser evaluations. Relative is against the fastest row of the same setting.";

@@ -1,8 +1,13 @@
 // The choices above the grid.
 
+import { $, field, h, select } from "./dom.js";
+import { BASE, STATUSES, axes, cells, hasStatus, measures, metrics, values, varies } from "./run.js";
+import { DEFAULTS, choose, set, state } from "./state.js";
+import { chosen, isGallery, resolved, selectors } from "./layout.js";
+
 const toolbar = $("toolbar");
 
-function drawToolbar() {
+export function drawToolbar() {
   const focused = toolbar.contains(document.activeElement) ? document.activeElement.name : null;
   toolbar.replaceChildren(
     h(
@@ -38,7 +43,7 @@ function axisChoice(key, name) {
   );
 }
 
-function selector(axis) {
+export function selector(axis) {
   const all = isGallery() ? [["*", "all"]] : [];
   const found = values(resolved(axis)).map((value) => [
     String(value.value),

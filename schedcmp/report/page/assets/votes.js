@@ -1,19 +1,25 @@
 // The votes of blind comparisons: kept in this browser, taken elsewhere as a file.
 
-const CHOICES = { left: 1, tie: 0.5, right: 0 }; // the left one's score
+import { button, download, h, recall, remember } from "./dom.js";
+import { plural } from "./format.js";
+import { run } from "./run.js";
+import { state } from "./state.js";
+import { drawBlind, exportedRanking } from "./blind.js";
+
+export const CHOICES = { left: 1, tie: 0.5, right: 0 }; // the left one's score
 const VOTES = `schedcmp-votes-${run.id}`;
-const blind = { votes: recall(VOTES, []).filter(isVote), pair: null, told: "" };
+export const blind = { votes: recall(VOTES, []).filter(isVote), pair: null, told: "" };
 
 function isVote(vote) {
   const known = vote && typeof vote === "object" && Object.hasOwn(CHOICES, vote.choice);
   return known && typeof vote.left === "string" && typeof vote.right === "string" && vote.left !== vote.right;
 }
 
-function keepVotes() {
+export function keepVotes() {
   if (!remember(VOTES, blind.votes)) blind.told += "; this browser does not keep votes: export them";
 }
 
-function exchange() {
+export function exchange() {
   const file = h("input", {
     type: "file",
     accept: ".json,application/json",
