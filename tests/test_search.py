@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from test_answer import stored
+from test_energy import fewer_steps
 from test_reference import TINY
 from test_sweep import refusal, sweep_of, write
 
@@ -114,7 +115,9 @@ def run(folder: Path, most_rounds: int = 100) -> list[int]:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[int]]]:
     """A run that was stopped after two rounds, gone on with, and repeated."""
     folder = tmp_path_factory.mktemp("searched") / "out"
-    return folder, [run(folder, 2), run(folder), run(folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        fewer_steps(patch)
+        return folder, [run(folder, 2), run(folder), run(folder)]
 
 
 def test_a_run_that_stopped_goes_on_and_makes_nothing_twice(searched: tuple[Path, list[list[int]]]) -> None:

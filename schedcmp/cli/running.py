@@ -24,6 +24,7 @@ from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.store import Store
+from schedcmp.sweep.steps import Search
 
 if TYPE_CHECKING:
     from schedcmp.report.write import Reports
@@ -67,7 +68,7 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
             done = store.planned() - len(pending_cells(execution.prepared, store))
             say(f"interrupted: {done} of {store.planned()} cells are in {where.name}; repeat the command to go on")
             return INTERRUPTED
-        return _finish(store, where, prepared.sweep.track, packed=bool(execution.throughput))
+        return _finish(store, where, prepared.sweep.track or (), packed=bool(execution.throughput))
 
 
 @contextmanager
@@ -95,6 +96,8 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
     if prepared.references:
         pairs, nfe = prepared.references.pairs, prepared.references.nfe
         say(f"distance {len(pairs):,} references, {nfe:,} denoiser evaluations more; `metrics: off` leaves them out")
+    if isinstance(prepared.sweep.steps, Search):
+        say(f"steps    those tried at first; more as they are needed, up to {prepared.sweep.steps.auto.most}")
     say(f"time     {estimate(prepared, folder)}")
 
 

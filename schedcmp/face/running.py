@@ -68,7 +68,7 @@ def run(
             write_page(store)  # it says no longer that the run goes on
             raise
         reports = write_reports(store)
-        _warn(track(store, prepared.sweep.track, [*reports.answers, *reports.beside], reports.files))
+        _warn(track(store, prepared.sweep.track or (), [*reports.answers, *reports.beside], reports.files))
         _warn([*reports.seen, *reports.left_out, *(f"not drawn: {text}" for text in reports.missing)])
     found = Run(where.folder)
     _warn(map(_trouble, found.troubled))

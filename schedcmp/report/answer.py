@@ -240,5 +240,9 @@ def _choice(allowed: Sequence[Point], metric: Reading, budget: Budget) -> Choice
     entries = list({id(point): point for point in most.values()}.values())
     rows = [[p.values[pair] for pair in entries[0].values] for p in entries]
     best, differences = against_best(rows, ratio=metric.ratio, higher=bool(metric.higher))
+    if metric.whole:  # of those that are not told apart, the surest: a wide interval alone makes none the best
+        alike = [best, *(i for i, d in differences.items() if d.p is None or d.p > 1 - LEVEL)]
+        best = max(alike, key=lambda i: goodness(entries[i], metric))
+        best, differences = against_best(rows, ratio=metric.ratio, higher=bool(metric.higher), best=best)
     others = sorted(((entries[i], d) for i, d in differences.items()), key=lambda o: -goodness(o[0], metric))
     return Choice(budget, entries[best], tuple(others))

@@ -185,8 +185,10 @@ def cost(point: Point, *, by_latency: bool) -> float:
 
 
 def goodness(point: Point, metric: Reading) -> float:
+    """The more the better: the estimate, or, where intervals may be of very different width, their worse end."""
     assert point.quality
-    return point.quality.value if metric.higher else -point.quality.value
+    surely = point.quality.high if metric.whole and point.quality.high is not None else point.quality.value
+    return surely if metric.higher else -surely
 
 
 def common_turns(points: Iterable[Point]) -> list[float]:

@@ -103,8 +103,8 @@ class Sweep(Keys):
     real_images: str | None = Field(
         None, description="a folder of real images, or its address, to compare each scheduler's images with as a whole"
     )
-    track: Words = Field(
-        (),
+    track: Words | None = Field(
+        None,
         description="where results are sent too, by that program's own client: `mlflow`, `mlflow:http://host:5000`,"
         " `wandb:ENTITY/PROJECT`, `tensorboard:FOLDER` ([metrics.md](metrics.md))",
     )

@@ -2,7 +2,7 @@
 
 import { $, button, copy, h, keyValues, select } from "./dom.js";
 import { digits, isNumber, mebibytes, seconds } from "./format.js";
-import { address, at, byId, command, describe, isMade, label, mark, run, varies } from "./run.js";
+import { address, at, byId, command, describe, isMade, label, mark, metrics, run, varies } from "./run.js";
 import { set, state } from "./state.js";
 import { layOut } from "./layout.js";
 import { grid, placeOf } from "./grid.js";
