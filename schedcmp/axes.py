@@ -44,6 +44,7 @@ class Axis:
         depth: in folders and among pages of grids, 0 outermost; None: none of its own, as another axis implies it.
         digits: at least so many in names of files.
         prose: a text that people write; above a grid it has a line of its own.
+        kept: a run's store has it; else it is what tells runs apart that are read as one.
         argument: of the pipeline's call, where the value is handed over as it is.
         named: `exclude` takes names, not values as the key has them.
         rule: what `exclude` takes, for people; by default what the key does.
@@ -73,6 +74,7 @@ class Axis:
     depth: int | None = None
     digits: int = 1
     prose: bool = False
+    kept: bool = True
     argument: str = ""
     named: bool = False
     rule: str = _BY_NAME
@@ -105,7 +107,7 @@ class Axis:
             "folder": lambda cell: f"{short}-{text(getattr(cell, own))}",
             "request": lambda cell: {self.name: getattr(cell, own)},
             "columns": lambda cell: {name: getattr(cell, name) for name in filter(None, (self.by_name, *fields))},
-            "again": lambda cell: {} if self.role == "solver" else {key: [getattr(cell, own)]},
+            "again": lambda cell: {key: [getattr(cell, own)]} if self.role != "solver" and self.is_set(cell) else {},
         }
         for name, default in defaults.items():
             if getattr(self, name) is _BY_NAME:
@@ -134,6 +136,11 @@ def text(value: Any) -> str:
     if isinstance(value, float):
         return short if float(short := f"{value:g}") == value else repr(value)
     return "none" if value in _NOTHING else str(value)
+
+
+def plain_name(token: str) -> str:
+    """Of an image that cells are given, without the hash of its pixels."""
+    return token.rpartition("@")[0]
 
 
 def arguments(call: str) -> dict[str, Any]:
@@ -165,6 +172,18 @@ def canonical(value: Any) -> str:
 
 def _pixels(width: int | None, height: int | None) -> str:
     return f"{width}x{height}" if width or height else "own"
+
+
+def _files(name: str, key: str, title: str, short: str) -> Axis:
+    """Images that cells are given; a cell has the name and a hash of its own."""
+    return Axis(
+        name=name, key=key, title=title, role="content", short=short, optional=True, depth=1, named=True,
+        rule="names of images",
+        known_as=lambda c: (getattr(c, name), plain_name(getattr(c, name))),
+        label=lambda token: f"{short} {plain_name(token) or 'none'}",
+        folder=lambda c: f"{short}-{getattr(c, name).replace('@', '-') or 'none'}",
+        again=lambda c: {},  # the files are the sweep's to know
+    )  # fmt: skip
 
 
 _ROWS = (
@@ -213,6 +232,12 @@ _ROWS = (
         name="guidance_scale", title="Guidance", role="setting", short="guidance", subject="Guidance", shown=True,
         depth=3, label=lambda value: f"guidance {value:g}",
     ),
+    _files("init_image", "image", "Image", "image"),
+    _files("mask", "mask", "Mask", "mask"),
+    _files("control_image", "control_image", "Control image", "control"),
+    Axis(
+        name="strength", title="Strength", role="setting", optional=True, argument="strength", depth=3,
+    ),
     Axis(
         name="size", title="Size", role="setting", fields=("width", "height"), subject="The size", depth=2,
         unrolled=lambda sweep: [{"width": width, "height": height} for width, height in sweep.sizes],
@@ -248,6 +273,15 @@ _ROWS = (
         columns=lambda c: {f"call.{name}": value for name, value in c.arguments.items()},
         again=lambda c: {"call": c.arguments} if c.call else {},
     ),
+    Axis(
+        name="model", title="Model", role="setting", subject="The checkpoint", optional=True, kept=False, depth=-1,
+        named=True,
+        rule="labels, where `model` lists several",
+        unrolled=lambda sweep: [{}],  # a run each, see `sweep.models`
+        lengths=lambda sweep: {},
+        label=str,
+        again=lambda c: {},
+    ),
 )  # fmt: skip
 
 AXES: Mapping[str, Axis] = {axis.name: axis for axis in _ROWS}
@@ -257,7 +291,7 @@ INPUTS = tuple(axis for axis in _ROWS if axis.role in _INPUTS)  # in the order o
 SETTING = tuple(axis for axis in INPUTS if axis.role == "setting")
 CONTENT = tuple(axis for axis in INPUTS if axis.role == "content")
 PAGED = tuple(sorted((a for a in _ROWS if a.depth is not None), key=lambda axis: axis.depth or 0))  # outermost first
-FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS)
+FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS and axis.kept)
 PLAIN = tuple(axis for axis in INPUTS if not axis.optional)
 OPTIONAL = tuple(axis for axis in _ROWS if axis.optional)
 SETTING_FIELDS = tuple(name for axis in SETTING for name in axis.fields)

@@ -5,6 +5,7 @@ SchedcmpError
 │   ├── SweepError         the sweep file or an override, with file:line
 │   ├── RegistryError      an unknown scheduler, or an option that its class does not take
 │   ├── CheckpointError    no such checkpoint, or one that cannot be read
+│   │   └── PartError      a part that it takes from elsewhere
 │   └── RunFolderError     an output folder that is busy, foreign or not writable
 └── RunError               a run that had to stop; what was finished is kept (exit code 1)
 
@@ -38,6 +39,14 @@ class RegistryError(RequestError):
 
 class CheckpointError(RequestError):
     """A checkpoint that is missing, unreadable, unsafe or not a diffusion pipeline."""
+
+
+class PartError(CheckpointError):
+    """What a checkpoint takes from elsewhere, and its key in a sweep's `model`."""
+
+    def __init__(self, key: tuple[str, ...], message: str) -> None:
+        super().__init__(f"{'.'.join(key)}: {message}")
+        self.key = key
 
 
 class RunFolderError(RequestError):

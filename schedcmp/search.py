@@ -76,7 +76,7 @@ def _known(prepared: Prepared, store: Store, tolerance: float) -> dict[str, Know
     ):
         for label, steps, verdict in _judged(chosen, metric, resolved, near_enough(metric, tolerance)):
             known[label][steps] = min(known[label].get(steps, verdict), verdict, key=_WORST.index)
-    for label, steps in prepared.unsupported:
+    for label, steps, _ in prepared.unsupported:
         if label in known:
             known[label][steps] = "short"
     return known

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from schedcmp.checkpoint import Checkpoint
+from schedcmp.checkpoint.load import load
 
 VOCABULARY = ["<|startoftext|>", "<|endoftext|>", "a", "b", "a</w>", "b</w>"]
 
@@ -53,3 +57,10 @@ def save_sd1(folder: Path, its_vae: AutoencoderKL | None = None) -> Path:
         its_vae or vae(), text, tokenizer(), unet(), scheduler(), None, None, requires_safety_checker=False
     ).save_pretrained(folder)
     return folder
+
+
+def image(checkpoint: Checkpoint, prompt: str = "a b", **options: Any) -> np.ndarray[Any, Any]:
+    """What its pipeline makes in two steps, from 0 to 1."""
+    pipeline: Any = load(checkpoint, "cpu", **options)
+    made = pipeline(prompt, num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np")
+    return np.asarray(made.images[0])

@@ -228,5 +228,5 @@ def test_a_part_from_elsewhere_is_imported_from_the_libraries_alone(
     (tmp_path / "flux.py").write_text("raise SystemExit('imported')")  # diffusers has pipelines of that name
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"vae": ["flux", "AutoencoderKL"]}))
-    with pytest.raises(CheckpointError, match="vae is of flux"):
-        load(inspect(ModelSpec(str(folder), vae=str(folder / "vae"))), "cpu")
+    with pytest.raises(CheckpointError, match="vae is of flux, which cannot be taken from elsewhere"):
+        load(inspect(ModelSpec(str(folder), parts={"vae": str(folder / "vae")})), "cpu")

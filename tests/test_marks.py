@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import vae
+from checkpoints import image, vae
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from single_file import write_original_layout
 
 from schedcmp.checkpoint import Checkpoint, ModelSpec, inspect
-from schedcmp.checkpoint.load import load
 from schedcmp.errors import CheckpointError
 from schedcmp.prepare import prepare
 
@@ -53,7 +52,7 @@ def configs(sd1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def found(path: Path, configs: Path, **options: str) -> Checkpoint:
+def found(path: Path, configs: Path, **options: Any) -> Checkpoint:
     return inspect(ModelSpec(str(path), config=str(configs), **options))
 
 
@@ -127,12 +126,6 @@ def test_what_a_file_lacks_is_told_with_what_to_do(write: Write, configs: Path) 
         found(write((VAE, TEXT)), configs)
 
 
-def image(checkpoint: Checkpoint) -> np.ndarray[Any, Any]:
-    pipeline: Any = load(checkpoint, "cpu")
-    made = pipeline("a b", num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np")
-    return np.asarray(made.images[0])
-
-
 def test_what_a_file_lacks_is_taken_from_a_whole_config_folder(write: Write, sd1: Path) -> None:
     checkpoint = found(write((VAE, TEXT)), sd1)
     assert [part.name for part in checkpoint.elsewhere] == ["text_encoder", "vae"]
@@ -145,10 +138,10 @@ def test_another_vae_is_taken_from_a_folder_a_pipeline_or_a_file(write: Write, s
     torch.manual_seed(1)
     other = vae()
     other.save_pretrained(tmp_path / "other")
-    assert not np.allclose(image(inspect(ModelSpec(str(sd1), vae=str(tmp_path / "other")))), own, atol=1e-3)
+    assert not np.allclose(image(inspect(ModelSpec(str(sd1), parts={"vae": str(tmp_path / "other")}))), own, atol=1e-3)
     whole = write()
     for name in (str(sd1), str(sd1 / "vae"), str(whole)):
-        checkpoint = found(write((VAE,), name="without"), sd1, vae=name)
+        checkpoint = found(write((VAE,), name="without"), sd1, parts={"vae": name})
         assert np.allclose(image(checkpoint), own, atol=1e-6)
 
 
@@ -156,21 +149,22 @@ def test_the_fingerprint_tells_vaes_apart(sd1: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     vae().save_pretrained(tmp_path / "other")
     plain, same, other = (
-        inspect(ModelSpec(str(sd1), vae=name)) for name in (None, str(sd1 / "vae"), str(tmp_path / "other"))
+        inspect(ModelSpec(str(sd1), parts={"vae": name} if name else {}))
+        for name in (None, str(sd1 / "vae"), str(tmp_path / "other"))
     )
     assert plain.fingerprint == same.fingerprint != other.fingerprint
 
 
 def test_a_vae_that_is_none_or_does_not_fit_is_refused(sd1: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"vae: .*nowhere: no such folder or file"):
-        inspect(ModelSpec(str(sd1), vae=str(tmp_path / "nowhere")))
+        inspect(ModelSpec(str(sd1), parts={"vae": str(tmp_path / "nowhere")}))
     with pytest.raises(CheckpointError, match="holds no VAE"):
-        inspect(ModelSpec(str(sd1), vae=str(sd1 / "unet/diffusion_pytorch_model.safetensors")))
+        inspect(ModelSpec(str(sd1), parts={"vae": str(sd1 / "unet/diffusion_pytorch_model.safetensors")}))
     folder = copytree(sd1 / "vae", tmp_path / "sixteen")
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"latent_channels": 4', '"latent_channels": 16'))
-    with pytest.raises(CheckpointError, match="latents of 16 channels, and the checkpoint's have 4"):
-        inspect(ModelSpec(str(sd1), vae=str(folder)))
+    with pytest.raises(CheckpointError, match="latent_channels: 16, and the checkpoint's other models go with 4"):
+        inspect(ModelSpec(str(sd1), parts={"vae": str(folder)}))
 
 
 def test_an_inpainting_file_with_configs_of_a_plain_model_is_refused(write: Write, configs: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import families
 import numpy as np
 import pytest
+from test_families import half_a_mask, picture
 from test_run import run
 
 import schedcmp
@@ -45,6 +46,23 @@ def test_pasted_programs_make_the_same_image_bit_for_bit(made: schedcmp.Run) -> 
             names: dict[str, Any] = {}
             exec(made.code(stored), names)
             assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), made.code(stored)
+
+
+def test_a_program_begins_from_the_same_images(sd1: Path, tmp_path: Path) -> None:
+    picture(0).resize((40, 20)).save(tmp_path / "a.png")
+    half_a_mask().resize((40, 20)).save(tmp_path / "b.png")
+    made = schedcmp.run(
+        model=sd1, prompt="a", image=str(tmp_path / "a.png"), mask=str(tmp_path / "b.png"), strength=0.6,
+        schedulers=["ddim"], steps=4, engine="solo", timing="off", metrics="off", progress=False,
+        output=tmp_path / "run",
+    )  # fmt: skip
+    (stored,) = made.cells
+    names: dict[str, Any] = {}
+    exec(made.code(stored), names)
+    assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), made.code(stored)
+    assert "Denoising strength: 0.6" in made.code(stored, "a1111")
+    with pytest.raises(RequestError, match="begins with noise, and this cell with an image"):
+        made.code(stored, "comfyui")
 
 
 def test_only_what_diffusers_cannot_say_needs_schedcmp(made: schedcmp.Run) -> None:
@@ -98,10 +116,13 @@ def test_the_command_prints_what_is_recommended_or_asked_for(
             "from_single_file('/x/m.safetensors', dtype=torch.float32, ",
         ),
         ({"id": "/x", "vae": "/v"}, "vae=AutoencoderKL.from_pretrained('/v', dtype=torch.float32)"),
+        ({"id": "/x", "unet": "/u"}, "\npipe.unet = type(pipe.unet).from_pretrained('/u', dtype=torch.float32)\n"),
+        ({"id": "/x", "transformer": "/t.gguf"}, "GGUFQuantizationConfig(compute_dtype=torch.float32))"),
+        ({"id": "/x", "embeddings": {"w": "/w"}}, "pipe.load_textual_inversion('/w', token='w')"),
         ({"id": "pipeline:Mine"}, "pipe = ...  # the "),
     ],
 )
-def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dict[str, str], told: str) -> None:
+def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dict[str, Any], told: str) -> None:
     with Store.open(made.folder) as store:
         found = subject(store, made.cells[0])
     changed = Subject(found.stored, {**found.sweep, "model": model}, found.environment, found.entry)

@@ -1,15 +1,21 @@
-"""Components that a checkpoint takes from somewhere else: another VAE, or what a single file lacks."""
+"""Components that a checkpoint takes from somewhere else: what a sweep names, or what a single file lacks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.gguf_file import gguf_shapes
+from schedcmp.checkpoint.kinds import GGUF, KINDS, Kind, Shapes
 from schedcmp.checkpoint.weights import ContentFile, content_file, refuse_oversized, resolve_shards, tensor_shapes
-from schedcmp.errors import CheckpointError
+from schedcmp.errors import CheckpointError, PartError
 from schedcmp.files import user_path
+
+# What the libraries call the weights of a model in a folder
+_FILE_NAMES = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,59 +36,120 @@ def part_of(folder: Path, part: layout.Component) -> Elsewhere | None:
         weights = layout.choose_weights([part], names, None, str(folder))
     except CheckpointError:
         return None
-    return _in_folder(part.name, folder / part.name, weights, names)
+    return _in_folder(part.name, folder / part.name, weights, names)[0]
 
 
-def other_vae(name: str, checkpoint: Path) -> Elsewhere:
-    """The VAE that a sweep names, for a checkpoint with these configs.
+def other_part(name: str, place: str, checkpoint: Path) -> Elsewhere:
+    """A component that a sweep names, for a checkpoint with these configs.
+
+    Args:
+        name: a key of `KINDS`.
+        place: its folder, a pipeline's folder, or a single file.
+        checkpoint: the folder of configs.
 
     Raises:
-        CheckpointError: it is not there, is none, or has latents of another number of channels.
+        PartError: it is not there, is none, is unsafe, or does not fit the checkpoint's other models.
     """
-    path = user_path(name)
-    if path.is_file():
-        tensors = _tensors(path)
-        if not any(tensor.endswith("decoder.conv_in.weight") for tensor in tensors):
-            raise CheckpointError(f"vae: {path} holds no VAE; give a VAE's folder or .safetensors file.")
-        config = checkpoint / "vae/config.json"
-        content = content_file("vae.safetensors", path), content_file("vae/config.json", config)
-        return Elsewhere("vae", path, config, content)
+    try:
+        own = next((c for c in _components(checkpoint) if c.name == name), None)
+        if own is None:
+            there = ", ".join(c.name for c in _components(checkpoint) if c.name in KINDS)
+            raise CheckpointError(f"{checkpoint} has none that another one could replace; it has {there}.")
+        if own.library not in layout.LIBRARIES:
+            raise CheckpointError(
+                f"{checkpoint}: its {name} is of {own.library}, which cannot be taken from elsewhere."
+            )
+        path = user_path(place)
+        return _file(own, path, checkpoint) if path.is_file() else _folder(own, path, checkpoint)
+    except CheckpointError as error:
+        raise PartError((name,), str(error)) from error
+
+
+def _components(checkpoint: Path) -> list[layout.Component]:
+    return layout.components(layout.read_json(checkpoint / layout.MODEL_INDEX), str(checkpoint))
+
+
+def _file(own: layout.Component, path: Path, checkpoint: Path) -> Elsewhere:
+    kind, config = KINDS[own.name], checkpoint / own.name / "config.json"
+    if path.suffix not in kind.suffixes:
+        raise CheckpointError(
+            f"{path} is no {' or '.join(kind.suffixes)} file, and others are never loaded; convert it."
+        )
+    shapes = gguf_shapes(path) if path.suffix == GGUF else tensor_shapes(path)
+    refuse_oversized(config, shapes.values())
+    _check_shapes(kind, path, shapes, layout.read_json(config))
+    name = own.name + GGUF if path.suffix == GGUF else f"{own.name}/{_FILE_NAMES[own.library]}"
+    content = content_file(name, path), content_file(f"{own.name}/config.json", config)
+    return Elsewhere(own.name, path, config, content)
+
+
+def _folder(own: layout.Component, path: Path, checkpoint: Path) -> Elsewhere:
+    kind = KINDS[own.name]
     if not path.is_dir():
-        raise CheckpointError(f"vae: {path}: no such folder or file; give a VAE's folder or .safetensors file.")
-    path = path / "vae" if (path / layout.MODEL_INDEX).is_file() else path
+        raise CheckpointError(f"{path}: no such folder or file; {_remedy(kind)}.")
+    path = path / own.name if (path / layout.MODEL_INDEX).is_file() else path
     if not (path / "config.json").is_file():
-        raise CheckpointError(f"vae: {path} has no config.json; give a VAE's folder or .safetensors file.")
-    part = layout.Component(path.name, "diffusers", "AutoencoderKL")
+        raise CheckpointError(f"{path} has no config.json; {_remedy(kind)}.")
+    part = layout.Component(path.name, own.library, own.class_name)
     names = [f"{path.name}/{file.name}" for file in path.iterdir()]
     weights = layout.choose_weights([part], names, None, str(path.parent))
-    _check_channels(path, checkpoint)
-    return _in_folder("vae", path, weights, names)
+    config = layout.read_json(path / "config.json")
+    _refuse_other(kind, path, config, layout.read_json(checkpoint / own.name / "config.json"))
+    found, shapes = _in_folder(own.name, path, weights, names)
+    _check_shapes(kind, path, shapes, config)
+    return found
 
 
-def _check_channels(path: Path, checkpoint: Path) -> None:
-    own = checkpoint / "vae/config.json"
-    key = "latent_channels"
-    theirs, ours = (layout.read_json(p).get(key) if p.is_file() else None for p in (path / "config.json", own))
-    if ours and theirs and ours != theirs:
+def controlnet(name: str) -> Elsewhere:
+    """The ControlNet that a sweep names.
+
+    Raises:
+        CheckpointError: it is not there, or is none.
+    """
+    path = user_path(name)
+    path = path / "controlnet" if (path / "controlnet/config.json").is_file() else path
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"controlnet: {path} has no config.json; give a ControlNet's folder.")
+    cls = str(layout.read_json(path / "config.json").get("_class_name", ""))
+    if not (cls.isidentifier() and "ControlNet" in cls):
+        raise CheckpointError(f"controlnet: {path} holds a {cls or 'model of no name'}, which is no ControlNet.")
+    part = layout.Component(path.name, "diffusers", cls)
+    names = [f"{path.name}/{file.name}" for file in path.iterdir()]
+    weights = layout.choose_weights([part], names, None, str(path.parent))
+    return _in_folder("controlnet", path, weights, names)[0]
+
+
+def _remedy(kind: Kind) -> str:
+    return f"give a {kind.word}'s folder or {' or '.join(kind.suffixes)} file"
+
+
+def _refuse_other(kind: Kind, path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    for key in kind.keys:
+        if key in theirs and key in ours and theirs[key] != ours[key]:
+            raise CheckpointError(
+                f"{path} has {key}: {theirs[key]}, and the checkpoint's other models go with {ours[key]}; use a"
+                f" {kind.word} that fits."
+            )
+
+
+def _check_shapes(kind: Kind, path: Path, shapes: Shapes, config: Mapping[str, Any]) -> None:
+    if not kind.is_in(shapes):
+        raise CheckpointError(f"{path} holds no {kind.word}; {_remedy(kind)}.")
+    if found := kind.misfit(shapes, config):
+        tensor, width, wanted = found
         raise CheckpointError(
-            f"vae: {path} has latents of {theirs} channels, and the checkpoint's have {ours}; use one that fits."
+            f"{path} has a {tensor} for {width} inputs, and its config says {wanted}; use a {kind.word} that fits."
         )
 
 
-def _tensors(path: Path) -> list[str]:
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"vae: {path} is no .safetensors file, and others are never loaded; convert it.")
-    return list(tensor_shapes(path))
-
-
-def _in_folder(name: str, folder: Path, weights: Sequence[str], names: Collection[str]) -> Elsewhere:
-    """A component in a folder of its own; `weights` and `names` begin with the folder's name."""
+def _in_folder(name: str, folder: Path, weights: Sequence[str], names: Collection[str]) -> tuple[Elsewhere, Shapes]:
+    """A component in a folder of its own, and its tensors; `weights` and `names` begin with the folder's name."""
     weights, indexes = resolve_shards(folder.parent, weights, names)
-    shapes = [shape for weight in weights for shape in tensor_shapes(folder.parent / weight).values()]
+    shapes = {key: s for weight in weights for key, s in tensor_shapes(folder.parent / weight).items()}
     config = folder / "config.json"
-    refuse_oversized(config, shapes)
+    refuse_oversized(config, shapes.values())
     content, beside = (
         tuple(content_file(f"{name}/{Path(file).name}", folder.parent / file) for file in files)
         for files in ((f"{folder.name}/config.json", *weights), indexes)
     )
-    return Elsewhere(name, folder, config, content, beside)
+    return Elsewhere(name, folder, config, content, beside), shapes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from schedcmp.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
+
+_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 class Scratch:
@@ -44,16 +47,33 @@ class Given(Checkpoint):
         """Identifies weights and configs as they are in memory, LoRAs and quantisation included."""
         return blake2b(f"{fingerprint(self.content)} {self.digest}".encode(), digest_size=16).hexdigest()
 
+    @property
+    def models(self) -> list[torch.nn.Module]:
+        return [*_models(self.pipeline).values()]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the pipeline itself says of keys that a sweep may have. Raises CheckpointError."""
+        vae = getattr(self.pipeline, "vae", None)
+        dtypes = {"dtype": self.pipeline.dtype, **({"vae_dtype": vae.dtype} if vae is not None else {})}
+        names = {key: str(dtype).removeprefix("torch.") for key, dtype in dtypes.items()}
+        for name in names.values():
+            if name not in _DTYPES:
+                raise CheckpointError(f"pipeline: its models compute in {name}; use one of {', '.join(_DTYPES)}")
+        return {"device": str(self.pipeline._execution_device)} | {key: _DTYPES[name] for key, name in names.items()}
+
     def ready(self) -> Any:
         """A shallow copy for an engine, without progress bars; the caller's keeps its own."""
         pipeline = copy.copy(self.pipeline)
+        if type(pipeline).__name__ != self.pipeline_class:
+            pipeline = _for_another_task(pipeline, self.pipeline_class)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """While open, its models are in evaluation mode, without dropout."""
-        training = [m for model in _models(self.pipeline).values() for m in model.modules() if m.training]
+        training = [m for model in self.models for m in model.modules() if m.training]
         try:
             for module in training:
                 module.training = False
@@ -63,8 +83,20 @@ class Given(Checkpoint):
                 module.training = True
 
 
-def given(pipeline: Any) -> Given:
+def _for_another_task(pipeline: Any, name: str) -> Any:
+    """A pipeline of another class with the same parts, none of them changed: `from_pipe` casts them to one dtype."""
+    import diffusers
+
+    cls = getattr(diffusers, name)
+    known = {**pipeline.config, **pipeline.components}
+    return cls(**{name: known[name] for name in inspect.signature(cls.__init__).parameters if name in known})
+
+
+def given(pipeline: Any, name: str = "") -> Given:
     """Describe a loaded pipeline. Reads all of its weights, once.
+
+    Args:
+        name: what it is called; by its class by default.
 
     Raises:
         CheckpointError: it is no pipeline of diffusers, or has no scheduler.
@@ -78,7 +110,7 @@ def given(pipeline: Any) -> Given:
     scratch = Scratch()
     folder = scratch.folder
     _write_configs(pipeline, folder)
-    name = f"{GIVEN}{type(pipeline).__name__}"
+    name = name or f"{GIVEN}{type(pipeline).__name__}"
     width, height = layout.image_size(folder)
     scheduler = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
     return Given(

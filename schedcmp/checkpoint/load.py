@@ -16,8 +16,12 @@ import torch
 from schedcmp import shortage
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.elsewhere import Elsewhere
+from schedcmp.checkpoint.embeddings import learn
 from schedcmp.checkpoint.given import Given
+from schedcmp.checkpoint.kinds import GGUF
 from schedcmp.checkpoint.optimize import optimize
+from schedcmp.checkpoint.quantize import config as quantization
+from schedcmp.checkpoint.quantize import refuse_device
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.view import only
@@ -89,6 +93,7 @@ def load(
         return cast("DiffusionPipeline", checkpoint.ready())
     target = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, target)
+    refuse_device(checkpoint.quantized, target)
     try:
         with quiet() as messages, _recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
             pipeline = _build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
@@ -122,7 +127,9 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype, vae_dtype: torch.dtype | 
     files = [file for file in (*checkpoint.content, *checkpoint.beside) if file.name]  # a single file's has none
     with only(files) as folder:
         try:
-            return _load_from(folder, checkpoint, pipeline_class, dtype, vae_dtype)
+            pipeline = _load_from(folder, checkpoint, pipeline_class, dtype, vae_dtype)
+            learn(pipeline, checkpoint.embeddings, folder)
+            return pipeline
         except Exception as error:
             error.args = tuple(str(arg).replace(str(folder), str(checkpoint.config_folder)) for arg in error.args)
             raise
@@ -139,12 +146,17 @@ def _load_from(
     unwanted |= dict.fromkeys(layout.absent(layout.read_json(folder / layout.MODEL_INDEX)))
     takes = inspect.signature(pipeline_class.__init__).parameters
     options |= {name: value for name, value in unwanted.items() if name in takes}
+    configs = _quantization(folder, checkpoint, dtype)
     for part in checkpoint.elsewhere:
         own = vae_dtype if part.name == "vae" and vae_dtype else dtype
-        options[part.name] = _load_elsewhere(folder, checkpoint, part, own)
+        options[part.name] = _load_elsewhere(folder, checkpoint, part, own, configs.pop(part.name, None))
     if checkpoint.kind == "folder":
         if vae_dtype:  # not cast later: what fp16 has rounded stays so
             options["torch_dtype"] = {"vae": vae_dtype, "default": dtype}
+        if configs:
+            from diffusers import PipelineQuantizationConfig
+
+            options["quantization_config"] = PipelineQuantizationConfig(quant_mapping=configs)
         return pipeline_class.from_pretrained(
             folder,
             variant=checkpoint.variant,
@@ -162,6 +174,12 @@ def _load_from(
     return pipeline_class.from_single_file(str(checkpoint.path), config=str(folder), local_files_only=True, **options)
 
 
+def _quantization(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, Any]:
+    """The configs of the components that are to be quantised."""
+    index = layout.read_json(folder / layout.MODEL_INDEX)
+    return {name: quantization(index[name][0], method, dtype) for name, method in checkpoint.quantized.items()}
+
+
 def _vae_of_file(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Any:
     library, name = layout.read_json(folder / layout.MODEL_INDEX)["vae"]
     cls = getattr(import_module(library), name)
@@ -170,16 +188,26 @@ def _vae_of_file(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> An
     )
 
 
-def _load_elsewhere(folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype) -> Any:
-    """A component that the checkpoint takes from another folder, whose files are in `folder`, or from a file."""
-    library, class_name = layout.read_json(folder / layout.MODEL_INDEX)[part.name]
+def _load_elsewhere(
+    folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype, quantization_config: Any
+) -> Any:
+    """A component that the checkpoint takes from elsewhere; its files are in `folder`, as one of its own would be."""
+    index = layout.read_json(folder / layout.MODEL_INDEX)
+    library, class_name = index.get(part.name, ("diffusers", ""))  # a ControlNet is beside what it names
     name = layout.read_json(part.config).get("_class_name", class_name)
     if library not in layout.LIBRARIES:
         raise CheckpointError(f"{checkpoint.path}: {part.name} is of {library}, which cannot be taken from elsewhere.")
     cls = getattr(import_module(library), name)
-    if part.path.is_dir():
-        return cls.from_pretrained(folder / part.name, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-    return cls.from_single_file(str(part.path), config=str(folder), subfolder=part.name, torch_dtype=dtype)
+    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
+    if quantization_config:
+        options["quantization_config"] = quantization_config
+    if part.path.is_dir() or not hasattr(cls, "from_single_file"):
+        return cls.from_pretrained(folder / part.name, use_safetensors=True, **options)
+    if part.path.suffix == GGUF:
+        from diffusers import GGUFQuantizationConfig
+
+        options["quantization_config"] = GGUFQuantizationConfig(compute_dtype=dtype)
+    return cls.from_single_file(str(part.path), config=str(folder), subfolder=part.name, **options)
 
 
 def _take_other_dtypes(vae: Any) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from schedcmp.checkpoint import layout, single_file
-from schedcmp.checkpoint.elsewhere import Elsewhere, other_vae, part_of
+from schedcmp.checkpoint.elsewhere import Elsewhere, other_part, part_of
+from schedcmp.checkpoint.embeddings import Embedding, embedding
 from schedcmp.checkpoint.marks import hints, stated
+from schedcmp.checkpoint.quantize import quantized
 from schedcmp.checkpoint.weights import (
     ContentFile,
     content_file,
@@ -39,7 +42,9 @@ class ModelSpec:
     revision: str | None = None  # hub ids: a branch, tag or commit
     variant: str | None = None  # as in file names: "fp16"
     config: str | None = None  # single files: a diffusers folder or hub id that has their configs
-    vae: str | None = None  # another VAE: a folder or a .safetensors file
+    parts: Mapping[str, str] = field(default_factory=dict)  # by keys of `kinds.KINDS`: folders or files of others
+    embeddings: Mapping[str, str] = field(default_factory=dict)  # textual inversion: tokens and their files
+    quantize: Mapping[str, str] = field(default_factory=dict)  # components, or `quantize.DENOISER`: how
     safety_checker: bool = True  # load the one that it may have
 
 
@@ -60,6 +65,8 @@ class Checkpoint:
     content: tuple[ContentFile, ...]  # what the fingerprint is taken of
     beside: tuple[ContentFile, ...]  # what else loading reads: the scheduler's config, the indexes of shards
     elsewhere: tuple[Elsewhere, ...] = ()  # components that are not loaded from `path`
+    embeddings: tuple[Embedding, ...] = ()  # what it learns beside
+    quantized: Mapping[str, str] = field(default_factory=dict)  # components whose weights have fewer bits: how
     remarks: tuple[str, ...] = ()  # what its user should know of it
 
     @property
@@ -82,7 +89,8 @@ class Checkpoint:
         Raises:
             CheckpointError: a file can no longer be read.
         """
-        return fingerprint(self.content)
+        own = fingerprint(self.content)
+        return blake2b(f"{own} {self.quantized}".encode(), digest_size=16).hexdigest() if self.quantized else own
 
 
 def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
@@ -129,6 +137,16 @@ def _refuse_options(spec: ModelSpec, *names: str) -> None:
     for name in names:
         if getattr(spec, name) is not None:
             raise CheckpointError(f"`{name}` is for {meant_for[name]}; {spec.model} is none, so leave it out.")
+
+
+def with_part(checkpoint: Checkpoint, part: Elsewhere) -> Checkpoint:
+    """The checkpoint with a component from elsewhere that it has not."""
+    return replace(
+        checkpoint,
+        elsewhere=(*checkpoint.elsewhere, part),
+        content=(*checkpoint.content, *part.content),
+        beside=(*checkpoint.beside, *part.beside),
+    )
 
 
 def _builtin(model: str) -> Path:
@@ -184,7 +202,7 @@ def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
         if part.is_model:
             refuse_oversized(folder / part.name / "config.json", tensors.values())
     single_file.refuse_other_channels(path, tensors, folder)
-    missing = [part for part in single_file.missing_parts(parts, tensors) if part.name != "vae" or not spec.vae]
+    missing = [part for part in single_file.missing_parts(parts, tensors) if part.name not in spec.parts]
     taken = [found for part in missing if (found := part_of(folder, part))]
     single_file.refuse_missing(path, [part for part in missing if part.name not in {t.name for t in taken}])
     config, remarks = stated(path, tensors, _scheduler_config(folder, index))
@@ -239,7 +257,10 @@ def _checkpoint(
 ) -> Checkpoint:
     index = layout.read_json(folder / layout.MODEL_INDEX)
     scheduler = scheduler or _scheduler_config(folder, index)
-    parts = [*elsewhere, *([other_vae(spec.vae, folder)] if spec.vae else [])]
+    parts = [*elsewhere, *(other_part(part, place, folder) for part, place in spec.parts.items())]
+    files = dict.fromkeys(index, path) if path.is_file() else {}
+    files |= {part.name: part.path for part in parts}
+    learned = tuple(embedding(token, place, folder) for token, place in spec.embeddings.items())
     replaced = tuple(f"{part.name}/" for part in parts)
     kept = [name for name in indexes if not name.startswith(replaced)]
     for part in index:
@@ -263,11 +284,14 @@ def _checkpoint(
         content=(
             *(file for file in content if not file.name.startswith(replaced)),
             *(file for part in parts for file in part.content),
+            *(one.file for one in learned),
         ),
         beside=(
             *(content_file(file, folder / file) for file in (layout.SCHEDULER_CONFIG, *kept)),
             *(file for part in parts for file in part.beside),
         ),
         elsewhere=tuple(parts),
+        embeddings=learned,
+        quantized=quantized(spec.quantize, folder, {part: file for part, file in files.items() if file.is_file()}),
         remarks=(*remarks, *hints(name, scheduler)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from schedcmp.cli.console import say, warn
 from schedcmp.cli.places import place, reading
@@ -12,6 +13,7 @@ from schedcmp.files import is_address
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.integrity import Damage, damages, repaired
 from schedcmp.store.rescue import damage, rescue
+from schedcmp.store.several import labels_in, place_of
 from schedcmp.store.store import Store
 
 _SHOWN = 20
@@ -23,6 +25,9 @@ def check_run(run: str, *, repair: bool) -> int:
     Raises:
         RunFolderError: no run is there; or it is to be repaired while it is written.
     """
+    if not is_address(run) and (labels := labels_in(Path(run))):
+        places = [place_of(Path(run), label) for label in labels]
+        return max((check_run(str(at), repair=repair) for at in places if (at / DATABASE).is_file()), default=0)
     if repair:
         _repair(run)
         return 0

@@ -13,7 +13,7 @@ from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.report.compare import Comparison, compare
 from schedcmp.report.sentences import number
-from schedcmp.store.store import Store
+from schedcmp.store.several import opened
 
 _SHOWN = 20
 
@@ -24,7 +24,7 @@ def compare_runs(old: str, new: str, *, max_rmse: float, max_slowdown: float | N
     Raises:
         RunFolderError: no run there, or two that have nothing in common.
     """
-    with reading(old) as one, reading(new) as other, Store.open(one) as before, Store.open(other) as after:
+    with reading(old) as one, reading(new) as other, opened(one) as before, opened(other) as after:
         found = compare(before, after, max_rmse=max_rmse)
         tell_unreadable(before, old)
         tell_unreadable(after, new)

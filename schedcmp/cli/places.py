@@ -20,7 +20,7 @@ from schedcmp.texts import visible
 if TYPE_CHECKING:
     from schedcmp.following import Following
     from schedcmp.mirror import Mirror
-    from schedcmp.store.store import Store
+    from schedcmp.store.several import Shown
 
 _SHOWN = 5
 
@@ -102,7 +102,7 @@ def look(name: str) -> tuple[Path, bool]:
     return mirror.folder, mirror.exists()
 
 
-def tell_unreadable(store: Store, name: str) -> None:
+def tell_unreadable(store: Shown, name: str) -> None:
     """Say what of a run's database could not be read so far."""
     for what, why in [*store.unreadable.items()][:_SHOWN]:
         warn(f"{name}/{DATABASE}: {what} cannot be read ({why}) and counts as not there; a run makes it again")

@@ -13,7 +13,7 @@ from schedcmp.report.answer_json import as_json
 from schedcmp.report.paste import paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.report.sentences import sentences, setting_text
-from schedcmp.store.store import Store
+from schedcmp.store.several import opened
 
 
 def recommend_scheduler(
@@ -25,7 +25,7 @@ def recommend_scheduler(
         RequestError: no run there, two budgets, or a metric that the run does not have.
     """
     budget = Budget.of(budget_s, budget_nfe)
-    with reading(run, images=False) as folder, Store.open(folder) as store:
+    with reading(run, images=False) as folder, opened(folder) as store:
         references = store.references().values()
         known = store.readings()
         answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit, known=known)
@@ -68,7 +68,7 @@ def paste_recommended(
     Raises:
         RequestError: no run there, nothing that fits, no such cell, or nothing like it in that program.
     """
-    with reading(run, images=False) as folder, Store.open(folder) as store:
+    with reading(run, images=False) as folder, opened(folder) as store:
         cells = [stored for stored in store.cells() if stored.counts]
         if cell is None:
             references, known = store.references().values(), store.readings()

@@ -18,11 +18,13 @@ from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
 from schedcmp.execution import Execution, rounds
 from schedcmp.pending import pending_cells
-from schedcmp.prepare import Prepared, prepare
-from schedcmp.records import Task
+from schedcmp.prepare import Prepared
+from schedcmp.records import Length, Task, length_of
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
+from schedcmp.several import Several, forget_weights, prepare_all
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
+from schedcmp.store.several import Shown, opened, place_of
 from schedcmp.store.store import Store
 from schedcmp.sweep.steps import Search
 
@@ -36,10 +38,32 @@ _SHOWN_WARNINGS = 20
 
 def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fresh: bool) -> int:
     """Run a sweep and report; returns the exit code."""
+    with starting():
+        prepared = prepare_all(path, overrides, progress=console.err.is_terminal)
+    if isinstance(prepared, Several):
+        return _run_several(prepared, output, fresh=fresh)
+    return _run(prepared, output, fresh=fresh)
+
+
+def _run_several(several: Several, output: str | None, *, fresh: bool) -> int:
+    """Each checkpoint's run, one after the other, and what they show together; returns the exit code."""
+    folder = several.begin(output)
+    for label, prepared in several.members.items():
+        if _run(prepared, str(several.place(folder, label)), fresh=fresh, alone=False) == INTERRUPTED:
+            say(f"interrupted: the same command goes on in {folder}")
+            return INTERRUPTED
+        forget_weights()
+    with opened(folder) as store:
+        return _finish(store, Place(folder, str(folder)), packed=False)
+
+
+def _run(prepared: Prepared, output: str | None, *, fresh: bool, alone: bool = True) -> int:
+    """
+    Args:
+        alone: it is no part of several, which are told of together.
+    """
     from schedcmp.report.page import write_page
 
-    with starting():
-        prepared = prepare(path, overrides, progress=console.err.is_terminal)
     with (
         workers(prepared) as crew,
         _headed(prepared, output) as where,
@@ -68,7 +92,10 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
             done = store.planned() - len(pending_cells(execution.prepared, store))
             say(f"interrupted: {done} of {store.planned()} cells are in {where.name}; repeat the command to go on")
             return INTERRUPTED
-        return _finish(store, where, prepared.sweep.track or (), packed=bool(execution.throughput))
+        places = prepared.sweep.track or ()
+        if alone:
+            return _finish(store, where, places, packed=bool(execution.throughput))
+        return _report(store, where.name, places)
 
 
 @contextmanager
@@ -82,15 +109,25 @@ def _headed(prepared: Prepared, output: str | None) -> Iterator[Place]:
 def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> None:
     """What a sweep would do, and what it would cost."""
     with starting():
-        prepared = prepare(path, overrides, progress=console.err.is_terminal)
+        found = prepare_all(path, overrides, progress=console.err.is_terminal)
+    if isinstance(found, Several):
+        folder = Path(output) if output else found.folder
+        for label, prepared in found.members.items():
+            _show_plan(prepared, str(found.place(folder, label)))
+    else:
+        _show_plan(found, output or str(found.folder))
+
+
+def _show_plan(prepared: Prepared, name: str) -> None:
     _headline(prepared)
-    counts = Counter((c.scheduler, c.steps) for c in prepared.plan.cells)
+    counts = Counter(map(length_of, prepared.plan.cells))
+    from_images = any(strength is not None for *_, strength in counts)
     rows = [
-        (name, _class_of(prepared, name), str(n), _nfe(prepared, name, n), str(count))
-        for (name, n), count in counts.items()
+        (name, _class_of(prepared, name), _steps(n, strength), _nfe(prepared, (name, n, strength)), str(count))
+        for (name, n, strength), count in counts.items()
     ]
-    table(["scheduler", "class", "steps", "NFE", "cells"], rows, left=("scheduler", "class"))
-    name = output or str(prepared.folder)
+    steps = "steps at strength" if from_images else "steps"
+    table(["scheduler", "class", steps, "NFE", "cells"], rows, left=("scheduler", "class"))
     folder, exists = look(name)
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:
@@ -111,7 +148,9 @@ def rebuild_reports(run: str) -> int:
     """Tables and grids again, without the model; returns the exit code."""
     from schedcmp.report.write import write_reports
 
-    with place(run, new=False) as where, Store.open(where.folder) as store:
+    with place(run, new=False) as where, opened(where.folder) as store:
+        for label in getattr(store, "members", ()):
+            rebuild_reports(str(place_of(where.folder, label)))
         with stage("writing reports"):
             written = write_reports(store)
         tell_unreadable(store, where.name)
@@ -120,7 +159,7 @@ def rebuild_reports(run: str) -> int:
         return _tell_missing(written, where.name)
 
 
-def _tell_damaged(store: Store, name: str) -> None:
+def _tell_damaged(store: Shown, name: str) -> None:
     images = [(c.image_path, c.result.image_sha256) for c in store.cells() if c.image_path]
     damaged = [path for path, pixels in images if path and not store.files.is_intact(path, pixels)]
     if damaged:
@@ -129,8 +168,12 @@ def _tell_damaged(store: Store, name: str) -> None:
         )
 
 
-def _nfe(prepared: Prepared, scheduler: str, steps: int) -> str:
-    trajectory = prepared.trajectories.get((scheduler, steps))
+def _steps(steps: int, strength: float | None) -> str:
+    return str(steps) if strength is None else f"{steps} at {strength:g}"
+
+
+def _nfe(prepared: Prepared, length: Length) -> str:
+    trajectory = prepared.trajectories.get(length)
     return str(trajectory.nfe) if trajectory else "unsupported"
 
 
@@ -156,9 +199,27 @@ def _tell_done(execution: Execution) -> None:
         say(f"{done:,} cells are there already")
 
 
-def _finish(store: Store, where: Place, places: Sequence[str], *, packed: bool) -> int:
+def _report(store: Store, name: str, places: Sequence[str]) -> int:
+    """Write a run's reports and say no more than what is missing; returns the exit code."""
     from schedcmp.report.write import write_reports
+
+    with stage("writing reports"):
+        written = write_reports(store)
+    _send(store, places, written)
+    return _tell_missing(written, name)
+
+
+def _send(store: Shown, places: Sequence[str], written: Reports) -> None:
+    """To where results are tracked; a run of several checkpoints sends each by itself."""
     from schedcmp.track.sending import track
+
+    if places and isinstance(store, Store):
+        for sentence in track(store, places, [*written.answers, *written.beside], written.files):
+            console.warn(f"not sent: {sentence}")
+
+
+def _finish(store: Shown, where: Place, places: Sequence[str] = (), *, packed: bool) -> int:
+    from schedcmp.report.write import write_reports
 
     cells = list(store.cells())
     rows = timing_rows(cells)
@@ -177,15 +238,15 @@ def _finish(store: Store, where: Place, places: Sequence[str], *, packed: bool) 
     for stored in troubled[:_SHOWN_FAILURES]:
         cell = stored.cell
         console.warn(
-            f"{stored.result.status}: {cell.scheduler}, {cell.steps} steps, seed {cell.seed}: "
+            f"{stored.result.status}: {', '.join(filter(None, [cell.model, cell.scheduler]))}, "
+            f"{cell.steps} steps, seed {cell.seed}: "
             f"{str(stored.result.error).splitlines()[0]}"
         )
     if len(troubled) > _SHOWN_FAILURES:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
     with stage("writing reports"):
         reports = write_reports(store)
-    for sentence in track(store, places, [*reports.answers, *reports.beside], reports.files):
-        console.warn(f"not sent: {sentence}")
+    _send(store, places, reports)
     for sentence in reports.seen[:_SHOWN_WARNINGS]:
         console.warn(sentence.rstrip("."))
     show(reports.answers, most=_SHOWN_SENTENCES)
@@ -218,7 +279,7 @@ def _throughput_line(seen: dict[str, Any], *, references: bool) -> str:
     )
 
 
-def _tell_references(store: Store, tasks: set[Task]) -> None:
+def _tell_references(store: Shown, tasks: set[Task]) -> None:
     references = [reference for task, reference in store.references().items() if task in tasks]
     apart = [r.uncertainty for r in references if not r.note and r.uncertainty is not None]
     if apart:
@@ -231,8 +292,9 @@ def _tell_references(store: Store, tasks: set[Task]) -> None:
 def _tell_files(where: Place, files: list[Path]) -> None:
     grids = [f for f in files if f.parent.name == "grids"]
     tables = [f.name for f in files if f.parent == where.folder and f.suffix != ".html"]
-    say(f"images   {where.name}/images")
+    one = (where.folder / DATABASE).exists()
+    say(f"images   {where.name}/{'images' if one else 'models/*/images'}")
     say(f"grids    {where.name}/grids{f'/{grids[0].name}' if len(grids) == 1 else f': {len(grids):,} files'}")
     say(f"tables   {where.name}: {', '.join(tables)}")
-    say(f"store    {where.name}/{DATABASE}")
+    say(f"store    {where.name}/{DATABASE if one else f'models/*/{DATABASE}'}")
     say(f"page     {where.name}/report.html")

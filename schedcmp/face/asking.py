@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from schedcmp.checkpoint.find import DECIDED
 from schedcmp.errors import RequestError
 from schedcmp.files import slug
-from schedcmp.sweep.document import checked
 from schedcmp.sweep.source import Source, parse, read
 
 if TYPE_CHECKING:
-    from schedcmp.checkpoint.given import Given
     from schedcmp.prepare import Prepared
+    from schedcmp.several import Several
 
 CALL = "schedcmp.run()"
 _NOTHING = yaml.MappingNode("", [], yaml.Mark(CALL, 0, 0, 0, "", 0))
 _NAME = "run"  # of a sweep without a file: outputs/run
-_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-# What a loaded pipeline has decided already
-_DECIDED = ("model", "device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor")
+_DECIDED = ("model", *DECIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +40,9 @@ class Asked(Source):
 
 def asked(
     sweep: str | PathLike[str] | Mapping[str, Any] | None, keywords: Mapping[str, Any], pipeline: Any
-) -> Prepared:
+) -> Prepared | Several:
     """Raises RequestError for whatever is wrong with the request; loads no weights."""
-    from schedcmp.prepare import Prepared
+    from schedcmp.several import prepared
 
     source = _source(sweep, keywords)
     checkpoint = None
@@ -54,10 +52,8 @@ def asked(
         if decided := sorted(source.data.keys() & set(_DECIDED)):
             raise RequestError(f"{source.where(decided)}: {decided[0]}: the given pipeline has its own; leave it out")
         checkpoint = given(pipeline)
-        source = _with(source, _of(checkpoint))
-    found = checked(source)
-    named = found if found.name else found.model_copy(update={"name": _name(source)})
-    return Prepared(named, source, checkpoint=checkpoint)
+        source = _with(source, {"model": checkpoint.name, **checkpoint.settings})
+    return prepared(source, _name(source), checkpoint=checkpoint)
 
 
 def _source(sweep: Any, keywords: Mapping[str, Any]) -> Asked:
@@ -74,7 +70,7 @@ def _source(sweep: Any, keywords: Mapping[str, Any]) -> Asked:
 
 def _with(source: Asked, keys: Mapping[str, Any]) -> Asked:
     data = source.data | {name: plain(value) for name, value in keys.items()}
-    return Asked(source.name, data, source.root, source.overrides, source.remarks, source.keywords | keys.keys())
+    return replace(source, data=data, keywords=source.keywords | keys.keys())
 
 
 def plain(value: Any) -> Any:
@@ -90,19 +86,6 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy's and torch's
         return value.tolist()
     return [plain(item) for item in value] if isinstance(value, Iterable) else value
-
-
-def _of(checkpoint: Given) -> dict[str, str]:
-    """What the pipeline itself says of keys that a sweep may have. Raises RequestError."""
-    pipeline = checkpoint.pipeline
-    vae = getattr(pipeline, "vae", None)
-    dtypes = {"dtype": pipeline.dtype, **({"vae_dtype": vae.dtype} if vae is not None else {})}
-    names = {key: str(dtype).removeprefix("torch.") for key, dtype in dtypes.items()}
-    for name in names.values():
-        if name not in _DTYPES:
-            raise RequestError(f"pipeline: its models compute in {name}; use one of {', '.join(_DTYPES)}")
-    known = {key: _DTYPES[name] for key, name in names.items()}
-    return {"model": checkpoint.name, "device": str(pipeline._execution_device), **known}
 
 
 def _name(source: Source) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.records import Cell, StoredCell
-from schedcmp.store.reading import Results
+from schedcmp.store.several import Shown, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,8 +41,8 @@ class Run:
             self.sweep = results.sweep()
             self.cells = tuple(results.cells())
 
-    def _results(self) -> Results:
-        return Results.open(self.folder)
+    def _results(self) -> Shown:
+        return opened(self.folder)
 
     def __repr__(self) -> str:
         return f"<schedcmp.Run {self.folder}: {len(self.cells)} images>"
@@ -158,7 +159,7 @@ class Run:
         given = {"rows": rows, "cols": cols, "page": page}
         own = {name: _several(value) for name, value in given.items() if value is not None}
         shown = with_group_timings(_those(self.cells, where))
-        axes = GridAxes(**{**{name: tuple(names) for name, names in self.sweep["grid"].items()}, **own})
+        axes = replace(GridAxes.asked(self.sweep["grid"], self.cells), **own)
         return draw_grids(shown, self.folder, axes, self.sweep["name"])
 
     def to_dicts(self) -> list[dict[str, Any]]:

@@ -6,11 +6,16 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from os import PathLike
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.face.asking import asked
 from schedcmp.face.results import Run
 from schedcmp.records import StoredCell
+
+if TYPE_CHECKING:
+    from schedcmp.prepare import Prepared
+    from schedcmp.store.several import Shown
 
 
 class SchedcmpWarning(UserWarning):
@@ -42,37 +47,58 @@ def run(
         RequestError: the sweep is wrong; nothing is written.
         RunError: the disk is full or fails; what was finished is kept.
     """
+    from schedcmp.several import Several, forget_weights
+    from schedcmp.store.several import opened
+
+    prepared = asked(sweep, keys, pipeline)
+    if isinstance(prepared, Several):
+        folder = prepared.begin(str(output) if output else None)
+        for label, one in prepared.members.items():
+            _run(one, str(prepared.place(folder, label)), fresh=fresh, progress=progress)
+            forget_weights()
+        with opened(folder) as store:
+            _warn(_report(store))
+    else:
+        folder = _run(prepared, str(output or prepared.folder), fresh=fresh, progress=progress)
+    found = Run(folder)
+    _warn(map(_trouble, found.troubled))
+    return found
+
+
+def _run(prepared: Prepared, output: str, *, fresh: bool, progress: bool) -> Path:
+    """Make what is missing, and the reports; returns the run's folder."""
     from schedcmp.cli.making import make, workers
     from schedcmp.cli.places import place
     from schedcmp.execution import Execution, rounds
     from schedcmp.report.page import write_page
-    from schedcmp.report.write import write_reports
     from schedcmp.store.store import Store
-    from schedcmp.track.sending import track
 
-    prepared = asked(sweep, keys, pipeline)
-    _warn(prepared.warnings)
+    _warn(prepared.warnings, 4)
     evaluating = getattr(prepared.checkpoint, "evaluating", nullcontext)
-    with (
-        evaluating(),
-        workers(prepared) as crew,
-        place(str(output or prepared.folder)) as where,
-        Store.create(where.folder) as store,
-    ):
+    with evaluating(), workers(prepared) as crew, place(output) as where, Store.create(where.folder) as store:
         first = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
             for execution in rounds(first):
                 make(execution, where, silent=not progress)
-                _warn(execution.measure())
+                _warn(execution.measure(), 4)
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             raise
-        reports = write_reports(store)
-        _warn(track(store, prepared.sweep.track or (), [*reports.answers, *reports.beside], reports.files))
-        _warn([*reports.seen, *reports.left_out, *(f"not drawn: {text}" for text in reports.missing)])
-    found = Run(where.folder)
-    _warn(map(_trouble, found.troubled))
-    return found
+        _warn(_report(store, prepared.sweep.track or ()), 4)
+        return where.folder
+
+
+def _report(store: Shown, places: Iterable[str] = ()) -> list[str]:
+    """Write them, and send them to where results are tracked; returns sentences on what was seen and is missing."""
+    from schedcmp.report.write import write_reports
+    from schedcmp.store.store import Store
+    from schedcmp.track.sending import track
+
+    reports = write_reports(store)
+    told = [*reports.seen, *reports.left_out, *(f"not drawn: {text}" for text in reports.missing)]
+    if isinstance(store, Store):
+        told += track(store, places, [*reports.answers, *reports.beside], reports.files)
+    return told
 
 
 def _trouble(stored: StoredCell) -> str:
@@ -80,6 +106,6 @@ def _trouble(stored: StoredCell) -> str:
     return f"{result.status}: {cell.scheduler} at {cell.steps} steps, seed {cell.seed}: {result.error}"
 
 
-def _warn(texts: Iterable[str]) -> None:
+def _warn(texts: Iterable[str], depth: int = 3) -> None:
     for text in texts:
-        warnings.warn(text, SchedcmpWarning, stacklevel=3)
+        warnings.warn(text, SchedcmpWarning, stacklevel=depth)

@@ -55,9 +55,16 @@ def wants_references(sweep: Sweep, checkpoint: Checkpoint) -> bool:
         SweepError: they were asked for by name, and have no meaning.
     """
     latent = bool(read_json(checkpoint.config_folder / MODEL_INDEX).get("vae"))
+    what, instead = ("steps: auto", "give numbers of steps") if _searches(sweep) else ("reference", "leave it out")
     if _needs_references(sweep) and not latent:
-        what, instead = ("steps: auto", "give numbers of steps") if _searches(sweep) else ("reference", "leave it out")
         raise SweepError(f"{what} compares latents, and {checkpoint.pipeline_class} has no VAE; {instead}")
+    if min(sweep.strength or (1.0,)) < 1:
+        if _needs_references(sweep):
+            raise SweepError(
+                f"{what} has no meaning at a strength below 1, where each sigma schedule begins at a noise level of"
+                f" its own and heads for another image; {instead}"
+            )
+        return False
     small = latent and _denoiser_bytes(checkpoint) <= _SMALL_BYTES
     return _needs_references(sweep) or ("auto" in sweep.metrics and small)
 

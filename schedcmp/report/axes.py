@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
@@ -36,6 +36,12 @@ class GridAxes:
                 raise RequestError(_unknown(name))
             if count > 1:
                 raise RequestError(f"grid: the axis {name!r} is used more than once; give it one place")
+
+    @classmethod
+    def asked(cls, grid: Mapping[str, Sequence[str]], cells: Iterable[StoredCell]) -> GridAxes:
+        """A sweep's, without the checkpoint where the run has but one."""
+        several = any(stored.cell.model for stored in cells)
+        return cls(**{key: tuple(n for n in names if several or n != "model") for key, names in grid.items()})
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from schedcmp.errors import RunFolderError
 from schedcmp.records import Cell, StoredCell
 from schedcmp.report.sentences import setting_text
 from schedcmp.report.steadiness import doubts, timed_groups
-from schedcmp.store.store import Store
+from schedcmp.store.several import Shown
 from schedcmp.truth.statistics import Estimate, estimate, ratio_of_medians
 
 State = Literal["identical", "near", "changed", "failed", "mended", "vanished", "appeared", "missing"]
@@ -75,7 +75,7 @@ class Comparison:
         ]
 
 
-def compare(old: Store, new: Store, *, max_rmse: float = 1.0) -> Comparison:
+def compare(old: Shown, new: Shown, *, max_rmse: float = 1.0) -> Comparison:
     """Two runs, cell by cell.
 
     Args:
@@ -105,7 +105,7 @@ def compare(old: Store, new: Store, *, max_rmse: float = 1.0) -> Comparison:
     )
 
 
-def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Store, Store], max_rmse: float) -> Change:
+def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Shown, Shown], max_rmse: float) -> Change:
     present = new or old
     assert present
     had, has = (stored is not None and stored.counts for stored in (old, new))
@@ -120,7 +120,7 @@ def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Store,
     return _moved(old, new, (stores[0].folder, stores[1].folder), max_rmse)
 
 
-def _is_intact(store: Store, stored: StoredCell) -> bool:
+def _is_intact(store: Shown, stored: StoredCell) -> bool:
     """Whether the image is the one that was stored; if not, its pixels have to be looked at."""
     return store.files.is_intact(str(stored.image_path), stored.result.image_sha256, thorough=True)
 

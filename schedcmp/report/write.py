@@ -25,7 +25,7 @@ from schedcmp.report.tables import (
     with_group_timings,
 )
 from schedcmp.report.tried import tried
-from schedcmp.store.store import Store
+from schedcmp.store.several import Shown
 from schedcmp.texts import visible
 
 
@@ -42,7 +42,7 @@ class Reports(NamedTuple):
     beside: tuple[Answer, ...]
 
 
-def write_reports(store: Store) -> Reports:
+def write_reports(store: Shown) -> Reports:
     """Write results.csv, timings.*, answer.md, plots, report.html and grids of a run; the pictures that cannot be drawn
     or written are `missing`.
 
@@ -73,7 +73,7 @@ def write_reports(store: Store) -> Reports:
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
     files = [store.write_text(name, text) for name, text in texts.items()]
-    axes = GridAxes(**{name: tuple(values) for name, values in sweep["grid"].items()})
+    axes = GridAxes.asked(sweep["grid"], cells)
     missing: list[str] = []
     left_out: list[str] = []
     files += write_plots(store, cells, [*answers, *beside], rows, sweep["name"], missing)

@@ -20,8 +20,9 @@ from schedcmp.files import UNFINISHED, is_address, is_whole_png, open_regular, w
 
 DATABASE = "run.sqlite"
 LOCK = ".run.lock"
-RESULTS = ("sweep.yaml", "results.csv", "distribution.csv", "answer.md", "report.html")
-RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references")
+MODELS = "models.json"  # where a sweep has several checkpoints, see `several`
+RESULTS = (MODELS, "sweep.yaml", "results.csv", "distribution.csv", "answer.md", "report.html")
+RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references", "inputs")
 TIMINGS = tuple(f"timings.{ending}" for ending in ("csv", "md", "json", "tex"))
 LIST = ".written.json"  # of what the run wrote into one of its folders; see `written`
 _JUNCTION = 0xA0000003  # stat.IO_REPARSE_TAG_MOUNT_POINT, which only Windows has
@@ -34,6 +35,8 @@ def is_of_a_run(name: str) -> bool:
     parts = path.parts[:-1] if path.name == LIST else path.parts
     if path.is_absolute() or re.search(r"[\\:\x00-\x1f]", name) or any(part.startswith(".") for part in parts):
         return False
+    if path.parts[0] == "models" and len(path.parts) > 2:
+        return path.parts[2] != "models" and is_of_a_run("/".join(path.parts[2:]))
     return path.parts[0] in RESULT_FOLDERS if len(path.parts) > 1 else name in (DATABASE, *RESULTS, *TIMINGS)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from schedcmp.errors import RunFolderError
 from schedcmp.image import FINGERPRINT_BYTES
 from schedcmp.readings import NOTE, Reading, readings
-from schedcmp.records import Reference, StoredCell, Task
+from schedcmp.records import Length, Reference, StoredCell, Task
 from schedcmp.store.database import Database
 from schedcmp.store.folder import DATABASE, refuse_links
 from schedcmp.store.rows import read_meta, read_sweep
@@ -68,6 +68,10 @@ class Results:
         stored = [self.database.cell(row) for row in rows if row]
         return {found.cell.id: found for found in stored if found}
 
+    def own(self, stored: StoredCell) -> tuple[Results, StoredCell]:
+        """The run that a cell is of, and the cell there; see `several`."""
+        return self, stored
+
     def metrics(self) -> dict[str, dict[str, float]]:
         """Cell id → metric → value, of all finished cells, in the present plan or not."""
         found: dict[str, dict[str, float]] = {}
@@ -109,9 +113,10 @@ class Results:
         rows = self.meta("references") or ()
         return {reference.task: reference for reference in (Reference(**r | {"task": tuple(r["task"])}) for r in rows)}
 
-    def trajectories(self) -> dict[tuple[str, int], Mapping[str, Any]]:
-        """(scheduler, steps) → its noise levels, timesteps and NFE."""
-        return {(row["scheduler"], row["steps"]): row for row in self.meta("trajectories") or ()}
+    def trajectories(self) -> dict[Length, Mapping[str, Any]]:
+        """`records.length_of` a cell → its noise levels, timesteps and NFE."""
+        rows = self.meta("trajectories") or ()
+        return {(row["scheduler"], row["steps"], row.get("strength")): row for row in rows}
 
     def count(self) -> int:
         """How many cells are there, of all plans."""

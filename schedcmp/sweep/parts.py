@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -25,6 +26,10 @@ Seeds = Annotated[
 ]
 Numbers = Annotated[
     tuple[Annotated[float, Field(ge=0, le=1000)], ...],
+    BeforeValidator(numbers, json_schema_input_type=float | str | list[float | str]),
+]
+Strengths = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], ...],
     BeforeValidator(numbers, json_schema_input_type=float | str | list[float | str]),
 ]
 Words = Annotated[tuple[str, ...], BeforeValidator(words, json_schema_input_type=str | list[str])]
@@ -101,25 +106,80 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _as_embeddings(value: Any) -> Any:
+    """A word is called as its file is, where it has no name."""
+    return value if isinstance(value, dict) else {PurePath(name).stem: name for name in words(value)}
+
+
+Embeddings = Annotated[
+    dict[Annotated[str, Field(pattern=r"^\S+$", max_length=64)], str],
+    BeforeValidator(_as_embeddings, json_schema_input_type=str | list[str] | dict[str, str]),
+]
+
+
+Quantize = Annotated[
+    dict[str, Literal["int8", "fp8", "int4", "bnb-8bit", "bnb-4bit"]],
+    BeforeValidator(
+        lambda value: {"denoiser": value} if isinstance(value, str) else value or {},
+        json_schema_input_type=str | dict[str, str],
+    ),
+]
+
+
 class Model(Part):
     """Which checkpoint to load."""
 
-    id: str = Field(
-        min_length=1, description="`builtin:tiny`, a folder, a `.safetensors` file, an address, or a hub id"
+    id: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="`builtin:tiny`, a folder, a `.safetensors` file, an address, or a hub id"
     )
+    python: Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")] | None = Field(
+        None, description="instead: a function by its dotted path, which is called once and gives a diffusers pipeline"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="for `python`: the function's arguments")
     revision: str | None = Field(None, description="a branch, tag or commit of a hub id")
     variant: str | None = Field(None, description="such as fp16: which weight files to take")
     config: str | None = Field(
         None, description="for a single file: the folder or hub id with its configs, and what else the file lacks"
     )
-    vae: str | None = Field(None, description="another VAE: a folder or a .safetensors file")
+    vae: str | None = Field(
+        None, description="another VAE: its folder, a pipeline's, or a `.safetensors` file; likewise those that follow"
+    )
+    text_encoder: str | None = Field(None, description="another text encoder")
+    text_encoder_2: str | None = Field(None, description="another second text encoder")
+    text_encoder_3: str | None = Field(None, description="another third text encoder")
+    unet: str | None = Field(None, description="another UNet; its file may also be a `.gguf`")
+    transformer: str | None = Field(None, description="another transformer; its file may also be a `.gguf`")
+    embeddings: Embeddings = Field(
+        {},
+        description="textual inversion: a `.safetensors` file, whose name is the word, a list of such, or"
+        " `{word: file}`",
+    )
+    quantize: Quantize = Field(
+        {},
+        description="keep weights in fewer bits: `int8`, `fp8`, `int4`, `bnb-8bit`, `bnb-4bit`, of the denoiser; or"
+        " `{transformer: int8, text_encoder: bnb-4bit}`",
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Model:
+        if (self.id is None) == (self.python is None):
+            raise ValueError("model: needs either `id` or `python`")
+        of_files = {*Model.model_fields} - {"python", "options"}
+        wrong = sorted(self.model_fields_set & (of_files if self.python else {"options"}))
+        given = [name for name in wrong if getattr(self, name)]
+        if given:
+            raise ValueError(f"model: {given[0]} goes {'not ' if self.python else 'only '}with `python`; leave it out")
+        return self
 
 
 def as_model(value: Any) -> Any:
+    """A list of them is taken apart before, see `models`."""
     return {"id": value} if isinstance(value, str) else value
 
 
-ModelSpec = Annotated[Model, BeforeValidator(as_model, json_schema_input_type=str | Model)]
+ModelSpec = Annotated[
+    Model, BeforeValidator(as_model, json_schema_input_type=str | Model | list[str | Model | dict[str, Any]])
+]
 
 
 class EntrySpec(Part):

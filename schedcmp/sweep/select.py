@@ -72,7 +72,8 @@ class Selection:
     def collect(self) -> Mapping[str, Selected]:
         """By label. Raises SweepError, with file:line."""
         self._refuse_too_many()
-        self._refuse_shifts()
+        if not self.source.lenient:
+            self._refuse_shifts()
         for i, item in enumerate(self.sweep.schedulers):
             try:
                 self._add(i, item)
@@ -81,7 +82,7 @@ class Selection:
         self.warnings += map(_told_left_out, self._left_out.values())
         if all(selected.refusal for selected in self.found.values()):
             where = self.source.where(("schedulers",))
-            reasons = [*self.warnings, *(selected.refusal for selected in self.found.values())]
+            reasons = dict.fromkeys([*self.warnings, *(selected.refusal for selected in self.found.values())])
             raise SweepError(f"{where}: schedulers: none of them can run: {'; '.join(reasons)}")
         return self.found
 
@@ -145,12 +146,14 @@ class Selection:
     def _refusal(self, entry: Entry, everything: bool, *, swept: bool) -> str | None:
         """Why the entry's cells cannot be made ("" if they can), or None to leave the entry out."""
         status, reason = self.appraiser.judge(entry)
+        if entry.shift and (refusal := self.appraiser.shift_refusal(entry.shift)):
+            status, reason = "unsupported", refusal
         if status in ("unsupported", "needs"):
             if everything:
                 kind = reason.replace(entry.name, "").replace(entry.class_name, "")
                 self._left_out.setdefault(kind, {})[entry.name] = reason
                 return None
-            if not swept:
+            if not swept and not self.source.lenient:
                 raise RegistryError(reason)
             return reason
         if status == "wrong":

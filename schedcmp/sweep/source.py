@@ -31,6 +31,7 @@ class Source:
     root: yaml.Node
     overrides: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()  # what is valid and hardly meant
+    lenient: bool = False  # what this checkpoint cannot, another one may: its cells say why
 
     def where(self, path: Iterable[Any]) -> str:
         """ "file:line" of the deepest part of `path` that the document has, or the override that set it."""

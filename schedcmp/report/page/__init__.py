@@ -11,13 +11,13 @@ from schedcmp.report.inert import repeats
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import thumbnails
-from schedcmp.store.store import Store
+from schedcmp.store.several import Shown
 
 __all__ = ["write_page"]
 
 
 def write_page(
-    store: Store,
+    store: Shown,
     *,
     running: bool = False,
     inert: Mapping[str, str] | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from hashlib import blake2s
 from itertools import islice, product
 from pathlib import Path
@@ -15,9 +16,9 @@ from schedcmp.axes import AXES, Value
 from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
-from schedcmp.records import Cell, StoredCell, Task
+from schedcmp.records import Cell, Length, StoredCell, Task, length_of
 from schedcmp.report.answer import Answer, recommended
-from schedcmp.report.axes import point, scheduler_values
+from schedcmp.report.axes import GridAxes, point, scheduler_values
 from schedcmp.report.page.points import plotted
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
@@ -26,7 +27,7 @@ from schedcmp.report.sentences import short
 from schedcmp.report.steadiness import timed_group
 from schedcmp.report.tables import row_names, timing_rows
 from schedcmp.store.folder import is_of_a_run, open_file
-from schedcmp.store.store import Store
+from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
 
 BASE = "base"  # stands for `scheduler` where `sigma_schedule` or `shift` is an axis too
@@ -37,7 +38,7 @@ _SORTED = ("nfe",)  # it has no order of its own in a sweep
 
 
 def page_data(
-    store: Store,
+    store: Shown,
     cells: Sequence[StoredCell],
     thumbs: Mapping[str, str],
     inert: Mapping[str, str],
@@ -52,7 +53,7 @@ def page_data(
     axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES}
     places = {axis: {value: i for i, value in enumerate(values)} for axis, values in axes.items()}
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
-    recipes = _Recipes(store.meta("trajectories") or ())
+    recipes = _Recipes(store.trajectories())
     latency = {(r.scheduler, r.steps, *r.setting): r.latency_s for r in rows}
     metrics = _metrics(cells, store.readings())
     cost = "nfe" if sweep.get("nfe") else "steps"
@@ -63,7 +64,7 @@ def page_data(
         "running": running,
         "planned": store.planned(),
         "axes": [_axis(axis, values, cells, points, cost) for axis, values in axes.items()],
-        "grid": sweep["grid"],
+        "grid": asdict(GridAxes.asked(sweep["grid"], cells)),
         "cost": cost,
         "cells": [
             _cell(stored, [places[axis][p[axis]] for axis in axes], recipes.place(stored))
@@ -156,10 +157,10 @@ def _cell(stored: StoredCell, at: Sequence[int], recipe: int | None) -> dict[str
 class _Recipes:
     """Resolved scheduler configs with their timesteps and noise levels: many cells share one."""
 
-    def __init__(self, trajectories: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, trajectories: Mapping[Length, Mapping[str, Any]]) -> None:
         self.found: list[dict[str, Any]] = []
         self._places: dict[str, int] = {}
-        self._sigmas = {(row["scheduler"], row["steps"]): row.get("sigmas") for row in trajectories}
+        self._sigmas = {length: row.get("sigmas") for length, row in trajectories.items()}
 
     def place(self, stored: StoredCell) -> int | None:
         result = stored.result
@@ -168,7 +169,7 @@ class _Recipes:
         recipe = {
             "config": result.scheduler_config,
             "timesteps": result.timesteps,
-            "sigmas": self._sigmas.get((stored.cell.scheduler, stored.cell.steps)),
+            "sigmas": self._sigmas.get(length_of(stored.cell)),
         }
         place = self._places.setdefault(to_json(recipe), len(self.found))
         if place == len(self.found):
@@ -188,7 +189,7 @@ def _metrics(cells: Iterable[StoredCell], read: Mapping[str, Reading]) -> list[d
     return known + [{"name": name, "label": name.replace("_", " "), "higher": None} for name in others]
 
 
-def _references(store: Store, tasks: Mapping[Task, int]) -> dict[int, dict[str, Any]]:
+def _references(store: Shown, tasks: Mapping[Task, int]) -> dict[int, dict[str, Any]]:
     """By the task's place: its converged image, or why there is none."""
     found = ((tasks.get(task), reference) for task, reference in store.references().items())
     return {
@@ -227,7 +228,7 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield label, options | {name: [value] for name, value in zip(several, values, strict=True)}
 
 
-def _pastes(store: Store, cells: Iterable[StoredCell], answers: Sequence[Answer]) -> dict[str, Any] | None:
+def _pastes(store: Shown, cells: Iterable[StoredCell], answers: Sequence[Answer]) -> dict[str, Any] | None:
     """The recommended cell as other programs take it. Lines of Python are left to the command, since what they leave
     unsaid is read from diffusers' classes, which a report does not load."""
     best = recommended(answers)

@@ -20,7 +20,7 @@ def write(subject: Subject) -> str:
 def workflow(subject: Subject) -> dict[str, Any]:
     """Nodes by their numbers: a checkpoint, two texts, empty latents, the sampler, a file, and LoRAs."""
     width, height = subject.size
-    name = PurePath(str(subject.model["id"]).replace(":", "-")).name
+    name = PurePath(str(subject.model.get("id") or subject.environment["checkpoint"]).replace(":", "-")).name
     checkpoint = name if name.endswith(".safetensors") else f"{name}.safetensors"
     loaders: list[tuple[str, dict[str, Any]]] = [
         ("LoraLoader", {"lora_name": lora, "strength_model": weight, "strength_clip": weight})

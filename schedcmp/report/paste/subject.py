@@ -12,6 +12,7 @@ from schedcmp.records import Cell, StoredCell
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.table import builtin_registry
 from schedcmp.store.reading import Results
+from schedcmp.store.several import Several
 
 _ROW = ("name", "base", "class", "options", "sigmas")  # keys of a sweep's own entry that are a registry row's
 
@@ -67,8 +68,9 @@ class Subject:
         return samplers[0], sigmas.also[place][0]
 
 
-def subject(results: Results, stored: StoredCell) -> Subject:
+def subject(results: Results | Several, stored: StoredCell) -> Subject:
     """Raises RunFolderError for a run that cannot be read."""
+    results, stored = results.own(stored)
     sweep = results.sweep()
     return Subject(stored, sweep, results.meta("environment") or {}, _entry(stored.cell, sweep))
 

@@ -18,7 +18,7 @@ from schedcmp.report.plots.style import FORMATS, rendered
 from schedcmp.report.sentences import setting_text
 from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
-from schedcmp.store.store import Store
+from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Draw = Callable[[], "Figure"]
 
 
 def write_plots(
-    store: Store,
+    store: Shown,
     cells: Sequence[StoredCell],
     answers: Sequence[Answer],
     rows: Sequence[TimingRow],
@@ -53,7 +53,7 @@ def write_plots(
 
 
 def _plots(
-    store: Store, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
+    store: Shown, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
 ) -> Iterator[tuple[str, Draw]]:
     orders = store.meta("orders") or {}
     several = len({found.setting for found in answers}) > 1
