@@ -203,6 +203,7 @@ _ROWS = (
     ),
     Axis(
         name="steps", title="Steps", role="solver", subject="The number of steps", shown=True, depth=6, digits=3,
+        lengths=lambda sweep: {"steps": len(sweep.steps)} if isinstance(sweep.steps, tuple) else {},
         label=lambda value: f"{value} steps" if value != 1 else "1 step",
         again=lambda c: {"steps": [c.steps]},
     ),

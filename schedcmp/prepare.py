@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import islice, product
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
@@ -52,12 +53,21 @@ class Prepared:
     """A sweep that was found sound: its checkpoint is there, its schedulers can do their steps."""
 
     def __init__(
-        self, sweep: Sweep, source: Source, *, progress: bool = False, checkpoint: Checkpoint | None = None
+        self,
+        sweep: Sweep,
+        source: Source,
+        *,
+        progress: bool = False,
+        checkpoint: Checkpoint | None = None,
+        searched: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+        appraisal: Appraisal | None = None,
     ) -> None:
         """Loads no weights and writes nothing.
 
         Args:
             checkpoint: instead of the one that the sweep names.
+            searched: numbers of steps by label, where the sweep leaves them to be found; by default, the first to try.
+            appraisal: what is known of the schedulers already.
 
         Raises:
             RequestError: whatever is wrong with the request.
@@ -77,13 +87,16 @@ class Prepared:
         self._known_evaluations: dict[tuple[float, str, str], int] = {}
         self._check_pipeline()
         self._check_backend()
+        self._asked = sweep
         self.loras = Loras(sweep, source, self.checkpoint, progress=progress)
         self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
-        strengths, most = sweep.strength or (None,), self._most_evaluations()
-        appraisal = Appraisal(self.scheduler_config, suited, strengths, self._wrong_in_the_middle, most)
-        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
+        if appraisal is None:
+            strengths, most = sweep.strength or (None,), self._most_evaluations()
+            appraisal = Appraisal(self.scheduler_config, suited, strengths, self._wrong_in_the_middle, most)
+        self._appraisal = appraisal
+        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal, searched)
         self.inputs.refuse_other_masks(self.plan.cells, source)
         self.trajectories: dict[Length, Trajectory] = {}
         self.unsupported: dict[Length, str] = {}  # why
@@ -95,6 +108,20 @@ class Prepared:
         self._progress = progress
         self._dressed: tuple[Any, Wardrobe] | None = None  # a pipeline, and what it can wear
         self._choose_metrics()
+        self._check_track()
+
+    def with_steps(self, searched: Mapping[str, tuple[int, ...]]) -> Prepared:
+        """The same with other numbers of steps, where the sweep leaves them to be found. Raises RequestError."""
+        found = Prepared(
+            self._asked,
+            self._source,
+            progress=self._progress,
+            checkpoint=self.checkpoint,
+            searched=searched,
+            appraisal=self._appraisal,
+        )
+        found._dressed = self._dressed
+        return found
 
     def _wrong_in_the_middle(self, recipe: Recipe) -> str:
         from schedcmp.truth.beginning import wrong_in_the_middle
@@ -158,6 +185,14 @@ class Prepared:
             self.real_images = real_images(sweep.real_images) if sweep.real_images else []
         except SweepError as error:
             raise SweepError(f"{self._source.where((key,))}: {key}: {error}") from error
+
+    def _check_track(self) -> None:
+        """Raises SweepError for a place that results cannot be sent to."""
+        if self.sweep.track:
+            from schedcmp.track.trackers import refusal
+
+            for why in filter(None, map(refusal, self.sweep.track)):
+                raise SweepError(f"{self._source.where(('track',))}: track: {why}")
 
     def _preflight(self, appraisal: Appraisal) -> None:
         """What each scheduler does at each number of steps, or why it cannot. Raises SweepError if none can."""

@@ -24,7 +24,7 @@ from schedcmp.axes import AXES, Setting, text
 PACKAGE = Path(schedcmp.__file__).parent
 DOCS = PACKAGE.parent / "docs" / "extending.md"
 # Who may name an axis: the table and the sweep's key of it, what hands it to a pipeline or says whether that reads it,
-# and what writes for other programs
+# and what writes for other programs or reads them
 NAMING = {
     "axes.py", "records.py", "sweep/keys.py", "sweep/words.py",
     "prepare.py", "pipelines/arguments.py", "pipelines/guidance.py", "estimate.py",
@@ -32,6 +32,7 @@ NAMING = {
     "few_steps.py", "infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
     "report/paste/diffusers_code.py",
     "report/paste/invokeai.py", "store/rows.py",
+    "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/own.py", "remake/sweep.py", "remake/swarmui.py",
 }  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def extended(tmp_path: Path) -> Path:
     for name, before, added in (
         ("axes.py", ")  # fmt: skip\n\nAXES", f"{row.rstrip()},\n"),
         ("records.py", "\n    @property\n    def task", field),
-        ("sweep/keys.py", "    steps: Counts", key),
+        ("sweep/keys.py", "    steps: Steps", key),
     ):
         path = tmp_path / "extended" / "schedcmp" / name
         source = path.read_text(encoding="utf-8")
