@@ -107,7 +107,7 @@ class Axis:
             "folder": lambda cell: f"{short}-{text(getattr(cell, own))}",
             "request": lambda cell: {self.name: getattr(cell, own)},
             "columns": lambda cell: {name: getattr(cell, name) for name in filter(None, (self.by_name, *fields))},
-            "again": lambda cell: {} if self.role == "solver" else {key: [getattr(cell, own)]},
+            "again": lambda cell: {key: [getattr(cell, own)]} if self.role != "solver" and self.is_set(cell) else {},
         }
         for name, default in defaults.items():
             if getattr(self, name) is _BY_NAME:
@@ -136,6 +136,11 @@ def text(value: Any) -> str:
     if isinstance(value, float):
         return short if float(short := f"{value:g}") == value else repr(value)
     return "none" if value in _NOTHING else str(value)
+
+
+def plain_name(token: str) -> str:
+    """Of an image that cells are given, without the hash of its pixels."""
+    return token.rpartition("@")[0]
 
 
 def arguments(call: str) -> dict[str, Any]:
@@ -167,6 +172,18 @@ def canonical(value: Any) -> str:
 
 def _pixels(width: int | None, height: int | None) -> str:
     return f"{width}x{height}" if width or height else "own"
+
+
+def _files(name: str, key: str, title: str, short: str) -> Axis:
+    """Images that cells are given; a cell has the name and a hash of its own."""
+    return Axis(
+        name=name, key=key, title=title, role="content", short=short, optional=True, depth=1, named=True,
+        rule="names of images",
+        known_as=lambda c: (getattr(c, name), plain_name(getattr(c, name))),
+        label=lambda token: f"{short} {plain_name(token) or 'none'}",
+        folder=lambda c: f"{short}-{getattr(c, name).replace('@', '-') or 'none'}",
+        again=lambda c: {},  # the files are the sweep's to know
+    )  # fmt: skip
 
 
 _ROWS = (
@@ -213,6 +230,12 @@ _ROWS = (
     Axis(
         name="guidance_scale", title="Guidance", role="setting", short="guidance", subject="Guidance", shown=True,
         depth=3, label=lambda value: f"guidance {value:g}",
+    ),
+    _files("init_image", "image", "Image", "image"),
+    _files("mask", "mask", "Mask", "mask"),
+    _files("control_image", "control_image", "Control image", "control"),
+    Axis(
+        name="strength", title="Strength", role="setting", optional=True, argument="strength", depth=3,
     ),
     Axis(
         name="size", title="Size", role="setting", fields=("width", "height"), subject="The size", depth=2,

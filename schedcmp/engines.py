@@ -28,7 +28,12 @@ class Engines:
         """`evaluated` is told of the denoiser's evaluations of packed cells as they are answered, `timed` of others."""
         sweep, timing = prepared.sweep, prepared.sweep.timing
         bench = _workbench(sweep.jax.solve)(
-            pipeline, prepared.all_recipes, sweep.generator, sweep.step_limit, prepared.wearing(pipeline)
+            pipeline,
+            prepared.all_recipes,
+            sweep.generator,
+            sweep.step_limit,
+            prepared.inputs.of,
+            prepared.wearing(pipeline),
         )
         measuring = Measuring(timing.mode == "solo", timing.repeats, timing.warmup)
         if cache := prepared.checkpoint.cache:

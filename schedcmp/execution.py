@@ -16,7 +16,7 @@ from schedcmp.metrics.measuring import measure
 from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
-from schedcmp.records import Cell, CellResult
+from schedcmp.records import Cell, CellResult, length_of
 from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
@@ -72,6 +72,7 @@ class Execution:
         store.begin(prepared.plan.cells, _described(prepared) | {"sweep": text} | stale)
         store.refuse(_unsupported(prepared))
         store.write_text("sweep.yaml", text)
+        store.write_inputs(prepared.inputs.shown())
         paths = ImagePaths(prepared.sweep, [*pending, *references], held(store.database), prepared.mark)
         return cls(prepared, store, pending, references, paths, pipeline, clip, crew)
 
@@ -155,15 +156,21 @@ class Execution:
 def _described(prepared: Prepared) -> dict[str, Any]:
     """What the store keeps of a run beside its cells."""
     trajectories = [
-        {"scheduler": label, "steps": steps, **json.loads(to_json(asdict(trajectory))), "nfe": trajectory.nfe}
-        for (label, steps), trajectory in prepared.trajectories.items()
+        {
+            "scheduler": label,
+            "steps": steps,
+            **({} if strength is None else {"strength": strength}),
+            **json.loads(to_json(asdict(trajectory))),
+            "nfe": trajectory.nfe,
+        }
+        for (label, steps, strength), trajectory in prepared.trajectories.items()
     ]
     return {"environment": prepared.environment, "warnings": prepared.warnings, "trajectories": trajectories}
 
 
 def _unsupported(prepared: Prepared) -> Iterator[CellResult]:
     for cell in prepared.plan.cells if prepared.unsupported else ():
-        reason = prepared.unsupported.get((cell.scheduler, cell.steps))
+        reason = prepared.unsupported.get(length_of(cell))
         if reason is not None:
             yield CellResult(cell, "unsupported", error=reason)
 

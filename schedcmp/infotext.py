@@ -45,6 +45,7 @@ def a1111_parameters(
         "CFG scale": repr(cell.guidance_scale).removesuffix(".0"),
         "Seed": cell.seed,
         "Size": f"{size[0]}x{size[1]}",
+        **({} if cell.strength is None else {"Denoising strength": f"{cell.strength:g}"}),
         "Model": model,
         "RNG": "CPU" if generator == "cpu" else "GPU",
         **literal,

@@ -16,6 +16,7 @@ from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, PartError, RegistryError, RequestError, SweepError
 from schedcmp.few_steps import few_steps
 from schedcmp.files import where_it_is
+from schedcmp.inputs.given import inputs_of
 from schedcmp.loras import Loras
 from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
@@ -24,7 +25,7 @@ from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.guidance import inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
-from schedcmp.records import Cell, Worn
+from schedcmp.records import Cell, Length, Worn, length_of
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe, mended, told_left_out
 from schedcmp.registry.preflight import Trajectory
@@ -56,13 +57,15 @@ class Prepared:
         Raises:
             RequestError: whatever is wrong with the request.
         """
-        self.sweep = sweep
         self._source = source
-        self.checkpoint = checkpoint or find_checkpoint(
-            sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
+        self.inputs = inputs_of(
+            sweep,
+            source,
+            checkpoint or find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress),
         )
+        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         if sweep.model.python:
-            self.sweep = sweep = settled(sweep, source, self.checkpoint)
+            self.sweep = sweep = settled(sweep, source, checkpoint)
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
@@ -73,18 +76,24 @@ class Prepared:
         self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
-        appraisal = Appraisal(self.scheduler_config, suited)
+        appraisal = Appraisal(self.scheduler_config, suited, sweep.strength or (None,), self._wrong_in_the_middle)
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
-        self.trajectories: dict[tuple[str, int], Trajectory] = {}
-        self.unsupported: dict[tuple[str, int], str] = {}  # why
+        self.inputs.refuse_other_masks(self.plan.cells, source)
+        self.trajectories: dict[Length, Trajectory] = {}
+        self.unsupported: dict[Length, str] = {}  # why
         self._preflight(appraisal)
         self.recipes: Mapping[str, Recipe] = {
             label: appraisal.recipe(self.plan.selected[label].entry)
-            for label in dict.fromkeys(label for label, _ in self.trajectories)
+            for label in dict.fromkeys(label for label, *_ in self.trajectories)
         }
         self._progress = progress
         self._dressed: tuple[Any, Wardrobe] | None = None  # a pipeline, and what it can wear
         self._choose_metrics()
+
+    def _wrong_in_the_middle(self, recipe: Recipe) -> str:
+        from schedcmp.truth.beginning import wrong_in_the_middle
+
+        return wrong_in_the_middle(recipe, self.scheduler_config)
 
     def _check_backend(self) -> None:
         """Raises SweepError for what the backend cannot do."""
@@ -95,7 +104,7 @@ class Prepared:
 
     def _check_pipeline(self) -> None:
         """Raises RequestError for what the pipeline would refuse, or make otherwise, in every cell."""
-        if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config):
+        if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config, self.inputs.arguments):
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
         if self.checkpoint.cache:
             self._check_cache()
@@ -143,19 +152,19 @@ class Prepared:
 
     def _preflight(self, appraisal: Appraisal) -> None:
         """What each scheduler does at each number of steps, or why it cannot. Raises SweepError if none can."""
-        for label, steps in dict.fromkeys((c.scheduler, c.steps) for c in self.plan.cells):
+        for label, steps, strength in dict.fromkeys(map(length_of, self.plan.cells)):
             selected = self.plan.selected[label]
             try:
                 if selected.refusal:
                     raise RegistryError(selected.refusal)
-                trajectory = appraisal.trajectory(selected.entry, steps)
+                trajectory = appraisal.trajectory(selected.entry, steps, strength)
                 if self.sweep.jax.solve == "scan":
                     from schedcmp.backend.linear import plan
 
                     plan(appraisal.recipe(selected.entry), steps)
-                self.trajectories[label, steps] = trajectory
+                self.trajectories[label, steps, strength] = trajectory
             except RegistryError as error:
-                self.unsupported[label, steps] = str(error)
+                self.unsupported[label, steps, strength] = str(error)
         if not self.trajectories:
             reasons = list(dict.fromkeys(self.unsupported.values()))
             more = f"; and {len(reasons) - _SHOWN} reasons more" if len(reasons) > _SHOWN else ""
@@ -189,7 +198,7 @@ class Prepared:
         from schedcmp.truth.idle import idle_options
 
         for label, recipe in self.recipes.items():
-            steps = [n for at, n in self.trajectories if at == label]
+            steps = [n for at, n, _ in self.trajectories if at == label]
             yield from idle_options(recipe, self.scheduler_config, steps)
 
     def _unrepeatable(self) -> Iterator[str]:
@@ -199,7 +208,7 @@ class Prepared:
                 continue
             from schedcmp.engine.randomness import repeats
 
-            if not repeats(recipe, max(n for at, n in self.trajectories if at == label)):
+            if not repeats(recipe, max(n for at, n, _ in self.trajectories if at == label)):
                 yield f"{label}: draws random numbers that no seed governs, so that no image of it can be made again"
 
     @property
@@ -214,13 +223,13 @@ class Prepared:
         """The plan's cells that can be made."""
         if not self.unsupported:
             return self.plan.cells
-        return tuple(c for c in self.plan.cells if (c.scheduler, c.steps) in self.trajectories)
+        return tuple(c for c in self.plan.cells if length_of(c) in self.trajectories)
 
     def cost(self, cell: Cell) -> int:
         """Denoiser evaluations of a cell; for one that chooses its steps as it goes, an estimate."""
         if self.references and cell.scheduler in self.references.trajectories:
             return self.references.trajectories[cell.scheduler].nfe
-        return self.trajectories[cell.scheduler, cell.steps].nfe
+        return self.trajectories[length_of(cell)].nfe
 
     @property
     def total_nfe(self) -> int:
@@ -323,8 +332,9 @@ class Prepared:
     @property
     def portable_sweep(self) -> Sweep:
         """The sweep, repeatable from any folder: a checkpoint on the disk has its whole path."""
-        paths = {"clip_model": self.sweep.clip_model, "real_images": self.sweep.real_images}
+        paths = {name: getattr(self.sweep, name) for name in ("clip_model", "real_images", "controlnet")}
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
+        update |= self.inputs.written
         return self.sweep.model_copy(update=update | {"model": portable(self.sweep.model)})
 
     def load(self) -> Any:
@@ -383,13 +393,13 @@ def scheduler_config_of(model: str) -> dict[str, Any]:
     return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
 
 
-def _gathered(texts: Mapping[tuple[str, int], Iterable[str]]) -> Iterator[tuple[str, str, str]]:
+def _gathered(texts: Mapping[Length, Iterable[str]]) -> Iterator[tuple[str, str, str]]:
     """(label, text, where) for texts by label and steps; where is empty if it holds for all of the label's steps."""
-    steps: dict[str, list[int]] = {}
-    found: dict[tuple[str, str], list[int]] = {}
-    for (label, n), told in texts.items():
-        steps.setdefault(label, []).append(n)
+    steps: dict[str, dict[int, None]] = {}
+    found: dict[tuple[str, str], dict[int, None]] = {}
+    for (label, n, _), told in texts.items():
+        steps.setdefault(label, {})[n] = None
         for text in told:
-            found.setdefault((label, text), []).append(n)
+            found.setdefault((label, text), {})[n] = None
     for (label, text), at in found.items():
         yield label, text, "" if at == steps[label] else f" (at {', '.join(map(str, at))} steps)"

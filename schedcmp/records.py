@@ -38,6 +38,10 @@ class Cell:
     height: int | None
     nfe_budget: int | None = None  # where the sweep gives evaluations instead of steps; no part of what is requested
     shift: str = ""  # of flow matching, where the sweep gives one; the scheduler's label names it too
+    init_image: str = ""  # what it begins from, as `inputs.pictures.Picture.token`; empty: noise alone
+    mask: str = ""  # where that is painted anew
+    control_image: str = ""  # what a ControlNet is led by
+    strength: float | None = None  # how much of the image is noised away; None: its pipeline does not take it
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
     model: str = ""  # where the runs of several checkpoints are read as one: its label
     lora: str = (
@@ -73,6 +77,20 @@ class Cell:
     def arguments(self) -> dict[str, Any]:
         """Of the pipeline's call, beside those that are fields here."""
         return arguments(self.call)
+
+    @property
+    def images(self) -> dict[str, str]:
+        """What it begins from and is led by: a sweep's key → name and hash of pixels."""
+        given = {"image": self.init_image, "mask": self.mask, "control_image": self.control_image}
+        return {key: token for key, token in given.items() if token}
+
+
+Length = tuple[str, int, float | None]  # a scheduler's label, its steps, and the strength that says how many run
+
+
+def length_of(cell: Cell) -> Length:
+    """What decides which noise levels a cell visits."""
+    return cell.scheduler, cell.steps, cell.strength
 
 
 @dataclass(frozen=True, slots=True)

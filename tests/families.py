@@ -80,14 +80,15 @@ def sdxl() -> Any:
     return StableDiffusionXLPipeline(*parts, add_watermarker=False)
 
 
-def sd3() -> Any:
+def sd3(channels: int = 4) -> Any:
     transformer = SD3Transformer2DModel(
-        sample_size=8, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
-        joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32, pos_embed_max_size=8,
+        sample_size=8, in_channels=channels, out_channels=channels, num_layers=2, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32,
+        pos_embed_max_size=8,
     )  # fmt: skip
     clips = [CLIPTextModelWithProjection(text_config(projection_dim=16)) for _ in range(2)]
     encoders = [part for clip in clips for part in (clip, tokenizer())]
-    return StableDiffusion3Pipeline(transformer, _flow(), _vae(), *encoders, _t5(), _t5_tokenizer())
+    return StableDiffusion3Pipeline(transformer, _flow(), _vae(channels), *encoders, _t5(), _t5_tokenizer())
 
 
 def flux() -> Any:
@@ -136,9 +137,9 @@ def ready(build: Callable[[], Any]) -> Any:
     return pipeline
 
 
-def _vae() -> AutoencoderKL:
+def _vae(channels: int = 4) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=16, shift_factor=0.1,
+        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=channels, sample_size=16, shift_factor=0.1,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     )  # fmt: skip
 

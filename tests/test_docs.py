@@ -35,7 +35,7 @@ def test_links_lead_somewhere(name: str) -> None:
     assert [t for t in targets if t and "://" not in t and not (path.parent / t).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/sweep.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/sweep.md", "docs/inputs.md"])
 def test_an_example_is_a_sound_sweep(name: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", TEXTS[name].read_text(encoding="utf-8"), re.DOTALL)
     assert blocks

@@ -20,7 +20,7 @@ FLOORS = (
     "store",
     "remote truth",
     "checkpoint claim paths",
-    "engine few_steps loras metrics mirror report",
+    "engine few_steps inputs loras metrics mirror report",
     "backend following",
     "prepare",
     "several",

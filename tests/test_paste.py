@@ -11,6 +11,7 @@ from typing import Any
 import families
 import numpy as np
 import pytest
+from test_families import half_a_mask, picture
 from test_run import run
 
 import schedcmp
@@ -45,6 +46,23 @@ def test_pasted_programs_make_the_same_image_bit_for_bit(made: schedcmp.Run) -> 
             names: dict[str, Any] = {}
             exec(made.code(stored), names)
             assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), made.code(stored)
+
+
+def test_a_program_begins_from_the_same_images(sd1: Path, tmp_path: Path) -> None:
+    picture(0).resize((40, 20)).save(tmp_path / "a.png")
+    half_a_mask().resize((40, 20)).save(tmp_path / "b.png")
+    made = schedcmp.run(
+        model=sd1, prompt="a", image=str(tmp_path / "a.png"), mask=str(tmp_path / "b.png"), strength=0.6,
+        schedulers=["ddim"], steps=4, engine="solo", timing="off", metrics="off", progress=False,
+        output=tmp_path / "run",
+    )  # fmt: skip
+    (stored,) = made.cells
+    names: dict[str, Any] = {}
+    exec(made.code(stored), names)
+    assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), made.code(stored)
+    assert "Denoising strength: 0.6" in made.code(stored, "a1111")
+    with pytest.raises(RequestError, match="begins with noise, and this cell with an image"):
+        made.code(stored, "comfyui")
 
 
 def test_only_what_diffusers_cannot_say_needs_schedcmp(made: schedcmp.Run) -> None:

@@ -146,7 +146,9 @@ def test_such_a_checkpoint_is_refused_before_it_is_loaded(sd1: Path, tmp_path: P
     folder = changed(sd1, tmp_path / "m", "model_index.json", _class_name="StableDiffusionInpaintPipeline")
     with pytest.raises(CheckpointError, match=r"sweep.yaml:\d+: model: m: .* needs `image` and `mask_image`"):
         prepare(write_sweep(model=str(folder)))
-    with pytest.raises(CheckpointError, match="needs `image`"):
+    list_schedulers(str(folder), every_sigma_schedule=False, as_json=True)  # what a sweep with images could run
+    folder = changed(sd1, tmp_path / "d", "model_index.json", _class_name="DiTPipeline")
+    with pytest.raises(CheckpointError, match="needs `class_labels`"):
         list_schedulers(str(folder), every_sigma_schedule=False, as_json=False)
 
 

@@ -100,6 +100,25 @@ def _folder(own: layout.Component, path: Path, checkpoint: Path) -> Elsewhere:
     return found
 
 
+def controlnet(name: str) -> Elsewhere:
+    """The ControlNet that a sweep names.
+
+    Raises:
+        CheckpointError: it is not there, or is none.
+    """
+    path = user_path(name)
+    path = path / "controlnet" if (path / "controlnet/config.json").is_file() else path
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"controlnet: {path} has no config.json; give a ControlNet's folder.")
+    cls = str(layout.read_json(path / "config.json").get("_class_name", ""))
+    if not (cls.isidentifier() and "ControlNet" in cls):
+        raise CheckpointError(f"controlnet: {path} holds a {cls or 'model of no name'}, which is no ControlNet.")
+    part = layout.Component(path.name, "diffusers", cls)
+    names = [f"{path.name}/{file.name}" for file in path.iterdir()]
+    weights = layout.choose_weights([part], names, None, str(path.parent))
+    return _in_folder("controlnet", path, weights, names)[0]
+
+
 def _remedy(kind: Kind) -> str:
     return f"give a {kind.word}'s folder or {' or '.join(kind.suffixes)} file"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ class Given(Checkpoint):
     def ready(self) -> Any:
         """A shallow copy for an engine, without progress bars; the caller's keeps its own."""
         pipeline = copy.copy(self.pipeline)
+        if type(pipeline).__name__ != self.pipeline_class:
+            pipeline = _for_another_task(pipeline, self.pipeline_class)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -78,6 +81,15 @@ class Given(Checkpoint):
         finally:
             for module in training:
                 module.training = True
+
+
+def _for_another_task(pipeline: Any, name: str) -> Any:
+    """A pipeline of another class with the same parts, none of them changed: `from_pipe` casts them to one dtype."""
+    import diffusers
+
+    cls = getattr(diffusers, name)
+    known = {**pipeline.config, **pipeline.components}
+    return cls(**{name: known[name] for name in inspect.signature(cls.__init__).parameters if name in known})
 
 
 def given(pipeline: Any, name: str = "") -> Given:

@@ -194,7 +194,8 @@ def _load_elsewhere(
     folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype, quantization_config: Any
 ) -> Any:
     """A component that the checkpoint takes from elsewhere; its files are in `folder`, as one of its own would be."""
-    library, class_name = layout.read_json(folder / layout.MODEL_INDEX)[part.name]
+    index = layout.read_json(folder / layout.MODEL_INDEX)
+    library, class_name = index.get(part.name, ("diffusers", ""))  # a ControlNet is beside what it names
     name = layout.read_json(part.config).get("_class_name", class_name)
     if library not in layout.LIBRARIES:
         raise CheckpointError(f"{checkpoint.path}: {part.name} is of {library}, which cannot be taken from elsewhere.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
@@ -144,6 +144,16 @@ def _refuse_options(spec: ModelSpec, *names: str) -> None:
     for name in names:
         if getattr(spec, name) is not None:
             raise CheckpointError(f"`{name}` is for {meant_for[name]}; {spec.model} is none, so leave it out.")
+
+
+def with_part(checkpoint: Checkpoint, part: Elsewhere) -> Checkpoint:
+    """The checkpoint with a component from elsewhere that it has not."""
+    return replace(
+        checkpoint,
+        elsewhere=(*checkpoint.elsewhere, part),
+        content=(*checkpoint.content, *part.content),
+        beside=(*checkpoint.beside, *part.beside),
+    )
 
 
 def _builtin(model: str) -> Path:

@@ -17,6 +17,7 @@ from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.few_steps import few_steps
 from schedcmp.pipelines.inputs import unfit
+from schedcmp.pipelines.tasks import argument_names
 from schedcmp.prepare import scheduler_config_of
 from schedcmp.registry.build import Recipe, resolve, told_left_out
 from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
@@ -48,10 +49,11 @@ def list_schedulers(
         with_jax: say what runs how with `backend: jax`.
 
     Raises:
-        CheckpointError: no such checkpoint or LoRA, one that makes nothing from a prompt, or one that JAX cannot run.
+        CheckpointError: no such checkpoint or LoRA, one that makes nothing from prompts and images, or one that JAX
+            cannot run.
     """
     checkpoint = find_checkpoint(Model(id=model))
-    if why := unfit(checkpoint.pipeline_class, checkpoint.config):
+    if why := unfit(checkpoint.pipeline_class, checkpoint.config, argument_names(checkpoint.pipeline_class).values()):
         raise CheckpointError(f"{model}: {why}")
     config = scheduler_config(model)
     if with_jax:

@@ -19,7 +19,7 @@ from schedcmp.estimate import estimate
 from schedcmp.execution import Execution
 from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared
-from schedcmp.records import Task
+from schedcmp.records import Length, Task, length_of
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
 from schedcmp.several import Several, prepare_all
 from schedcmp.store.folder import DATABASE
@@ -115,12 +115,14 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
 
 def _show_plan(prepared: Prepared, name: str) -> None:
     _headline(prepared)
-    counts = Counter((c.scheduler, c.steps) for c in prepared.plan.cells)
+    counts = Counter(map(length_of, prepared.plan.cells))
+    from_images = any(strength is not None for *_, strength in counts)
     rows = [
-        (name, _class_of(prepared, name), str(n), _nfe(prepared, name, n), str(count))
-        for (name, n), count in counts.items()
+        (name, _class_of(prepared, name), _steps(n, strength), _nfe(prepared, (name, n, strength)), str(count))
+        for (name, n, strength), count in counts.items()
     ]
-    table(["scheduler", "class", "steps", "NFE", "cells"], rows, left=("scheduler", "class"))
+    steps = "steps at strength" if from_images else "steps"
+    table(["scheduler", "class", steps, "NFE", "cells"], rows, left=("scheduler", "class"))
     folder, exists = look(name)
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:
@@ -159,8 +161,12 @@ def _tell_damaged(store: Shown, name: str) -> None:
         )
 
 
-def _nfe(prepared: Prepared, scheduler: str, steps: int) -> str:
-    trajectory = prepared.trajectories.get((scheduler, steps))
+def _steps(steps: int, strength: float | None) -> str:
+    return str(steps) if strength is None else f"{steps} at {strength:g}"
+
+
+def _nfe(prepared: Prepared, length: Length) -> str:
+    trajectory = prepared.trajectories.get(length)
     return str(trajectory.nfe) if trajectory else "unsupported"
 
 

@@ -23,6 +23,8 @@ from schedcmp.engine.hosted import sent
 _TIMESTEPS = ("timestep", "timesteps")
 # Positions of tokens, the same for every row: without a batch dimension even if their length is the batch's size
 _SHARED = ("txt_ids", "img_ids", "freqs_cis", "rotary", "rope")
+# A ControlNet's answers, one for each of the denoiser's blocks, even if there are as many of these as rows
+_BY_BLOCK = ("residual", "block_samples")
 
 
 class NoRowsError(ValueError):
@@ -117,26 +119,29 @@ def first_of(answer: Any, cells: int) -> Any:
     return tree_map(lambda part: part[::cells] if _is_array(part) else part, answer)
 
 
-def split(answer: Any, rows: Sequence[int]) -> list[Any]:
+def split(answer: Any, rows: Sequence[int], *, by_block: bool = False) -> list[Any]:
     """A model's answer (tensors, tuples or an output object) cut into one answer per call. One call's stays as it is.
+
+    Args:
+        by_block: lists in it have an item for each block of another model, even if there are as many as rows.
 
     Raises:
         NoRowsError: the calls must be answered one by one.
     """
-    return [answer] if len(rows) == 1 else _split(answer, list(rows))
+    return [answer] if len(rows) == 1 else _split(answer, list(rows), by_block)
 
 
-def _split(answer: Any, rows: list[int]) -> list[Any]:
+def _split(answer: Any, rows: list[int], by_block: bool) -> list[Any]:
     if answer is None:
         return [None] * len(rows)
     if isinstance(answer, torch.Tensor) and answer.ndim and answer.shape[0] == sum(rows):
         return list(torch.split(answer, rows))
     if isinstance(answer, Mapping):  # diffusers' output objects are mappings with a class of their own
-        parts = {name: _split(value, rows) for name, value in answer.items()}
+        parts = {name: _split(value, rows, by_block) for name, value in answer.items()}
         return [type(answer)(**{name: part[i] for name, part in parts.items()}) for i in range(len(rows))]
     # A list as long as there are rows may have an item for each of them; a tuple is how a model returns several things
-    if isinstance(answer, tuple) or (isinstance(answer, list) and len(answer) != sum(rows)):
-        columns = [_split(value, rows) for value in answer]
+    if isinstance(answer, tuple) or (isinstance(answer, list) and (by_block or len(answer) != sum(rows))):
+        columns = [_split(value, rows, by_block) for value in answer]
         return [type(answer)(column[i] for column in columns) for i in range(len(rows))]
     raise NoRowsError(f"an answer without {sum(rows)} rows cannot be split: {getattr(answer, 'shape', type(answer))}")
 
@@ -178,7 +183,7 @@ def _signature(name: str, value: Any, rows: int) -> Hashable:
     if isinstance(value, Mapping):
         return tuple((k, _signature(k, v, rows)) for k, v in value.items())
     if isinstance(value, tuple | list):
-        if len(value) == rows and not _is_shared(name) and _holds_tensors(value):
+        if len(value) == rows and not _is_shared(name) and not _is_by_block(name) and _holds_tensors(value):
             return _alone()  # it may have an item for each row
         return tuple(_signature(name, v, rows) for v in value)
     return value if isinstance(value, Hashable) else _alone()  # what cannot be compared is not known to be equal
@@ -239,6 +244,11 @@ def _is_array(value: Any) -> bool:
 @cache  # there are few names, and every call of a model asks for all of its own
 def _is_shared(name: str) -> bool:
     return any(word in str(name) for word in _SHARED)
+
+
+@cache
+def _is_by_block(name: str) -> bool:
+    return any(word in str(name) for word in _BY_BLOCK)
 
 
 def _has_rows(name: str, value: torch.Tensor, rows: int) -> bool:

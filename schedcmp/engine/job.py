@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from math import ceil
 from typing import Any, Literal
 
 import torch
@@ -33,6 +34,7 @@ class Workbench:
     recipes: Mapping[str, Recipe]  # by the cells' `scheduler`
     generator: Literal["cpu", "device"] = "cpu"
     step_limit: float = 60.0  # seconds of a step of a scheduler from elsewhere
+    images: Callable[[Cell], Mapping[str, Any]] = lambda cell: {}  # arguments of the call that a cell's images are
     wear: Callable[[Worn], None] = lambda worn: None  # puts a cell's LoRAs on the pipeline
     # Open while a cell runs alone, such as `checkpoint.cache.caching`
     cached: Callable[[Any, Cell], AbstractContextManager[None]] = lambda pipeline, cell: nullcontext()
@@ -60,6 +62,8 @@ class Workbench:
         Args:
             cells: one, or several that differ only by their seeds: images of one call, each with its generator.
         """
+        if cells[0].images:  # some draw what they make of an image from the global generator (Stable Diffusion 3's)
+            torch.manual_seed(cells[0].seed)
         self.wear(cells[0].worn)
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
@@ -92,7 +96,7 @@ class Workbench:
 
     def warm_up(self, cell: Cell) -> Cell:
         """What to run before `cell` is timed."""
-        return replace(cell, steps=min(cell.steps, WARMUP_STEPS))
+        return replace(cell, steps=min(cell.steps, ceil(WARMUP_STEPS / (cell.strength or 1))))
 
     @cached_property
     def _class(self) -> type:
@@ -124,7 +128,8 @@ class Workbench:
             "generator": generators if more else generators[0],
             **({"num_images_per_prompt": len(generators)} if more else {}),
             **{name: value for name, value in settings.items() if value is not None and name in self._takes},
-            **{name: pixels for name, pixels in size.items() if pixels},
+            **{name: pixels for name, pixels in size.items() if pixels and name in self._takes},
+            **self.images(cell),
             **arguments_of(cell),
             **cell.arguments,
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from hashlib import blake2b
 from operator import attrgetter
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.call import Call, bind, join, named
+from schedcmp.engine.call import Call, bind, bits, join, named
 from schedcmp.engine.coefficients import remembered
 from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import Workbench
@@ -23,6 +24,8 @@ from schedcmp.engine.probe import replaced
 from schedcmp.engine.result import failed, finished, made_by
 from schedcmp.foreign import contained
 from schedcmp.records import Cell, CellResult
+
+CONTROLNET = "controlnet"  # the component; its calls are packed as a denoiser's, and are no NFE
 
 
 class Lane(greenlet):
@@ -87,18 +90,22 @@ Models = dict[str, Callable[..., Any]]
 def parking(pipeline: Any) -> Iterator[Models]:
     """While open, calls of the pipeline's models from inside a lane are parked; yields the real methods by target.
 
-    Text encoders answer at once from a memo: a sweep has few prompts, and each is encoded once.
+    Text encoders and the VAE's encoder answer at once from a memo: a sweep has few prompts and images, and each is
+    encoded once.
     """
     models: Models = {}
-    changed = _changes([getattr(pipeline, name, None) for name in (*DENOISERS, "vae")])
+    changed = _changes([getattr(pipeline, name, None) for name in (*DENOISERS, CONTROLNET, "vae")])
     with ExitStack() as stack:
         for name in DENOISERS:
             _park(pipeline, name, "forward", name, models, changed, stack)
+        _park(pipeline, CONTROLNET, "forward", CONTROLNET, models, changed, stack)
         _park(pipeline, "vae", "decode", "vae.decode", models, changed, stack)
         for name in pipeline.components:
             module = getattr(pipeline, name)
             if name.startswith("text_encoder") and isinstance(module, torch.nn.Module):
                 stack.enter_context(replaced(module, "forward", _remembered(module.forward)))
+        if hasattr(getattr(pipeline, "vae", None), "encode"):  # what is random of it is drawn from its answer
+            stack.enter_context(replaced(pipeline.vae, "encode", _remembered(pipeline.vae.encode)))
         # With model offload, every ending lane would take the models away from the others
         stack.enter_context(replaced(pipeline, "maybe_free_model_hooks", lambda: None))
         yield models
@@ -188,7 +195,7 @@ def _remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
 def _key(value: Any) -> Any:
     """By content. Raises TypeError for what may change, such as a cache of keys and values."""
     if isinstance(value, torch.Tensor):
-        return (value.shape, tuple(value.flatten().tolist()))
+        return (value.shape, value.dtype, blake2b(bits(value), digest_size=16).digest())
     if isinstance(value, tuple | list):
         return tuple(map(_key, value))
     if value is None or isinstance(value, bool | int | float | str):

@@ -20,7 +20,7 @@ from schedcmp.engine.batch import BatchSize, Sizes, Waiting
 from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together
 from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import Workbench
-from schedcmp.engine.lane import Lane, Models, parking
+from schedcmp.engine.lane import CONTROLNET, Lane, Models, parking
 from schedcmp.engine.openings import Openings
 from schedcmp.engine.queue import Queue
 from schedcmp.engine.result import harmless_warnings_ignored
@@ -133,9 +133,10 @@ class PackedEngine:
         return 2 * max(known, default=self._sizes.fixed or 2 * _SEEDS)
 
     def seeds_per_lane(self, cell: Cell) -> int:
-        """As many as divide a given batch size, where lanes of several seeds are exact."""
+        """As many as divide a given batch size, where lanes of several seeds are exact. Of what images become in the
+        VAE, pipelines take a sample with the first generator for all."""
         fit = next(n for n in (_SEEDS, 2, 1) if n == 1 or not (self._sizes.fixed or 0) % _rows_of([cell] * n))
-        if fit > 1 and self._bench.makes_several and self._exact(cell.scheduler):
+        if fit > 1 and not cell.images and self._bench.makes_several and self._exact(cell.scheduler):
             return fit
         return 1
 
@@ -285,7 +286,8 @@ class PackedEngine:
         answer = self._models[target](**join(calls))
         if not size.settled and self._is_compiled(calls):
             self._unread.append((size, sum(rows), start, self._clock.now()))
-        answers = split(answer, [call.rows for call in calls])[: len(rows)]
+        by_block = target == CONTROLNET
+        answers = split(answer, [call.rows for call in calls], by_block=by_block)[: len(rows)]
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
             alone = self._models[target](**join(apart(calls[0])[:1]))

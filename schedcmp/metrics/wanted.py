@@ -56,6 +56,13 @@ def wants_references(sweep: Sweep, checkpoint: Checkpoint) -> bool:
     latent = bool(read_json(checkpoint.config_folder / MODEL_INDEX).get("vae"))
     if "reference" in sweep.metrics and not latent:
         raise SweepError(f"reference compares latents, and {checkpoint.pipeline_class} has no VAE; leave it out")
+    if min(sweep.strength or (1.0,)) < 1:
+        if "reference" in sweep.metrics:
+            raise SweepError(
+                "reference has no meaning at a strength below 1, where each sigma schedule begins at a noise level of"
+                " its own and heads for another image; leave it out"
+            )
+        return False
     small = latent and _denoiser_bytes(checkpoint) <= _SMALL_BYTES
     return "reference" in sweep.metrics or ("auto" in sweep.metrics and small)
 

@@ -21,10 +21,13 @@ _KEYS: Mapping[str, str] = {
     "num_images_per_prompt": "seeds",
     "timesteps": "sigmas",
     "sigmas": "sigmas",
+    "image": "image",
+    "mask_image": "mask",
+    "control_image": "control_image",
     **{axis.argument: axis.key for axis in OPTIONAL if axis.argument},
 }
 # What is no number or text that a sweep could have, or would keep an image from being made
-_NOT_HERE = ("latents", "return_dict", "output_type", "callback", "image", "strength")
+_NOT_HERE = ("latents", "return_dict", "output_type", "callback")
 _TENSORS = ("_embeds", "_mask", "_image", "_latents")
 
 

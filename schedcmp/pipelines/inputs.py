@@ -1,10 +1,10 @@
-"""What a pipeline wants beside a prompt: images that a sweep cannot give, and channels that latents do not have."""
+"""What a pipeline wants beside a prompt: images, and channels that latents do not have."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from schedcmp.pipelines.arithmetic import Arithmetic, Configs
 from schedcmp.pipelines.missing import read_without
@@ -14,9 +14,11 @@ _IMAGE = re.compile(r"(.+_)?(image|mask|video)")
 _ALWAYS_NEEDED = "mask_image"  # of an inpainting pipeline, whatever its annotation
 _OPTIONAL = re.compile(r"\b(None|Optional)\b")
 _REMEDY = "give a checkpoint for text to image"
+_KEYS: Mapping[str, str] = {"image": "image", "mask_image": "mask", "control_image": "control_image"}  # of a sweep
 # By the channels that their denoisers read beside the latents', in latents of 4 channels
+_MASKED = 5
 _KINDS = {
-    5: "a mask and a masked image, as for inpainting",
+    _MASKED: "a mask and a masked image, as for inpainting",
     4: "an image to edit",
     1: "a depth map",
     3: "a small image",
@@ -24,20 +26,33 @@ _KINDS = {
 _TIME_IDS = {5: "it is an SDXL refiner, which needs an image to refine", 6: ""}  # by the numbers it is told of a size
 
 
-def unfit(pipeline: str, configs: Configs) -> str:
-    """Why a checkpoint makes no image from a prompt alone; empty if it does, or if its pipeline is not known."""
+def unfit(pipeline: str, configs: Configs, given: Collection[str] = ()) -> str:
+    """Why a checkpoint makes no image from a prompt and what else is given; empty if it does, or if its pipeline is not
+    known.
+
+    Args:
+        given: arguments of the pipeline's call that the sweep has images for.
+    """
     source = pipeline_source(pipeline)
-    return next(_misfits(source, configs), "") if source else ""
+    return next(_misfits(source, configs, given), "") if source else ""
 
 
-def _misfits(source: PipelineSource, configs: Configs) -> Iterator[str]:
-    if needs := _needs(source):
-        yield f"its pipeline, {source.name}, needs {_listed(needs)}, and a sweep gives a prompt alone; {_REMEDY}"
+def needs(pipeline: str) -> list[str]:
+    """Arguments without which the call fails, `prompt` apart; none of a pipeline that is not known."""
+    source = pipeline_source(pipeline)
+    return _needs(source) if source else []
+
+
+def _misfits(source: PipelineSource, configs: Configs, given: Collection[str]) -> Iterator[str]:
+    if wanting := [name for name in _needs(source) if name not in given]:
+        keys = [_key(source, name) for name in wanting]
+        told = f"give it with the key {keys[0]}, as in {keys[0]}: FILE" if all(keys) else _REMEDY
+        yield f"its pipeline, {source.name}, needs {_listed(wanting)}; {told}"
     if "prompt" not in source.arguments:
         yield f"its pipeline, {source.name}, takes no prompt; {_REMEDY}"
     if made := _makes(source):
         yield f"its pipeline, {source.name}, gives {made} and no images; {_REMEDY}"
-    yield from _more_channels(source, configs)
+    yield from _more_channels(source, configs, given)
     yield from _other_embeddings(source, configs)
 
 
@@ -69,14 +84,24 @@ def _makes(source: PipelineSource) -> str:
     return "" if not named or any("images" in found for found in named) else _listed(sorted(named[0]))
 
 
-def _more_channels(source: PipelineSource, configs: Configs) -> Iterator[str]:
+def _key(source: PipelineSource, argument: str) -> str:
+    """Of a sweep, for an argument of the call; empty where there is none."""
+    if argument == "image" and "ControlNet" in source.name and "control_image" not in source.arguments:
+        return "control_image"
+    return _KEYS.get(argument, "")
+
+
+def _more_channels(source: PipelineSource, configs: Configs, given: Collection[str]) -> Iterator[str]:
+    if _ALWAYS_NEEDED in given:  # inpainting's take both kinds of denoisers
+        return
     latents = Arithmetic(source, configs, "__call__")
     wanted = source.assigned("num_channels_latents", "__call__")
-    reads = latents.value(wanted[0]) if wanted else None
+    reads = latents.value(wanted[0]) if wanted else configs("unet").get("in_channels") if given else None
     has = configs("vae").get("latent_channels")
     if isinstance(reads, int) and isinstance(has, int) and reads > has:
         kind = _KINDS.get(reads - has, "an image")
-        yield f"its denoiser reads {reads} channels, and its VAE's latents have {has}: it needs {kind}; {_REMEDY}"
+        told = "add `image` and `mask`" if reads - has == _MASKED else _REMEDY
+        yield f"its denoiser reads {reads} channels, and its VAE's latents have {has}: it needs {kind}; {told}"
 
 
 def _other_embeddings(source: PipelineSource, configs: Configs) -> Iterator[str]:

@@ -53,6 +53,9 @@ def _misuses(source: PipelineSource, scheduler: Any) -> Iterator[str]:
     for name in _config_keys(source):
         if not hasattr(getattr(scheduler, "config", None), name):
             yield f"its config has no {name}, which {source.name} reads"
+    for name in _noising(source):
+        if not hasattr(scheduler, name):
+            yield f"it has no {name}, with which {source.name} begins from an image"
 
 
 @lru_cache(maxsize=8)
@@ -100,6 +103,13 @@ def _step_keywords(source: PipelineSource) -> tuple[str, ...]:
     calls = [node for node in source.walk("__call__") if isinstance(node, ast.Call)]
     steps = [call for call in calls if ast.unparse(call.func) == f"{_SCHEDULER}.step"]
     return tuple(dict.fromkeys(k.arg for call in steps for k in call.keywords if k.arg))
+
+
+@lru_cache(maxsize=8)
+def _noising(source: PipelineSource) -> tuple[str, ...]:
+    """The scheduler's methods that bring an image to a noise level, as far as it is brought there."""
+    called = [ast.unparse(node.func) for node in source.walk("prepare_latents") if isinstance(node, ast.Call)]
+    return tuple(name for name in ("add_noise", "scale_noise") if f"{_SCHEDULER}.{name}" in called)
 
 
 @lru_cache(maxsize=8)

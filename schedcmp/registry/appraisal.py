@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from schedcmp.errors import RegistryError
@@ -20,19 +20,43 @@ _TOO_FEW = 2  # some solvers refuse so few steps, none refuses more for being fe
 class Appraisal:
     """Entries are known by their names, which are unique within a sweep."""
 
-    def __init__(self, scheduler_config: Mapping[str, Any], suited: Collection[str] = ()) -> None:
-        """`suited` as `compat.judge` takes it."""
+    def __init__(
+        self,
+        scheduler_config: Mapping[str, Any],
+        suited: Collection[str] = (),
+        strengths: Sequence[float | None] = (None,),
+        in_the_middle: Callable[[Recipe], str] = lambda recipe: "",
+    ) -> None:
+        """
+        Args:
+            suited: as `compat.judge` takes it.
+            strengths: how much of an image is noised away before it begins; None: it begins with noise alone.
+            in_the_middle: why what is begun in the middle of the steps is wrong, see `truth.beginning`.
+        """
         self._config, self._suited = scheduler_config, suited
+        self._strengths = strengths
+        self._in_the_middle = in_the_middle
         self._judged: dict[str, tuple[str, str]] = {}
         self._recipes: dict[str, Recipe] = {}
-        self._trajectories: dict[tuple[str, int], Trajectory | RegistryError] = {}
+        self._trajectories: dict[tuple[str, int, float | None], Trajectory | RegistryError] = {}
         self._stuck: dict[str, RegistryError] = {}  # at no other number of steps is it waited for again
 
     def judge(self, entry: Entry) -> tuple[str, str]:
         """Status and reason, as `compat.judge`."""
         if entry.name not in self._judged:
-            self._judged[entry.name] = judge(entry, self._config, lambda e, _: self.recipe(e), self._suited)
+            status, reason = judge(entry, self._config, lambda e, _: self.recipe(e), self._suited)
+            self._judged[entry.name] = self._begun(entry) or (status, reason) if status == "ok" else (status, reason)
         return self._judged[entry.name]
+
+    def _begun(self, entry: Entry) -> tuple[str, str] | None:
+        """Status and reason of an entry that cannot begin in the middle of its steps, where it has to."""
+        if not any(strength and strength < 1 for strength in self._strengths):
+            return None
+        try:
+            why = self._in_the_middle(self.recipe(entry))
+        except RegistryError as error:
+            return "unsupported", str(error)
+        return ("wrong", why) if why else None
 
     def shift_refusal(self, shift: str) -> str:
         """Why the checkpoint cannot have this shift; empty if it can."""
@@ -52,14 +76,14 @@ class Appraisal:
             self._recipes[entry.name] = resolve(entry, self._config)
         return self._recipes[entry.name]
 
-    def trajectory(self, entry: Entry, steps: int) -> Trajectory:
+    def trajectory(self, entry: Entry, steps: int, strength: float | None = None) -> Trajectory:
         """What it does for so many steps, as `preflight`. Raises RegistryError."""
-        key = (entry.name, steps)
+        key = (entry.name, steps, strength)
         if entry.name in self._stuck:
             raise self._stuck[entry.name]
         if key not in self._trajectories:
             try:
-                self._trajectories[key] = preflight(self.recipe(entry), steps)
+                self._trajectories[key] = preflight(self.recipe(entry), steps, strength)
             except RegistryError as error:
                 self._trajectories[key] = error
                 if isinstance(error.__cause__, OvertimeError):
@@ -77,7 +101,7 @@ class Appraisal:
         """
         if getattr(getattr(self.recipe(entry).cls, "contract", None), "adaptive", False):
             return 0
-        low, high = 0, nfe
+        low, high = 0, int((nfe + 1) / min(strength or 1.0 for strength in self._strengths))
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self._cost(entry, middle) <= nfe else (low, middle - 1)
@@ -85,6 +109,6 @@ class Appraisal:
 
     def _cost(self, entry: Entry, steps: int) -> float:
         try:
-            return self.trajectory(entry, steps).nfe
+            return max(self.trajectory(entry, steps, strength).nfe for strength in self._strengths)
         except RegistryError:
             return 0 if steps <= _TOO_FEW else math.inf

@@ -11,6 +11,7 @@ from typing import Any
 
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import RunawayError, contained
+from schedcmp.pipelines.beginning import begun
 from schedcmp.pipelines.scheduling import misused, timestep_arguments
 from schedcmp.registry.build import MOST_NOISE, Recipe
 from schedcmp.registry.build.kinds import kind_of
@@ -41,8 +42,11 @@ class Trajectory:
         return self.sigmas[-1] if self.sigmas else None
 
 
-def preflight(recipe: Recipe, steps: int) -> Trajectory:
+def preflight(recipe: Recipe, steps: int, strength: float | None = None) -> Trajectory:
     """Ask a fresh scheduler for its timesteps.
+
+    Args:
+        strength: how much of an image is noised away, so that only the last of the steps run; None: all run.
 
     Raises:
         RegistryError: it refuses this many steps, or what it answers cannot give an image: timesteps or sigmas that are
@@ -50,12 +54,12 @@ def preflight(recipe: Recipe, steps: int) -> Trajectory:
     """
     try:
         with contained(recipe.patience(steps)), recipe.alike():
-            return _preflight(recipe, steps)
+            return _preflight(recipe, steps, strength)
     except RunawayError as error:
         raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} at {steps} steps: {error}") from error
 
 
-def _preflight(recipe: Recipe, steps: int) -> Trajectory:
+def _preflight(recipe: Recipe, steps: int, strength: float | None) -> Trajectory:
     name = recipe.entry.name
     trained = recipe.config.get("num_train_timesteps", 1000)
     if not isinstance(trained, int):
@@ -82,22 +86,40 @@ def _preflight(recipe: Recipe, steps: int) -> Trajectory:
     wrong = next(_certainly_wrong(scheduler, timesteps, sigmas, steps), None)
     if wrong:
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
+    remarks = list(_remarks(recipe, timesteps, sigmas, steps))
+    if left := len(timesteps) - len(_begun(recipe, scheduler, steps, strength)):
+        start = float(scheduler.sigmas[left]) if hasattr(scheduler, "schedule") else 0.0
+        sigmas = tuple(s for s in sigmas if s <= start) if start else sigmas[left:]
+        timesteps, remarks = timesteps[left:], []
     config = recipe.as_run(getattr(scheduler, "config", {}))
     config.pop(recipe.entry.seed or "", None)  # each cell has its own
-    if not hasattr(scheduler, "schedule") and not _steps_from(scheduler):  # a sampler function looks nothing up
+    if not hasattr(scheduler, "schedule") and not _steps_from(
+        scheduler, timesteps[0]
+    ):  # a sampler function looks nothing up
         raise RegistryError(
             f"{name}: at {steps} steps its first timestep is {timesteps[0]:g}, and the noise schedule ends at"
             f" {trained - 1}; take fewer steps, or another spacing, as in {recipe.entry.base}-trailing"
         )
-    remarks = (*_remarks(recipe, timesteps, sigmas, steps), *_changed(recipe, config))
-    return Trajectory(timesteps, sigmas, remarks, config)
+    return Trajectory(timesteps, sigmas, (*remarks, *_changed(recipe, config)), config)
 
 
-def _steps_from(scheduler: Any) -> bool:
+def _begun(recipe: Recipe, scheduler: Any, steps: int, strength: float | None) -> Any:
+    """The timesteps that run. Raises RegistryError if there are none."""
+    timesteps = begun(recipe.pipeline, scheduler, steps, strength)
+    if not len(timesteps):
+        raise RegistryError(
+            f"{recipe.entry.name}: of {steps} steps none is left at strength {strength:g}; take more steps, or a"
+            " higher strength"
+        )
+    return timesteps
+
+
+def _steps_from(scheduler: Any, timestep: float) -> bool:
     """Whether the scheduler has the noise level of its first timestep (diffusers issue 10003). Uses it up."""
     import torch
 
-    first, nothing = scheduler.timesteps[0], torch.zeros(1, 4, 2, 2)
+    first = next(t for t in scheduler.timesteps if float(t) == timestep)
+    nothing = torch.zeros(1, 4, 2, 2)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some draw noise
             scheduler.step(nothing, first, scheduler.scale_model_input(nothing, first))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from schedcmp.records import StoredCell
+from schedcmp.records import Length, StoredCell, length_of
 
 
-def altered(cells: Iterable[StoredCell], trajectories: Mapping[tuple[str, int], Mapping[str, Any]]) -> Iterator[str]:
+def altered(cells: Iterable[StoredCell], trajectories: Mapping[Length, Mapping[str, Any]]) -> Iterator[str]:
     """A sentence for each option of a scheduler that was planned otherwise than it ran.
 
     Args:
@@ -17,7 +17,7 @@ def altered(cells: Iterable[StoredCell], trajectories: Mapping[tuple[str, int], 
     found: dict[tuple[str, str, str, str], dict[int, None]] = {}
     for stored in cells:
         cell, ran = stored.cell, stored.result.scheduler_config
-        planned = trajectories.get((cell.scheduler, cell.steps), {}).get("config") or {}
+        planned = trajectories.get(length_of(cell), {}).get("config") or {}
         for name, value in planned.items():
             if ran and ran.get(name, value) != value:
                 found.setdefault((cell.scheduler, name, repr(value), repr(ran[name])), {})[cell.steps] = None

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from schedcmp.axes import OPTIONAL, PLAIN, SETTING, SETTING_FIELDS, Setting
-from schedcmp.records import StoredCell, Timing
+from schedcmp.records import Length, StoredCell, Timing, length_of
 from schedcmp.report.numbers import NONE, mebibytes, seconds
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
 from schedcmp.texts import csv_text
@@ -68,7 +68,7 @@ def with_group_timings(cells: Sequence[StoredCell]) -> list[StoredCell]:
 
 def results_csv(
     cells: Iterable[StoredCell],
-    trajectories: Mapping[tuple[str, int], Mapping[str, Any]] = MappingProxyType({}),
+    trajectories: Mapping[Length, Mapping[str, Any]] = MappingProxyType({}),
     inert: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """One row per cell, see `result_rows`."""
@@ -77,7 +77,7 @@ def results_csv(
 
 def result_rows(
     cells: Iterable[StoredCell],
-    trajectories: Mapping[tuple[str, int], Mapping[str, Any]] = MappingProxyType({}),
+    trajectories: Mapping[Length, Mapping[str, Any]] = MappingProxyType({}),
     inert: Mapping[str, str] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """One row per cell that is in the store, in the sweep's order.
@@ -175,10 +175,10 @@ def _median_of(timings: Sequence[Timing], name: str) -> float:
 
 
 def _result_row(
-    stored: StoredCell, trajectories: Mapping[tuple[str, int], Mapping[str, Any]], inert: Mapping[str, str]
+    stored: StoredCell, trajectories: Mapping[Length, Mapping[str, Any]], inert: Mapping[str, str]
 ) -> dict[str, Any]:
     cell, result = stored.cell, stored.result
-    sigmas = trajectories.get((cell.scheduler, cell.steps), {}).get("sigmas") or (None,)
+    sigmas = trajectories.get(length_of(cell), {}).get("sigmas") or (None,)
     latencies = [t.latency_s for t in result.timings]
     return {
         "cell_id": cell.id,

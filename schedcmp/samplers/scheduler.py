@@ -179,7 +179,8 @@ class SamplerScheduler:
         start = self.sigmas[self._begin_index]
         schedule = torch.cat([start[None], self.schedule[self.schedule < start]])
         rest = [*map(self.coordinates.level, self._tried(schedule).sigmas)]
-        if self.contract.adaptive or not np.allclose(rest, self.sigmas[self._begin_index : -1]):
+        planned = self.sigmas[self._begin_index : -1]
+        if self.contract.adaptive or len(rest) != len(planned) or not np.allclose(rest, planned):
             raise RuntimeError(f"{type(self).__name__} cannot begin in the middle of its steps")
         return schedule
 

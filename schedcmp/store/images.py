@@ -24,6 +24,11 @@ def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images", nam
     return "/".join([top, *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
 
 
+def input_path(token: str) -> str:
+    """Where an image that cells were given lies, relative to the run's folder; `token` as cells carry it."""
+    return f"inputs/{slug(token.replace('@', '-'))}.png"
+
+
 @contextmanager
 def opened(folder: Path, name: object) -> Iterator[Image.Image]:
     """An image of a run's folder, by its name. Raises OSError for what is none, there or while it is read."""

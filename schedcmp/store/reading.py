@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from schedcmp.errors import RunFolderError
 from schedcmp.image import FINGERPRINT_BYTES
 from schedcmp.readings import NOTE, Reading, readings
-from schedcmp.records import Reference, StoredCell, Task
+from schedcmp.records import Length, Reference, StoredCell, Task
 from schedcmp.store.database import Database
 from schedcmp.store.folder import DATABASE, refuse_links
 from schedcmp.store.rows import read_meta, read_sweep
@@ -107,9 +107,10 @@ class Results:
         rows = self.meta("references") or ()
         return {reference.task: reference for reference in (Reference(**r | {"task": tuple(r["task"])}) for r in rows)}
 
-    def trajectories(self) -> dict[tuple[str, int], Mapping[str, Any]]:
-        """(scheduler, steps) → its noise levels, timesteps and NFE."""
-        return {(row["scheduler"], row["steps"]): row for row in self.meta("trajectories") or ()}
+    def trajectories(self) -> dict[Length, Mapping[str, Any]]:
+        """`records.length_of` a cell → its noise levels, timesteps and NFE."""
+        rows = self.meta("trajectories") or ()
+        return {(row["scheduler"], row["steps"], row.get("strength")): row for row in rows}
 
     def count(self) -> int:
         """How many cells are there, of all plans."""

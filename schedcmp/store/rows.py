@@ -124,6 +124,7 @@ class _Trajectory(BaseModel):
 
     scheduler: str
     steps: int
+    strength: float | None = None
     timesteps: list[Annotated[float, AllowInfNan(True)]]
     sigmas: list[Annotated[float, AllowInfNan(True)]]
     remarks: list[str]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock
@@ -27,6 +27,7 @@ from schedcmp.store.folder import (
     remove_file,
     write_file,
 )
+from schedcmp.store.images import input_path
 from schedcmp.store.lock import abandon, taken
 from schedcmp.store.reading import Results
 from schedcmp.store.rescue import damage
@@ -96,7 +97,7 @@ class Store(Results):
                 database.execute(f"DELETE FROM {name}")
 
     def _remove_files(self) -> None:
-        for top in ("grids", "plots", "thumbs"):
+        for top in ("grids", "plots", "thumbs", "inputs"):
             Written(self.folder, top).clear()
         with self.database.reading() as database:
             for id_, image in database.execute("SELECT id, image_path FROM cells"):
@@ -217,6 +218,16 @@ class Store(Results):
         with self.database.writing() as database:
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
             seal(database, "meta", [(name,)])
+
+    def write_inputs(self, pictures: Iterable[tuple[str, bytes]]) -> None:
+        """Keep PNG files of what the cells are given, by token; what is there already stays. Raises RunError."""
+        written = Written(self.folder, "inputs")
+        try:
+            for token, png in pictures:
+                written.write(PurePosixPath(input_path(token)).name, png)
+            written.close()
+        except OSError as error:
+            raise stopped(self.folder, error) from error
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the run's folder, whole or not at all. Raises RunError."""

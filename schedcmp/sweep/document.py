@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
 from schedcmp.sweep.adapters import AdapterSpec, Lora
 from schedcmp.sweep.executor import Executor, Executors, Ray
-from schedcmp.sweep.keys import Exclude, Keys
+from schedcmp.sweep.keys import FILES, Exclude, Keys
 from schedcmp.sweep.parts import (
     EntrySpec,
     Grid,
@@ -113,6 +114,8 @@ class Sweep(Keys):
         if (self.steps is None) == (self.nfe is None):
             both = "has both `steps` and `nfe`; keep one (on the command line: --set steps=)"
             raise ValueError(both if self.steps else "needs either `steps` or `nfe`")
+        if self.nfe and len(self.strength or ()) > 1:
+            raise ValueError("nfe: so many steps cost otherwise at each strength; give one strength, or `steps`")
         if self.size and self.width:
             raise ValueError("has both `size` and `width`; give one of them")
         if (self.width is None) != (self.height is None):  # diffusers' pipelines ignore one without the other
@@ -133,11 +136,18 @@ class Sweep(Keys):
                 raise ValueError(f"zip: {key!r} is no key of this sweep with several values ({', '.join(known)})")
             if named.count(key) > 1 or "*" in self.schedulers:
                 raise ValueError(f"zip: {key!r} is there twice" if named.count(key) > 1 else 'zip: "*" has no order')
+        if why := self.uneven_zip(FILES):  # a folder counts when it is read
+            raise ValueError(why)
+
+    def uneven_zip(self, but_for: Collection[str] = ()) -> str:
+        """Why keys cannot advance together, some of them left out; empty if all can."""
+        known = {key: count for axis in AXES.values() for key, count in axis.zipped(self).items()}
         for group in self.zip:
-            lengths = {key: known[key] for key in group}
-            if len(set(lengths.values())) > 1 or len(group) < 2:
-                found = ", ".join(f"{key} has {n}" for key, n in lengths.items())
-                raise ValueError(f"zip: takes two or more keys with equally many values, but {found}")
+            counted = {known[key] for key in group if key not in but_for}
+            if len(counted) > 1 or len(group) < 2:
+                found = ", ".join(f"{key} has {known[key]}" for key in group)
+                return f"zip: takes two or more keys with equally many values, but {found}"
+        return ""
 
     def _check_executor(self) -> None:
         ray = self.executor.ray

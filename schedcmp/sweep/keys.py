@@ -24,9 +24,12 @@ from schedcmp.sweep.parts import (
     Shifts,
     Sigmas,
     Sizes,
+    Strengths,
     Texts,
     Words,
 )
+
+FILES = ("image", "mask", "control_image")  # keys with files of images, or folders of them
 
 
 class Keys(Part):
@@ -55,6 +58,19 @@ class Keys(Part):
     width: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
     height: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
     size: Sizes | None = Field(None, description="several sizes: `[512x512, 512x768]`, width first")
+    image: Words | None = Field(
+        None,
+        description="what images begin from, or edit: files or folders of them, seen from the sweep's folder; several"
+        " are an axis ([inputs.md](inputs.md))",
+    )
+    mask: Words | None = Field(None, description="files as for `image`: white is painted anew, black is kept")
+    control_image: Words | None = Field(None, description="files as for `image`: what a ControlNet is led by")
+    strength: Strengths | None = Field(
+        None,
+        description="how much of `image` is noised away, above 0 and up to 1: so much of the steps run; the pipeline's"
+        " own by default",
+    )
+    controlnet: str | None = Field(None, description="a ControlNet's folder, for a checkpoint that has none")
     call: Call = Field(
         {},
         description="any other argument of the pipeline's `__call__`, checked against its signature:"

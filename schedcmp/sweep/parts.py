@@ -29,6 +29,10 @@ Numbers = Annotated[
     tuple[Annotated[float, Field(ge=0, le=1000)], ...],
     BeforeValidator(numbers, json_schema_input_type=float | str | list[float | str]),
 ]
+Strengths = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], ...],
+    BeforeValidator(numbers, json_schema_input_type=float | str | list[float | str]),
+]
 Words = Annotated[tuple[str, ...], BeforeValidator(words, json_schema_input_type=str | list[str])]
 Sigmas = Annotated[
     tuple[str, ...],

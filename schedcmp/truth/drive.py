@@ -13,6 +13,7 @@ import torch
 
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import contained
+from schedcmp.pipelines.beginning import begun
 from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.registry.build import Recipe
 from schedcmp.truth.mixture import PURE_NOISE, Level, Mixture
@@ -52,15 +53,23 @@ class Run:
     final: Level  # of `latents`, by the scheduler's own account
 
 
-def drive(recipe: Recipe, oracle: Oracle, noise: torch.Tensor, steps: int, seed: int = 0) -> Run:
-    """A fresh scheduler from `noise` (float64, unit variance, any shape) to its last latents.
+def drive(
+    recipe: Recipe,
+    oracle: Oracle,
+    noise: torch.Tensor,
+    steps: int,
+    seed: int = 0,
+    image: tuple[torch.Tensor, float] | None = None,
+) -> Run:
+    """A fresh scheduler from `noise` (float64, unit variance, any shape) to its last latents; with an image, as `loop`
+    has it, from there.
 
     In float64 where the class can, else in float32 (UniPC solves in the coefficients' dtype).
 
     Raises:
         RegistryError: the scheduler fails in both, or ends in numbers that are not finite.
     """
-    return in_float64_if_possible(lambda noise: _drive(recipe, oracle, noise, steps, seed), recipe, noise, steps)
+    return in_float64_if_possible(lambda noise: _drive(recipe, oracle, noise, steps, seed, image), recipe, noise, steps)
 
 
 def in_float64_if_possible(run: Callable[[torch.Tensor], T], recipe: Recipe, noise: torch.Tensor, steps: int) -> T:
@@ -84,10 +93,17 @@ def _in_float64(run: Callable[[torch.Tensor], T], noise: torch.Tensor) -> T:
         return run(noise.float())
 
 
-def _drive(recipe: Recipe, oracle: Oracle, noise: torch.Tensor, steps: int, seed: int) -> Run:
+def _drive(
+    recipe: Recipe,
+    oracle: Oracle,
+    noise: torch.Tensor,
+    steps: int,
+    seed: int,
+    image: tuple[torch.Tensor, float] | None,
+) -> Run:
     oracle.nfe, oracle.start = 0, None
     flow = isinstance(oracle.schedule, Flow)
-    latents, scheduler = loop(recipe, oracle, noise, steps, seed, flow=flow)
+    latents, scheduler = loop(recipe, oracle, noise, steps, seed, flow=flow, image=image)
     assert oracle.start is not None
     start, level = oracle.start
     return Run(latents.double(), oracle.nfe, start.double(), level, oracle.last, _final(scheduler, flow=flow))
@@ -102,12 +118,14 @@ def loop(
     seed: int = 0,
     *,
     flow: bool = False,
+    image: tuple[torch.Tensor, float] | None = None,
 ) -> tuple[torch.Tensor, Any]:
     """A pipeline's loop, from unit noise to the last latents; and the scheduler that has done it.
 
     Args:
         denoiser: from its input and a timestep to its prediction.
         flow: the pipeline is one for flow matching, which scales neither the noise nor the denoiser's input.
+        image: latents in the shape of the noise, and the strength with which the pipeline begins from them.
 
     Raises:
         RegistryError: the latents are not finite numbers.
@@ -115,15 +133,27 @@ def loop(
     scheduler = recipe.build(seed)
     scheduler.set_timesteps(steps, device="cpu", **timestep_arguments(recipe.pipeline, scheduler, steps))
     extra = _extra(scheduler, torch.Generator().manual_seed(seed))
-    latents = noise if flow else noise * scheduler.init_noise_sigma
+    latents, timesteps = noise if flow else noise * scheduler.init_noise_sigma, scheduler.timesteps
+    if image is not None:
+        timesteps = begun(recipe.pipeline, scheduler, steps, image[1])
+        latents = _noised(scheduler, image[0].to(noise.dtype), noise, timesteps[:1], flow=flow)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchsde about rounding, scipy's quadrature in LMS at hundreds of steps
-        for t in scheduler.timesteps:
+        for t in timesteps:
             x = latents if flow else scheduler.scale_model_input(latents, t)
             latents = scheduler.step(denoiser(x, float(t)), t, latents, **extra, return_dict=False)[0]
     if not latents.isfinite().all():
         raise RegistryError(f"{recipe.entry.name}: at {steps} steps its latents are not finite numbers")
     return latents, scheduler
+
+
+def _noised(
+    scheduler: Any, data: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor, *, flow: bool
+) -> torch.Tensor:
+    noised: torch.Tensor = (
+        scheduler.scale_noise(data, timestep, noise) if flow else scheduler.add_noise(data, noise, timestep)
+    )
+    return noised
 
 
 def _extra(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

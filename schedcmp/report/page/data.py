@@ -14,7 +14,7 @@ from schedcmp import __version__
 from schedcmp.axes import AXES, Value
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
-from schedcmp.records import Cell, StoredCell, Task
+from schedcmp.records import Cell, Length, StoredCell, Task, length_of
 from schedcmp.report.answer import Answer
 from schedcmp.report.axes import GridAxes, point, scheduler_values
 from schedcmp.report.page.points import plotted
@@ -48,7 +48,7 @@ def page_data(
     axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES}
     places = {axis: {value: i for i, value in enumerate(values)} for axis, values in axes.items()}
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
-    recipes = _Recipes(store.meta("trajectories") or ())
+    recipes = _Recipes(store.trajectories())
     latency = {(r.scheduler, r.steps, *r.setting): r.latency_s for r in rows}
     metrics = _metrics(cells, store.readings())
     cost = "nfe" if sweep.get("nfe") else "steps"
@@ -145,10 +145,10 @@ def _cell(stored: StoredCell, at: Sequence[int], recipe: int | None) -> dict[str
 class _Recipes:
     """Resolved scheduler configs with their timesteps and noise levels: many cells share one."""
 
-    def __init__(self, trajectories: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, trajectories: Mapping[Length, Mapping[str, Any]]) -> None:
         self.found: list[dict[str, Any]] = []
         self._places: dict[str, int] = {}
-        self._sigmas = {(row["scheduler"], row["steps"]): row.get("sigmas") for row in trajectories}
+        self._sigmas = {length: row.get("sigmas") for length, row in trajectories.items()}
 
     def place(self, stored: StoredCell) -> int | None:
         result = stored.result
@@ -157,7 +157,7 @@ class _Recipes:
         recipe = {
             "config": result.scheduler_config,
             "timesteps": result.timesteps,
-            "sigmas": self._sigmas.get((stored.cell.scheduler, stored.cell.steps)),
+            "sigmas": self._sigmas.get(length_of(stored.cell)),
         }
         place = self._places.setdefault(to_json(recipe), len(self.found))
         if place == len(self.found):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.source import GIVEN
 from schedcmp.files import to_json
+from schedcmp.pipelines.source import pipeline_source
+from schedcmp.pipelines.tasks import argument_names
 from schedcmp.registry.build import constructor_defaults, load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
 from schedcmp.report.paste.parts_code import parts
@@ -31,7 +35,9 @@ def _imports(subject: Subject, body: str) -> Iterator[str]:
     if "files(" in body:
         yield "from importlib.resources import files\n"
     yield "import torch"
-    known = (_class(subject), subject.environment["pipeline"], "AutoencoderKL", "GGUFQuantizationConfig")
+    if "ImageOps." in body:
+        yield "from PIL import Image, ImageOps"
+    known = (_class(subject), subject.environment["pipeline"], "AutoencoderKL", "AutoModel", "GGUFQuantizationConfig")
     names = {name for name in known if f"{name}." in body or f"{name}(" in body}
     if names:
         yield f"from diffusers import {', '.join(sorted(names))}"
@@ -58,6 +64,8 @@ def _pipeline(subject: Subject) -> Iterator[str]:
     if model.get("vae"):
         method = "from_single_file" if model["vae"].endswith(".safetensors") else "from_pretrained"
         options["vae"] = f"AutoencoderKL.{method}({model['vae']!r}, {argument}={dtype})"
+    if subject.sweep.get("controlnet"):
+        options["controlnet"] = f"AutoModel.from_pretrained({subject.sweep['controlnet']!r}, {argument}={dtype})"
     if not subject.sweep.get("safety_checker", True):
         options |= {"safety_checker": "None", "requires_safety_checker": "False"}
     method = "from_single_file" if model["id"].endswith(".safetensors") else "from_pretrained"
@@ -131,17 +139,32 @@ def _call(subject: Subject) -> Iterator[str]:
     yield f'generator = torch.Generator("{where}").manual_seed({cell.seed})'
     if "shift" in subject.config or subject.config.get("use_flow_sigmas"):
         yield from _handed_on(subject)
+    yield from _images(subject)
     yield "image = pipe("
     yield f"    {cell.prompt!r},"
     if cell.negative_prompt:
         yield f"    negative_prompt={cell.negative_prompt!r},"
     yield f"    num_inference_steps={cell.steps},"
     yield f"    guidance_scale={cell.guidance_scale!r},"
-    if cell.width and cell.height:
+    source = pipeline_source(subject.environment["pipeline"])
+    if cell.width and cell.height and not (source and "width" not in source.arguments):
         yield f"    width={cell.width}, height={cell.height},"
-    yield from (f"    {name}={value!r}," for name, value in cell.arguments.items())
+    names = argument_names(subject.environment["pipeline"])
+    yield from (f"    {names[key]}={key}," for key in cell.images)
+    yield from (f"    {name}={value!r}," for name, value in (arguments_of(cell) | cell.arguments).items())
     yield "    generator=generator,"
     yield ").images[0]"
+
+
+def _images(subject: Subject) -> Iterator[str]:
+    """The files, as `inputs.pictures` brings them to the size."""
+    for key, token in subject.cell.images.items():
+        path = next(path for path in subject.sweep[key] if Path(path).stem.startswith(plain_name(token)))
+        resampling = "NEAREST" if key == "mask" else "LANCZOS"
+        size = f"{subject.size}, Image.Resampling.{resampling}"
+        yield f'{key} = ImageOps.fit(ImageOps.exif_transpose(Image.open({path!r})).convert("RGB"), {size})'
+    if subject.cell.images:
+        yield f"torch.manual_seed({subject.cell.seed})"
 
 
 def _handed_on(subject: Subject) -> Iterator[str]:

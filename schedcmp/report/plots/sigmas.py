@@ -35,6 +35,8 @@ def sigma_data(trajectories: Iterable[Mapping[str, Any]], bases: Mapping[str, st
         bases: scheduler → registry entry.
     """
     rows = [row for row in trajectories if row["scheduler"] in bases]
+    longest = max((row.get("strength") or 1.0 for row in rows), default=1.0)  # the others are parts of these
+    rows = [row for row in rows if (row.get("strength") or 1.0) == longest]
     if not any(map(_positive, rows)):
         return None
     counts = Counter(row["steps"] for row in rows if _positive(row))

@@ -1,0 +1,89 @@
+"""Which class of diffusers runs a checkpoint's parts for a task: from an image, into a mask, led by a ControlNet."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from schedcmp.pipelines.inputs import needs
+from schedcmp.pipelines.source import pipeline_source
+
+# By the images that are given: the table of `diffusers.pipelines.auto_pipeline`, and what the task is called
+_TASKS: Mapping[frozenset[str], tuple[str, str]] = {
+    frozenset(): ("AUTO_TEXT2IMAGE_PIPELINES_MAPPING", "text to image"),
+    frozenset({"image"}): ("AUTO_IMAGE2IMAGE_PIPELINES_MAPPING", "image to image"),
+    frozenset({"image", "mask"}): ("AUTO_INPAINT_PIPELINES_MAPPING", "inpainting"),
+}
+_CONTROLNET = "-controlnet"  # in the tables' names of families; "-pag" stands behind it
+
+
+def task_pipeline(own: str, given: Collection[str], *, controlnet: bool = False) -> str:
+    """The class that takes these images: the checkpoint's own if it does, else its family's for the task.
+
+    Args:
+        own: the class that the checkpoint was saved as.
+        given: keys of the sweep that have images, as `sweep.keys.FILES`.
+        controlnet: the sweep names a ControlNet, beside what the checkpoint has.
+
+    Raises:
+        ValueError: there is none; the message begins with the key that is to blame.
+    """
+    if "mask" in given and "image" not in given:
+        raise ValueError("mask: says where an image is repainted, and there is none; add `image`")
+    names = argument_names(own)
+    if not given and not controlnet:
+        return own
+    if set(given) <= names.keys() and {*needs(own)} <= {names[key] for key in given}:
+        return own
+    family = _family(own)
+    led = controlnet or _CONTROLNET in family  # others are led by their own denoiser
+    if led and "control_image" not in given:
+        raise ValueError("controlnet: is led by an image, and there is none; add `control_image`")
+    if "control_image" in given and "-control" not in family and not led:
+        raise ValueError(f"control_image: {own} has nothing that it could lead; add `controlnet`, or leave it out")
+    table, task = _TASKS[frozenset(given) - {"control_image"}]
+    plain = family.replace(_CONTROLNET, "")
+    wanted = plain.removesuffix("-pag") + _CONTROLNET + plain[len(plain.removesuffix("-pag")) :] if led else plain
+    found = _tables().get(table, {}).get(wanted)
+    if not family or found is None or not set(given) <= argument_names(found).keys():
+        key = next(iter(given), "controlnet")
+        kind = f"{task}{' with a ControlNet' if led else ''}"
+        raise ValueError(f"{key}: diffusers has no pipeline for {kind} beside {own}; take another checkpoint")
+    return found
+
+
+def argument_names(pipeline: str) -> dict[str, str]:
+    """Key of a sweep → argument of the pipeline's call, for the images that it takes."""
+    source = pipeline_source(pipeline)
+    takes = source.arguments if source else {}
+    names = {"image": "image", "mask": "mask_image", "control_image": "control_image"}
+    if "ControlNet" in pipeline and "control_image" not in takes:
+        names = {"control_image": "image"}
+    return {key: name for key, name in names.items() if name in takes}
+
+
+def _family(pipeline: str) -> str:
+    """What the tables call it; empty where they do not know it."""
+    known = (family for table in _tables().values() for family, name in table.items() if name == pipeline)
+    return next(known, "")
+
+
+@cache
+def _tables() -> dict[str, dict[str, str]]:
+    """Of `auto_pipeline`: table → family → class, read without importing any of them."""
+    spec = find_spec("diffusers.pipelines")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    tree = ast.parse((Path(spec.submodule_search_locations[0]) / "auto_pipeline.py").read_text(encoding="utf-8"))
+    tables: dict[str, dict[str, str]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=table)], value=ast.Call(args=[ast.List(elts=rows)])):
+                pairs = [[ast.unparse(part) for part in row.elts] for row in rows if isinstance(row, ast.Tuple)]
+                tables.setdefault(table, {}).update({ast.literal_eval(key): name for key, name in pairs})
+            case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=table), slice=key)], value=ast.Name(id=name)):
+                tables.setdefault(table, {})[str(ast.literal_eval(key))] = name
+    return {table: rows for table, rows in tables.items() if "PIPELINES_MAPPING" in table}
