@@ -33,7 +33,7 @@ def fetch(
     with _explained(repository, revision, progress):
         index_path, names = _find(repository, revision)
         index = layout.read_json(index_path)
-        parts = layout.components(index, repository, safety_checker=safety_checker)
+        parts = layout.components(index, names or (), repository, safety_checker=safety_checker)
         if names is not None:
             layout.refuse_code(index, names, repository)
             layout.refuse_incomplete(parts, names, repository)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from schedcmp.axes import Setting
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.numbers import NONE, seconds
@@ -29,9 +28,9 @@ def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
         seen: sentences on what else was seen.
     """
     parts = ["# Which scheduler?"]
-    for found in answers:
-        if len(answers) > 1:
-            parts.append(f"## {setting_text(found.setting)}")
+    for found, heading in zip(answers, headings(answers), strict=True):
+        if heading:
+            parts.append(f"## {heading}")
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(found)))
         if found.front and found.metric:
             parts.append(_front(found, found.metric))
@@ -42,8 +41,10 @@ def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def setting_text(setting: Setting) -> str:
-    return ", ".join(setting.words())
+def headings(answers: Sequence[Answer]) -> list[str]:
+    """Of each answer its setting; nothing for the only one."""
+    settings = {found.setting for found in answers}
+    return [", ".join(found.setting.words(settings)) if len(answers) > 1 else "" for found in answers]
 
 
 def short(point: Point | Unsound) -> str:

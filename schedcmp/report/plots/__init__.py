@@ -15,7 +15,7 @@ from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import draw_pareto, pareto_data
 from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
 from schedcmp.report.plots.style import FORMATS, rendered
-from schedcmp.report.sentences import setting_text
+from schedcmp.report.sentences import headings
 from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
 from schedcmp.store.several import Shown
@@ -54,9 +54,8 @@ def write_plots(
 def _plots(
     store: Shown, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
 ) -> Iterator[tuple[str, Draw]]:
-    for found in answers:
-        where = f" · {setting_text(found.setting)}" if len(answers) > 1 else ""
-        suffix = f"-{slug(setting_text(found.setting).replace('×', 'x'))}" if len(answers) > 1 else ""
+    for found, heading in zip(answers, headings(answers), strict=True):
+        where, suffix = (f" · {heading}", f"-{slug(heading.replace('×', 'x'))}") if heading else ("", "")
         yield from ((f"{plot}{suffix}", draw) for plot, draw in _of_setting(found, rows, f"{name}{where}"))
     if levels := sigma_data(store.meta("trajectories") or (), {c.cell.scheduler: c.cell.base for c in cells}):
         yield "sigmas", partial(draw_sigmas, levels, f"{name}: noise levels")
