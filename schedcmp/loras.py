@@ -88,6 +88,9 @@ def _refusals(sweep: Sweep, checkpoint: Checkpoint) -> Iterator[str]:
         yield "backend: jax takes none; use torch"
     if sweep.executor.ray is not None:
         yield "executor: ray takes none; use executor: local"
+    if checkpoint.quantized:
+        parts = " and ".join(checkpoint.quantized)
+        yield f"none is worn on quantized weights, which {parts} has; leave one of the two out"
     for option in sweep.optimize.enabled:
         if option in _NOT_OPTIMIZED:
             yield f"has no place with optimize: {option} ({_NOT_OPTIMIZED[option]}); leave one of the two out"

@@ -35,6 +35,7 @@ from schedcmp.registry.table import builtin_registry
 from schedcmp.report.paste import FORMS
 from schedcmp.store.store import Store
 
+pytestmark = pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning")
 SCHEDULERS = ("ddim", "euler-a", "lcm", "heun")
 TINY = inspect(ModelSpec("builtin:tiny"))
 Loras = dict[str, str]  # what each is worn as → its folder
@@ -299,12 +300,13 @@ def test_a_lora_that_does_not_fit_is_refused_with_its_line(
         ({"executor": "ray"}, "executor: ray takes none"),
         ({"backend": "jax"}, "backend: jax takes none"),
         ({"optimize": "{compile: true}"}, "optimize: compile"),
+        ({"model": "{id: builtin:tiny, quantize: int8}"}, "none is worn on quantized weights"),
     ],
 )
 def test_where_none_can_be_worn_it_is_refused(
     changes: dict[str, str], why: str, folders: dict[str, Path], write: Callable[..., Path]
 ) -> None:
-    pytest.importorskip("jax" if "backend" in changes else "torch")
+    pytest.importorskip({"backend": "jax", "model": "torchao"}.get(next(iter(changes)), "torch"))
     with pytest.raises(RequestError, match=r"sweep\.yaml:\d: lora: .*") as raised:
         prepare(write(str(folders["a"]), **changes))
     assert why in str(raised.value)
