@@ -32,7 +32,8 @@ NAMING = {
     "few_steps.py", "infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
     "report/paste/diffusers_code.py",
     "report/paste/invokeai.py", "store/rows.py",
-    "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/own.py", "remake/sweep.py", "remake/swarmui.py",
+    "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/made.py", "remake/own.py",
+    "remake/sweep.py", "remake/swarmui.py",
 }  # fmt: skip
 
 
