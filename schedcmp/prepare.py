@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice, product
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
+from schedcmp.checkpoint.cache import refuse_cache
 from schedcmp.checkpoint.find import find_checkpoint, portable, settled
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
@@ -22,8 +25,10 @@ from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.arguments import not_taken, refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
-from schedcmp.pipelines.guidance import inert_guidance
+from schedcmp.pipelines.evaluations import evaluations
+from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
+from schedcmp.pipelines.packages import install, missing_packages
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell, Length, Worn, length_of
 from schedcmp.registry.appraisal import Appraisal
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from schedcmp.checkpoint.wardrobe import Wardrobe
 
 _SHOWN = 4  # reasons of many
+_MOST_CALLS = 1_000  # combinations of further arguments that are asked for their evaluations beforehand
 
 
 class Prepared:
@@ -69,18 +75,18 @@ class Prepared:
             RequestError: whatever is wrong with the request.
         """
         self._source = source
-        self.inputs = inputs_of(
-            sweep,
-            source,
-            checkpoint or find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress),
+        found = checkpoint or find_checkpoint(
+            sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )
-        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         if sweep.model.python:
-            self.sweep = sweep = settled(sweep, source, checkpoint)
+            sweep = settled(sweep, source, found)
+        self.inputs = inputs_of(sweep, source, found)
+        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
+        self._known_evaluations: dict[tuple[float, str, str], int] = {}
         self._check_pipeline()
         self._check_backend()
         self._asked = sweep
@@ -88,10 +94,10 @@ class Prepared:
         self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
-        middle = self._wrong_in_the_middle
-        self._appraisal = appraisal = appraisal or Appraisal(
-            self.scheduler_config, suited, sweep.strength or (None,), middle
-        )
+        if appraisal is None:
+            strengths, most = sweep.strength or (None,), self._most_evaluations()
+            appraisal = Appraisal(self.scheduler_config, suited, strengths, self._wrong_in_the_middle, most)
+        self._appraisal = appraisal
         self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal, searched)
         self.inputs.refuse_other_masks(self.plan.cells, source)
         self.trajectories: dict[Length, Trajectory] = {}
@@ -133,8 +139,13 @@ class Prepared:
 
     def _check_pipeline(self) -> None:
         """Raises RequestError for what the pipeline would refuse, or make otherwise, in every cell."""
+        if missing := missing_packages(self.checkpoint.pipeline_class):
+            told = f"{self.checkpoint.pipeline_class} needs {', '.join(missing)}: {install(missing)}"
+            raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {told}")
         if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config, self.inputs.arguments):
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
+        if self.checkpoint.cache:
+            self._check_cache()
         for name, why in refused_arguments(self.checkpoint.pipeline_class, self.sweep.call):
             raise SweepError(f"{self._source.where(('call', name))}: call: {why}")
         for key, why in not_taken(self.checkpoint.pipeline_class, self.sweep):
@@ -143,6 +154,24 @@ class Prepared:
         if wrong := size_refusal(self.checkpoint.pipeline_class, self.checkpoint.config, sizes):
             key = "size" if self.sweep.size else "width"
             raise SweepError(f"{self._source.where((key,))}: {key}: {wrong}")
+
+    def _check_cache(self) -> None:
+        """Raises RequestError."""
+        if self.sweep.optimize.compile:
+            where = self._source.where(("optimize", "compile"))
+            raise SweepError(
+                f"{where}: optimize.compile: goes with no step cache, which changes the model; leave one out"
+            )
+        try:
+            refuse_cache(self.checkpoint)
+        except PartError as error:
+            raise CheckpointError(f"{self._source.where(('model', *error.key))}: model: {error}") from error
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether images must be made one after the other: a step cache is of one image."""
+        models = getattr(self.checkpoint, "models", ())  # those of a loaded pipeline
+        return bool(self.checkpoint.cache) or any(getattr(model, "is_cache_enabled", False) for model in models)
 
     def _choose_metrics(self) -> None:
         """What is measured of images, and what that takes. Raises SweepError."""
@@ -199,6 +228,7 @@ class Prepared:
             *self._source.remarks,
             *self.plan.warnings,
             *self.checkpoint.remarks,
+            *filter(None, [self.loras.cost_told if self.sweep.timing.mode == "solo" else ""]),
             *filter(None, (found.leaves(self.supported) for found in self.few_steps)),
             *filter(None, [told_left_out(self.scheduler_config)]),
             *foreign_notation(self._texts),
@@ -256,9 +286,25 @@ class Prepared:
 
     def cost(self, cell: Cell) -> int:
         """Denoiser evaluations of a cell; for one that chooses its steps as it goes, an estimate."""
+        each = self._evaluations(cell.guidance_scale, cell.negative_prompt, cell.call)
         if self.references and cell.scheduler in self.references.trajectories:
-            return self.references.trajectories[cell.scheduler].nfe
-        return self.trajectories[length_of(cell)].nfe
+            return each * self.references.trajectories[cell.scheduler].nfe
+        return each * self.trajectories[length_of(cell)].nfe
+
+    def _evaluations(self, guidance: float, negative: str, call: str) -> int:
+        """Calls of the denoiser at each timestep of a cell with this guidance, negative prompt and `Cell.call`."""
+        key = (guidance, negative, call)
+        if key not in self._known_evaluations:
+            pipeline, configs, more = self.checkpoint.pipeline_class, self.checkpoint.config, json.loads(call or "{}")
+            given = guidance_arguments(pipeline, configs, guidance, negative, more)
+            self._known_evaluations[key] = evaluations(pipeline, configs, given | more)
+        return self._known_evaluations[key]
+
+    def _most_evaluations(self) -> int:
+        """As `_evaluations`, of the cells that have most."""
+        sweep = self.sweep
+        axes = product(sweep.guidance_scale, sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
+        return max(self._evaluations(*values) for values in axes)
 
     @property
     def total_nfe(self) -> int:
@@ -317,6 +363,7 @@ class Prepared:
             **self._vae,
             **({} if self.sweep.safety_checker else {"safety_checker": False}),
             "optimize": self.sweep.optimize.enabled,
+            **({"peft": version("peft")} if self.loras.adapters else {}),
             **({"distilled": [found.told for found in self.few_steps]} if self.few_steps else {}),
             **self._backend,
             **machine_and_versions(self.device),

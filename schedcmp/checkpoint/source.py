@@ -45,6 +45,7 @@ class ModelSpec:
     parts: Mapping[str, str] = field(default_factory=dict)  # by keys of `kinds.KINDS`: folders or files of others
     embeddings: Mapping[str, str] = field(default_factory=dict)  # textual inversion: tokens and their files
     quantize: Mapping[str, str] = field(default_factory=dict)  # components, or `quantize.DENOISER`: how
+    cache: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)  # a step cache's name, and its options
     safety_checker: bool = True  # load the one that it may have
 
 
@@ -76,21 +77,31 @@ class Checkpoint:
         return config
 
     def config(self, component: str) -> dict[str, Any]:
-        """The config of one of its components; empty where there is none. Raises CheckpointError."""
+        """The config of one of its components, or of the pipeline itself (""); empty where there is none.
+
+        Raises CheckpointError.
+        """
         others = {part.name: part.config for part in self.elsewhere}
-        path = others.get(component, self.config_folder / component / "config.json")
+        own = self.config_folder / component / ("config.json" if component else layout.MODEL_INDEX)
+        path = others.get(component, own)
         return layout.read_json(path) if path.is_file() else {}
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the weights and the configs of the models by content, not by place; the scheduler's
-        config does not count. Reads the weights once per process.
+        """Identifies the weights and the configs of the models by content, not by place, and what is done to them; the
+        scheduler's config does not count. Reads the weights once per process.
 
         Raises:
             CheckpointError: a file can no longer be read.
         """
+        beside = [*filter(None, (self.quantized, self.cache))]
         own = fingerprint(self.content)
-        return blake2b(f"{own} {self.quantized}".encode(), digest_size=16).hexdigest() if self.quantized else own
+        return blake2b(f"{own} {beside}".encode(), digest_size=16).hexdigest() if beside else own
+
+    @property
+    def cache(self) -> Mapping[Any, Mapping[str, Any]]:
+        """The step cache that its cells are made with, see `checkpoint.cache`; references are made without."""
+        return self.spec.cache
 
 
 def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
@@ -163,8 +174,8 @@ def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     if not (folder / layout.MODEL_INDEX).is_file():
         raise CheckpointError(_no_checkpoint(folder))
     index = layout.read_json(folder / layout.MODEL_INDEX)
-    parts = layout.components(index, str(folder), safety_checker=spec.safety_checker)
     names = layout.file_names(folder)
+    parts = layout.components(index, names, str(folder), safety_checker=spec.safety_checker)
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
     weights = layout.choose_weights(parts, names, spec.variant, str(folder))
@@ -193,8 +204,8 @@ def _no_checkpoint(folder: Path) -> str:
 def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     folder = single_file.config_folder(path, spec.config, progress=progress)
     index = layout.read_json(folder / layout.MODEL_INDEX)
-    parts = layout.components(index, str(folder), safety_checker=False)  # from_single_file never loads one
     names = layout.file_names(folder)
+    parts = layout.components(index, names, str(folder), safety_checker=False)  # from_single_file never loads one
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
     tensors = tensor_shapes(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared
 from schedcmp.records import Length, Task, length_of
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
-from schedcmp.several import Several, forget_weights, prepare_all
+from schedcmp.several import Several, prepare_all
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.several import Shown, opened, place_of
@@ -48,11 +48,11 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
 def _run_several(several: Several, output: str | None, *, fresh: bool) -> int:
     """Each checkpoint's run, one after the other, and what they show together; returns the exit code."""
     folder = several.begin(output)
-    for label, prepared in several.members.items():
-        if _run(prepared, str(several.place(folder, label)), fresh=fresh, alone=False) == INTERRUPTED:
-            say(f"interrupted: the same command goes on in {folder}")
+    for at, prepared in several.each(folder):
+        code = _run(prepared, str(at), fresh=fresh, alone=False)
+        del prepared
+        if code == INTERRUPTED:
             return INTERRUPTED
-        forget_weights()
     with opened(folder) as store:
         return _finish(store, Place(folder, str(folder)), packed=False)
 
@@ -113,7 +113,7 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
     if isinstance(found, Several):
         folder = Path(output) if output else found.folder
         for label, prepared in found.members.items():
-            _show_plan(prepared, str(found.place(folder, label)))
+            _show_plan(prepared, str(place_of(folder, label)))
     else:
         _show_plan(found, output or str(found.folder))
 
@@ -122,8 +122,17 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     _headline(prepared)
     counts = Counter(map(length_of, prepared.plan.cells))
     from_images = any(strength is not None for *_, strength in counts)
+    costs: dict[Length, set[int]] = defaultdict(set)  # guidance may take a second evaluation
+    for cell in prepared.supported:
+        costs[length_of(cell)].add(prepared.cost(cell))
     rows = [
-        (name, _class_of(prepared, name), _steps(n, strength), _nfe(prepared, (name, n, strength)), str(count))
+        (
+            name,
+            _class_of(prepared, name),
+            _steps(n, strength),
+            ", ".join(map(str, sorted(costs[name, n, strength]))) or "unsupported",
+            str(count),
+        )
         for (name, n, strength), count in counts.items()
     ]
     steps = "steps at strength" if from_images else "steps"
@@ -131,7 +140,7 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     folder, exists = look(name)
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:
-        pairs, nfe = prepared.references.pairs, prepared.references.nfe
+        pairs, nfe = prepared.references.pairs, sum(map(prepared.cost, prepared.references.cells))
         say(f"distance {len(pairs):,} references, {nfe:,} denoiser evaluations more; `metrics: off` leaves them out")
     if isinstance(prepared.sweep.steps, Search):
         say(f"steps    those tried at first; more as they are needed, up to {prepared.sweep.steps.auto.most}")
@@ -170,11 +179,6 @@ def _tell_damaged(store: Shown, name: str) -> None:
 
 def _steps(steps: int, strength: float | None) -> str:
     return str(steps) if strength is None else f"{steps} at {strength:g}"
-
-
-def _nfe(prepared: Prepared, length: Length) -> str:
-    trajectory = prepared.trajectories.get(length)
-    return str(trajectory.nfe) if trajectory else "unsupported"
 
 
 def _headline(prepared: Prepared, *, device: bool = False) -> None:

@@ -47,15 +47,15 @@ def run(
         RequestError: the sweep is wrong; nothing is written.
         RunError: the disk is full or fails; what was finished is kept.
     """
-    from schedcmp.several import Several, forget_weights
+    from schedcmp.several import Several
     from schedcmp.store.several import opened
 
     prepared = asked(sweep, keys, pipeline)
     if isinstance(prepared, Several):
         folder = prepared.begin(str(output) if output else None)
-        for label, one in prepared.members.items():
-            _run(one, str(prepared.place(folder, label)), fresh=fresh, progress=progress)
-            forget_weights()
+        for at, one in prepared.each(folder):
+            _run(one, str(at), fresh=fresh, progress=progress)
+            del one
         with opened(folder) as store:
             _warn(_report(store))
     else:

@@ -127,8 +127,9 @@ def answer(
     """
     chosen, references, doubted = choose_metric(cells, known, metric), list(references), doubts(cells)
     made = settings(cells)
-    of_task = {c.cell.task: made[c.cell.setting] for c in cells}
-    notes = [(of_task.get(r.task), r.note) for r in references if r.note]
+    noted = [r for r in references if r.note]
+    of_task = {c.cell.task: made[c.cell.setting] for c in cells} if noted else {}
+    notes = [(of_task.get(r.task), r.note) for r in noted]
     return [
         _answer(s, *found, doubted, chosen, budget, limit, Counter(note for of, note in notes if of == s))
         for s, found in points(cells, chosen, resolutions(references)).items()

@@ -7,7 +7,6 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
-from schedcmp.axes import Setting
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.enough import Enough, enough, oracle_order, told_order
@@ -43,8 +42,9 @@ def markdown(
         orders: what the oracle says of schedulers, where the run has asked it.
     """
     parts = ["# Which scheduler?"]
-    for found in (*answers, *beside):
-        titles = [setting_text(found.setting)] if len(answers) > 1 else []
+    told = (*answers, *beside)
+    for found, heading in zip(told, headings(told), strict=True):
+        titles = [heading] if heading else []
         titles += [f"by {found.metric.label}"] if found.metric and found not in answers else []
         parts += [f"## {', '.join(titles)}"] if titles else []
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(found)))
@@ -61,8 +61,10 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def setting_text(setting: Setting) -> str:
-    return ", ".join(setting.words())
+def headings(answers: Sequence[Answer]) -> list[str]:
+    """Of each answer its setting; nothing where all have the same."""
+    settings = {found.setting for found in answers}
+    return [", ".join(found.setting.words(settings)) if len(settings) > 1 else "" for found in answers]
 
 
 def short(point: Point | Unsound) -> str:

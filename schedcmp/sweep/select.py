@@ -25,6 +25,7 @@ _NAMED = 3
 class Appraiser(Protocol):
     """What is known of entries on the sweep's checkpoint; see `registry.appraisal`."""
 
+    def unlisted(self, known: Iterable[Entry]) -> list[Entry]: ...
     def judge(self, entry: Entry) -> tuple[str, str]: ...
     def most_steps(self, entry: Entry, nfe: int) -> int: ...
     def work(self, entry: Entry) -> str: ...
@@ -123,7 +124,8 @@ class Selection:
 
     def _bases(self, item: str | EntrySpec) -> Iterable[Entry]:
         if item == EVERYTHING:
-            return list(self.registry.entries.values())
+            known = self.registry.entries.values()
+            return [*self.appraiser.unlisted(known), *known]
         if isinstance(item, str):
             return [self.registry.entry(item)]
         return [self._own(row, label) for row, label in _rows(item)]

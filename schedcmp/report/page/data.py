@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from schedcmp import __version__
-from schedcmp.axes import AXES, Value
+from schedcmp.axes import AXES, OPTIONAL, Value
 from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
@@ -50,7 +50,8 @@ def page_data(
     sweep_text, sweep = store.meta("sweep"), store.sweep()
     rows = timing_rows(cells)
     points = _points(cells)
-    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES}
+    unset = {axis.name for axis in OPTIONAL if not any(axis.is_set(stored.cell) for stored in cells)}
+    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES if axis not in unset}
     places = {axis: {value: i for i, value in enumerate(values)} for axis, values in axes.items()}
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
     recipes = _Recipes(store.trajectories())
@@ -186,7 +187,8 @@ def _metrics(cells: Iterable[StoredCell], read: Mapping[str, Reading]) -> list[d
         if m.name in names
     ]
     others = sorted(names - read.keys())
-    return known + [{"name": name, "label": name.replace("_", " "), "higher": None} for name in others]
+    plain = {"higher": None, "whole": False, "near": None}
+    return known + [{"name": name, "label": name.replace("_", " "), **plain} for name in others]
 
 
 def _references(store: Shown, tasks: Mapping[Task, int]) -> dict[int, dict[str, Any]]:

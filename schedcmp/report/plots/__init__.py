@@ -15,7 +15,7 @@ from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import draw_pareto, pareto_data
 from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
 from schedcmp.report.plots.style import FORMATS, rendered
-from schedcmp.report.sentences import setting_text
+from schedcmp.report.sentences import headings
 from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
 from schedcmp.store.several import Shown
@@ -56,10 +56,8 @@ def _plots(
     store: Shown, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
 ) -> Iterator[tuple[str, Draw]]:
     orders = store.meta("orders") or {}
-    several = len({found.setting for found in answers}) > 1
-    for found in answers:
-        where = f" · {setting_text(found.setting)}" if several else ""
-        suffix = f"-{slug(setting_text(found.setting).replace('×', 'x'))}" if several else ""
+    for found, heading in zip(answers, headings(answers), strict=True):
+        where, suffix = (f" · {heading}", f"-{slug(heading.replace('×', 'x'))}") if heading else ("", "")
         beside = found.metric is not answers[0].metric
         if beside and found.metric:
             suffix += f"-{slug(found.metric.brief.lower())}"
