@@ -40,6 +40,8 @@ from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.parts import Model
 from schedcmp.sweep.plan import Plan, identity, make_plan
 from schedcmp.sweep.source import Source
+from schedcmp.sweep.steps import Search
+from schedcmp.truth.energy import FEWEST_SEEDS
 from schedcmp.truth.reference import References
 
 if TYPE_CHECKING:
@@ -234,9 +236,21 @@ class Prepared:
             *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt, self.sweep.call),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
+            *self._unsearched(),
             *self._idle_options(),
             *self._unrepeatable(),
         )
+
+    def _unsearched(self) -> Iterator[str]:
+        """Of which schedulers it cannot be found how many steps they need."""
+        if not isinstance(self.sweep.steps, Search) or self.references is None:
+            return
+        tried = ", ".join(map(str, self.sweep.steps.first))
+        for label in self.recipes:
+            if label not in self.references.sampling:
+                yield f"{label}: solves another equation, so no number of steps is near enough: it is tried at {tried}"
+            elif label not in self.references.comparable and len(self.sweep.seeds) < FEWEST_SEEDS:
+                yield f"{label}: draws noise, so how many steps it needs takes {FEWEST_SEEDS} seeds: tried at {tried}"
 
     def _idle_options(self) -> Iterator[str]:
         """What of the sweep's own entries changes nothing."""

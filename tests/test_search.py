@@ -96,6 +96,16 @@ def test_what_cannot_be_looked_for_is_refused(changes: dict[str, Any], told: str
     assert told in refusal(tmp_path, GOOD | changes)
 
 
+def test_of_which_schedulers_nothing_can_be_found_is_told(tmp_path: Path) -> None:
+    schedulers = ["ddim", "euler-a", "euler-cfgpp"]
+    told = "\n".join(prepare(write(tmp_path, AUTO | {"schedulers": schedulers})).warnings)
+    assert "euler-a: draws noise, so how many steps it needs takes 8 seeds: tried at 4, 8, 16" in told
+    assert "euler-cfgpp: solves another equation" in told
+    assert "ddim:" not in told
+    more = prepare(write(tmp_path, AUTO | {"schedulers": schedulers, "seeds": "0..7"})).warnings
+    assert "draws noise" not in "\n".join(more)
+
+
 # --- a run
 
 

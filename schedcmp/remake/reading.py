@@ -54,7 +54,8 @@ def _of_image(path: Path) -> Iterator[str]:
 
     try:
         with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
-            info, exif = dict(image.info), image.getexif()
+            info = dict(image.info)
+            exif = image.getexif() if image.format != "PNG" or "exif" in info else Image.Exif()  # else it is decoded
             tags = {**exif, **exif.get_ifd(_EXIF)}
     except Exception as error:  # Pillow's readers raise what they like of a damaged file
         raise RequestError(
