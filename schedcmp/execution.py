@@ -13,6 +13,7 @@ from schedcmp.files import to_json
 from schedcmp.metrics.clip_model import Clip
 from schedcmp.metrics.distribution import measure_distribution
 from schedcmp.metrics.measuring import measure
+from schedcmp.metrics.plain import measure_plain
 from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
@@ -113,6 +114,8 @@ class Execution:
         if prepared.references:
             measure_references(prepared.supported, prepared.references, prepared.keys, self.store)
         failed = measure(self.store, prepared.metrics)
+        if prepared.plain and prepared.metrics:
+            measure_plain(prepared.plain, self.store)
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
         return failed

@@ -58,6 +58,7 @@ class Prepared:
             RequestError: whatever is wrong with the request.
         """
         self._source = source
+        self.plain: Path | None = None  # the run of the same checkpoint unchanged, see `several`
         self.inputs = inputs_of(
             sweep,
             source,
