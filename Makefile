@@ -5,7 +5,7 @@ MINUTES ?= 20
 SEED ?= 0
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test lint format bench soak samplers clean
+.PHONY: install demo test lint format bench soak samplers coverage clean
 
 install: $(INSTALLED)
 
@@ -45,6 +45,9 @@ soak: install  ## attacks: kills, signals, damage, hostile sweeps, runs and chec
 
 samplers: install  ## docs/samplers.md: every method against exact solutions, on every kind of model
 	$(BIN)/python -m tools.samplers
+
+coverage: install  ## docs/pipelines.md: every text-to-image pipeline class of diffusers; goes on where it stopped
+	$(BIN)/python -m tools.coverage
 
 clean:
 	rm -rf .venv

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice, product
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
@@ -22,8 +25,10 @@ from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.arguments import not_taken, refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
-from schedcmp.pipelines.guidance import inert_guidance
+from schedcmp.pipelines.evaluations import evaluations
+from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
+from schedcmp.pipelines.packages import install, missing_packages
 from schedcmp.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell, Length, Worn, length_of
 from schedcmp.registry.appraisal import Appraisal
@@ -41,44 +46,58 @@ if TYPE_CHECKING:
     from schedcmp.checkpoint.wardrobe import Wardrobe
 
 _SHOWN = 4  # reasons of many
+_MOST_CALLS = 1_000  # combinations of further arguments that are asked for their evaluations beforehand
 
 
 class Prepared:
     """A sweep that was found sound: its checkpoint is there, its schedulers can do their steps."""
 
     def __init__(
-        self, sweep: Sweep, source: Source, *, progress: bool = False, checkpoint: Checkpoint | None = None
+        self,
+        sweep: Sweep,
+        source: Source,
+        *,
+        progress: bool = False,
+        checkpoint: Checkpoint | None = None,
+        searched: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+        appraisal: Appraisal | None = None,
     ) -> None:
         """Loads no weights and writes nothing.
 
         Args:
             checkpoint: instead of the one that the sweep names.
+            searched: numbers of steps by label, where the sweep leaves them to be found; by default, the first to try.
+            appraisal: what is known of the schedulers already.
 
         Raises:
             RequestError: whatever is wrong with the request.
         """
         self._source = source
         self.plain: Path | None = None  # the run of the same checkpoint unchanged, see `several`
-        self.inputs = inputs_of(
-            sweep,
-            source,
-            checkpoint or find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress),
+        found = checkpoint or find_checkpoint(
+            sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )
-        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         if sweep.model.python:
-            self.sweep = sweep = settled(sweep, source, checkpoint)
+            sweep = settled(sweep, source, found)
+        self.inputs = inputs_of(sweep, source, found)
+        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
             raise CheckpointError(f"{source.where(('model',))}: model: {error}") from error
+        self._known_evaluations: dict[tuple[float, str, str], int] = {}
         self._check_pipeline()
         self._check_backend()
+        self._asked = sweep
         self.loras = Loras(sweep, source, self.checkpoint, progress=progress)
         self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
-        appraisal = Appraisal(self.scheduler_config, suited, sweep.strength or (None,), self._wrong_in_the_middle)
-        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
+        if appraisal is None:
+            strengths, most = sweep.strength or (None,), self._most_evaluations()
+            appraisal = Appraisal(self.scheduler_config, suited, strengths, self._wrong_in_the_middle, most)
+        self._appraisal = appraisal
+        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal, searched)
         self.inputs.refuse_other_masks(self.plan.cells, source)
         self.trajectories: dict[Length, Trajectory] = {}
         self.unsupported: dict[Length, str] = {}  # why
@@ -90,6 +109,20 @@ class Prepared:
         self._progress = progress
         self._dressed: tuple[Any, Wardrobe] | None = None  # a pipeline, and what it can wear
         self._choose_metrics()
+        self._check_track()
+
+    def with_steps(self, searched: Mapping[str, tuple[int, ...]]) -> Prepared:
+        """The same with other numbers of steps, where the sweep leaves them to be found. Raises RequestError."""
+        found = Prepared(
+            self._asked,
+            self._source,
+            progress=self._progress,
+            checkpoint=self.checkpoint,
+            searched=searched,
+            appraisal=self._appraisal,
+        )
+        found._dressed = self._dressed
+        return found
 
     def _wrong_in_the_middle(self, recipe: Recipe) -> str:
         from schedcmp.truth.beginning import wrong_in_the_middle
@@ -105,6 +138,9 @@ class Prepared:
 
     def _check_pipeline(self) -> None:
         """Raises RequestError for what the pipeline would refuse, or make otherwise, in every cell."""
+        if missing := missing_packages(self.checkpoint.pipeline_class):
+            told = f"{self.checkpoint.pipeline_class} needs {', '.join(missing)}: {install(missing)}"
+            raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {told}")
         if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config, self.inputs.arguments):
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
         if self.checkpoint.cache:
@@ -151,6 +187,14 @@ class Prepared:
         except SweepError as error:
             raise SweepError(f"{self._source.where((key,))}: {key}: {error}") from error
 
+    def _check_track(self) -> None:
+        """Raises SweepError for a place that results cannot be sent to."""
+        if self.sweep.track:
+            from schedcmp.track.trackers import refusal
+
+            for why in filter(None, map(refusal, self.sweep.track)):
+                raise SweepError(f"{self._source.where(('track',))}: track: {why}")
+
     def _preflight(self, appraisal: Appraisal) -> None:
         """What each scheduler does at each number of steps, or why it cannot. Raises SweepError if none can."""
         for label, steps, strength in dict.fromkeys(map(length_of, self.plan.cells)):
@@ -183,6 +227,7 @@ class Prepared:
             *self._source.remarks,
             *self.plan.warnings,
             *self.checkpoint.remarks,
+            *filter(None, [self.loras.cost_told if self.sweep.timing.mode == "solo" else ""]),
             *filter(None, (found.leaves(self.supported) for found in self.few_steps)),
             *filter(None, [told_left_out(self.scheduler_config)]),
             *foreign_notation(self._texts),
@@ -228,9 +273,25 @@ class Prepared:
 
     def cost(self, cell: Cell) -> int:
         """Denoiser evaluations of a cell; for one that chooses its steps as it goes, an estimate."""
+        each = self._evaluations(cell.guidance_scale, cell.negative_prompt, cell.call)
         if self.references and cell.scheduler in self.references.trajectories:
-            return self.references.trajectories[cell.scheduler].nfe
-        return self.trajectories[length_of(cell)].nfe
+            return each * self.references.trajectories[cell.scheduler].nfe
+        return each * self.trajectories[length_of(cell)].nfe
+
+    def _evaluations(self, guidance: float, negative: str, call: str) -> int:
+        """Calls of the denoiser at each timestep of a cell with this guidance, negative prompt and `Cell.call`."""
+        key = (guidance, negative, call)
+        if key not in self._known_evaluations:
+            pipeline, configs, more = self.checkpoint.pipeline_class, self.checkpoint.config, json.loads(call or "{}")
+            given = guidance_arguments(pipeline, configs, guidance, negative, more)
+            self._known_evaluations[key] = evaluations(pipeline, configs, given | more)
+        return self._known_evaluations[key]
+
+    def _most_evaluations(self) -> int:
+        """As `_evaluations`, of the cells that have most."""
+        sweep = self.sweep
+        axes = product(sweep.guidance_scale, sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
+        return max(self._evaluations(*values) for values in axes)
 
     @property
     def total_nfe(self) -> int:
@@ -289,6 +350,7 @@ class Prepared:
             **self._vae,
             **({} if self.sweep.safety_checker else {"safety_checker": False}),
             "optimize": self.sweep.optimize.enabled,
+            **({"peft": version("peft")} if self.loras.adapters else {}),
             **({"distilled": [found.told for found in self.few_steps]} if self.few_steps else {}),
             **self._backend,
             **machine_and_versions(self.device),

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from single_file import write_original_layout
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from schedcmp.checkpoint import ModelSpec, inspect
+from schedcmp.checkpoint import ModelSpec, inspect, layout
 from schedcmp.checkpoint.load import load, resolve_device, resolve_dtype
 from schedcmp.errors import CheckpointError, RequestError
 
@@ -105,7 +105,7 @@ def test_a_folder_loads_as_diffusers_loads_it_and_quietly(sd1: Path, capfd: pyte
     pipeline = load(inspect(of(sd1)), "cpu")
     assert capfd.readouterr() == ("", "")
     assert not pipeline.unet.training
-    assert not any(weight.requires_grad for weight in pipeline.unet.parameters())
+    assert all(weight.requires_grad for weight in pipeline.unet.parameters())  # as diffusers leaves them
     theirs = StableDiffusionPipeline.from_pretrained(sd1)
     theirs.set_progress_bar_config(disable=True)
     assert np.array_equal(image(pipeline), image(theirs))
@@ -578,3 +578,20 @@ def test_a_fetch_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(CheckpointError, match="memory://broken cannot be fetched: the line is dead"):
         inspect(of("memory://broken"))
     assert not [p for p in (tmp_path / "schedcmp" / "models").iterdir() if p.suffix != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("class_name", "file", "model"),
+    [
+        ("TokenizersBackend", "tokenizer_config.json", False),
+        ("CLIPImageProcessorPil", "preprocessor_config.json", False),
+        ("AdaptiveProjectedMixGuidance", "guider_config.json", False),
+        ("CLIPTextModel", "generation_config.json", True),
+        ("CLIPTextModel", "model.safetensors", True),
+        ("CLIPTokenizer", "config.json", False),
+    ],
+)
+def test_a_part_without_weights_is_no_model(class_name: str, file: str, model: bool) -> None:
+    index = {"_class_name": "P", "scheduler": ["diffusers", "DDIMScheduler"], "part": ["transformers", class_name]}
+    part = layout.components(index, [f"part/{file}", "scheduler/scheduler_config.json"], "folder")[-1]
+    assert part.is_model is model

@@ -160,7 +160,8 @@ def test_a_pipeline_that_changes_the_denoiser_while_it_runs_is_not_packed() -> N
     expected = ran(alone(bench), cells)
     engine = packed(bench, 8)
     assert_same_images(ran(engine, cells), expected)
-    assert engine.throughput.forwards == 0
+    assert engine.throughput.forwards
+    assert engine.throughput.notes[0].startswith("packed by seeds alone: the pipeline changes its models")
 
 
 def test_a_vae_that_is_cast_for_each_image_serves_one_lane_at_a_time() -> None:
@@ -203,6 +204,16 @@ class Listing(OddModel):
 
     def ask(self, x: torch.Tensor, t: Any) -> torch.Tensor:
         return torch.stack(self(list(x), t.expand(len(x))))
+
+
+class Ambiguous(Listing):
+    """Takes a list with an item for each row, which are as long as there are rows."""
+
+    def forward(self, x: list[torch.Tensor], timestep: torch.Tensor) -> list[torch.Tensor]:
+        return [row[0] for row in super().forward(x, timestep)]
+
+    def ask(self, x: torch.Tensor, t: Any) -> torch.Tensor:
+        return torch.stack(self([row[None] for row in x], t.expand(len(x))))
 
 
 class Zipping(Listing):
@@ -256,7 +267,7 @@ class OddPipeline:
         return Images([Image.fromarray(levels.movedim(0, -1).numpy())])
 
 
-@pytest.mark.parametrize("model", [Columns, Listing, Zipping, Numbers, Summing])
+@pytest.mark.parametrize("model", [Columns, Ambiguous, Numbers, Summing])
 def test_what_cannot_be_cut_into_rows_is_answered_one_by_one(model: type) -> None:
     recipe = resolve(REGISTRY.entry("ddim"), {"clip_sample": False})
     bench = Workbench(OddPipeline(model()), {"ddim": recipe})
@@ -270,6 +281,62 @@ def test_what_cannot_be_cut_into_rows_is_answered_one_by_one(model: type) -> Non
     assert_same_images(ran(engine, cells), expected)
     assert engine.throughput.max_batch == 1
     assert engine.throughput.evaluations == sum(lengths)
+
+
+@pytest.mark.parametrize("model", [Listing, Zipping])
+def test_lists_with_an_item_for_each_row_are_packed(model: type) -> None:
+    """As Z-Image's transformer takes and gives them."""
+    bench = Workbench(OddPipeline(model()), {"ddim": resolve(REGISTRY.entry("ddim"), {"clip_sample": False})})
+    cells = [Cell(str(i), i, "ddim", "ddim", "default", 5 + i, i, "p", "a", "", 1.0, None, None) for i in range(6)]
+    expected = ran(alone(bench), cells)
+    engine = packed(bench, 8)
+    assert_same_images(ran(engine, cells), expected)
+    assert engine.throughput.max_batch > 1
+
+
+class Learnt(OddModel):
+    """Has a weight, by which torch would remember all that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.answers: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor, timestep: Any) -> torch.Tensor:
+        self.answers.append(self.predict(x) * self.weight)
+        return self.answers[-1]
+
+    def ask(self, x: torch.Tensor, t: Any) -> torch.Tensor:
+        return self(x, t)
+
+
+def test_nothing_is_remembered_for_gradients() -> None:
+    """Whatever the pipeline does: the weights ask for them, since without that torch rounds otherwise."""
+    for engine in (alone, lambda bench: packed(bench, 8)):
+        model = Learnt()
+        bench = Workbench(OddPipeline(model), {"ddim": resolve(REGISTRY.entry("ddim"), {"clip_sample": False})})
+        cells = [Cell(str(i), i, "ddim", "ddim", "default", 3, i, "p", "a", "", 1.0, None, None) for i in range(2)]
+        ran(engine(bench), cells)
+        assert model.answers
+        assert not any(answer.requires_grad for answer in model.answers)
+
+
+@dataclass
+class Unmoved(OddPipeline):
+    """Keeps to a scheduler of its own, whatever it is given."""
+
+    def __call__(self, num_inference_steps: int, generator: torch.Generator, **others: Any) -> Images:
+        own = resolve(REGISTRY.entry("ddim"), {"clip_sample": False}).build()
+        return OddPipeline(self.transformer, own)(num_inference_steps, generator, **others)
+
+
+def test_a_pipeline_that_does_not_use_its_scheduler_fails_and_says_so() -> None:
+    bench = Workbench(Unmoved(Columns()), {"ddim": resolve(REGISTRY.entry("ddim"), {"clip_sample": False})})
+    cell = Cell("0", 0, "ddim", "ddim", "default", 3, 0, "p", "a", "", 1.0, None, None)
+    for engine in (alone(bench), packed(bench, 8)):
+        (result,) = engine.run([cell])
+        assert result.status == "failed"
+        assert "asks its scheduler for no step" in str(result.error)
 
 
 def test_a_text_encoder_that_adds_to_a_cache_is_not_answered_from_memory() -> None:

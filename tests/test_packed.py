@@ -18,7 +18,7 @@ from latents import Latents
 
 from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.engine.batch import BatchSize, Waiting
-from schedcmp.engine.call import Call, apart, first_of, join, split, together
+from schedcmp.engine.call import Call, apart, first_of, join, split, together, unpacked
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.sharing import crews, exact
@@ -205,10 +205,45 @@ def test_a_call_taken_apart_and_its_answers_together_are_what_they_were(cells: i
     parts = apart(call)
     assert [part.rows for part in parts] == [per_cell] * cells
     answers = [{"out": (part.arguments["x"], part.arguments["more"]["y"])} for part in parts]
-    whole = together(answers)
+    whole = together(answers, per_cell)
     assert torch.equal(whole["out"][0], call.arguments["x"])
     assert torch.equal(whole["out"][1], call.arguments["more"]["y"])
-    assert torch.equal(first_of(whole, cells)["out"][0], answers[0]["out"][0])
+    assert torch.equal(first_of(whole, cells, rows)["out"][0], answers[0]["out"][0])
+
+
+@given(st.integers(1, 4), st.integers(1, 3))
+def test_a_list_with_an_item_for_each_row_is_taken_apart_like_rows(cells: int, per_cell: int) -> None:
+    rows = cells * per_cell
+    call = Call(
+        "transformer", {"t": torch.arange(rows), "x": [torch.full((13, 2), float(i)) for i in range(rows)]}, cells
+    )
+    parts = apart(call)
+    answers = [[item + 1 for item in part.arguments["x"]] for part in parts]
+    whole = together(answers, per_cell)
+    assert [float(item[0, 0]) for item in whole] == [i + 1.0 for i in range(rows)]
+    assert [float(item[0, 0]) for item in first_of(whole, cells, rows)] == [float(a[0, 0]) for a in answers[0]]
+    assert [float(item[0, 0]) for item in join([call, call])["x"]] == [*range(rows), *range(rows)]
+    assert list(map(len, split(whole + whole, [rows, rows]))) == [rows, rows]
+
+
+def test_what_keeps_a_call_from_a_batch_is_named() -> None:
+    rows = {"x": torch.zeros(2, 3), "t": torch.zeros(2)}
+    assert not unpacked(Call("transformer", rows))
+    assert unpacked(Call("transformer", {**rows, "cache": np.zeros(3)})) == "cache"
+    assert unpacked(Call("transformer", {**rows, "parts": [[torch.zeros(3)], [torch.zeros(3)]]})) == "parts"
+    assert unpacked(Call("transformer", {"t": 3.0})) == "arguments"
+
+
+def test_rows_may_be_in_the_second_dimension() -> None:
+    """HiDream's transformer is given the answers of all layers of Llama."""
+    calls = [
+        Call("t", {"x": torch.randn(2, 3), "encoder_hidden_states_llama3": torch.randn(2, 2, 4)}) for _ in range(2)
+    ]
+    assert len({call.signature for call in calls}) == 1
+    assert join(calls)["encoder_hidden_states_llama3"].shape == (2, 4, 4)
+    assert [part.arguments["encoder_hidden_states_llama3"].shape for part in apart(replace(calls[0], cells=2))] == [
+        (2, 1, 4)
+    ] * 2
 
 
 def test_one_seed_that_raises_does_not_take_the_others_with_it(

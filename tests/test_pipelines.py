@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -20,16 +21,19 @@ from diffusers import (
 )
 
 from schedcmp.checkpoint import ModelSpec, inspect
-from schedcmp.cli.looking import list_schedulers
+from schedcmp.checkpoint.load import load
+from schedcmp.cli.looking import _with_verdict, list_schedulers
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.pipelines.arithmetic import size_multiple, size_refusal
-from schedcmp.pipelines.guidance import inert_guidance
+from schedcmp.pipelines.evaluations import evaluations
+from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
-from schedcmp.pipelines.scheduling import misused, timestep_arguments
+from schedcmp.pipelines.packages import install, packages
+from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.prepare import prepare
 from schedcmp.registry.build import mended, resolve
-from schedcmp.registry.compat import judge
+from schedcmp.registry.compat import OWN, Compatibility, judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
 
@@ -67,6 +71,69 @@ def test_what_a_loop_wants_of_its_scheduler() -> None:
     assert not misused("Kandinsky3Pipeline", DDIMScheduler())
     assert "base_image_seq_len" in misused("BriaFiboPipeline", UniPCMultistepScheduler())
     assert not misused("StableDiffusionXLPipeline", DDIMScheduler())
+
+
+def test_a_branch_for_a_scheduler_s_class_is_taken_for_that_class_alone() -> None:
+    flow = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    assert "mu" in timestep_arguments("BriaPipeline", flow, 4)
+    assert "mu" not in timestep_arguments("BriaPipeline", UniPCMultistepScheduler(), 4)
+    assert "mu" in timestep_arguments("HiDreamImagePipeline", flow, 4)
+    assert "mu" not in timestep_arguments("HiDreamImagePipeline", UniPCMultistepScheduler(), 4)
+
+
+def test_a_pipeline_of_pipelines_is_read_where_its_loop_is() -> None:
+    assert "generator" in misused("KandinskyV22CombinedPipeline", UniPCMultistepScheduler())
+    assert not misused("KandinskyV22CombinedPipeline", DDIMScheduler())
+
+
+def test_a_predicted_variance_is_for_who_can_take_it() -> None:
+    registry = builtin_registry()
+    config = mended({"_class_name": "DDPMScheduler", "variance_type": "learned_range"}, "IFPipeline")
+    assert not misused("IFPipeline", resolve(registry.entry("ddpm"), config).build())
+    assert "of the variance" in misused("IFPipeline", resolve(registry.entry("sa-solver"), config).build())
+    assert "variance_type" in misused("IFPipeline", DDIMScheduler())
+
+
+def test_a_last_timestep_that_the_loop_leaves_out_is_not_counted() -> None:
+    config = mended({**SCMScheduler().config, "_class_name": "SCMScheduler"}, "SanaSprintPipeline")
+    own = resolve(builtin_registry().entry("SCMScheduler"), config)
+    assert preflight(own, 2).nfe == 2
+    assert leaves_out_last("SanaSprintPipeline", own.build())
+    assert not leaves_out_last("SanaPipeline", own.build())
+
+
+def test_more_timesteps_than_a_pipeline_has_values_for_are_refused() -> None:
+    config = mended({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "Ideogram4Pipeline")
+    registry = builtin_registry()
+    assert preflight(resolve(registry.entry("flow-euler"), config), 4).nfe == 4
+    with pytest.raises(RegistryError, match="visits 7 timesteps, and Ideogram4Pipeline has values for 4 alone"):
+        preflight(resolve(registry.entry("heun"), config), 4)
+
+
+def test_noise_levels_that_rise_because_the_model_was_made_so_are_right() -> None:
+    options = {"invert_sigmas": True, "num_train_timesteps": 1}
+    config = mended({"_class_name": "FlowMatchEulerDiscreteScheduler", **options}, "OmniGenPipeline")
+    found = preflight(resolve(builtin_registry().entry("flow-euler"), config), 3)
+    assert found.nfe == 3
+    assert not found.remarks
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "whether"),
+    [
+        ("StableDiffusionPipeline", True),
+        ("PixArtSigmaPipeline", True),
+        ("ChromaPipeline", False),  # two calls
+        ("FluxPipeline", False),  # none
+        ("HiDreamImagePipeline", False),  # its answers are negated
+        ("DreamLitePipeline", False),  # a part of them is left out
+        ("StableDiffusionPAGPipeline", False),  # three parts
+        ("KandinskyV22CombinedPipeline", False),
+    ],
+)
+def test_cfgpp_is_for_pipelines_that_ask_for_both_answers_at_once(pipeline: str, whether: bool) -> None:
+    scheduler = resolve(builtin_registry().entry("euler-cfgpp"), {"_class_name": "DDIMScheduler"}).build()
+    assert ("with and without the prompt" not in misused(pipeline, scheduler)) is whether
 
 
 def test_an_lcm_pipeline_takes_lcm_alone() -> None:
@@ -204,6 +271,58 @@ def test_guidance_that_changes_nothing_is_told(pipeline: str, parts: dict[str, A
 def test_guidance_that_is_on_is_not_remarked_on() -> None:
     assert not list(inert_guidance("StableDiffusionPipeline", configs(), [1, 5], [""]))
     assert not list(inert_guidance("QwenImagePipeline", configs(transformer={"guidance_embeds": True}), [4], ["ugly"]))
+    assert not list(inert_guidance("QwenImagePipeline", configs(), [4], ["ugly"]))
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "parts", "given"),
+    [
+        ("StableDiffusionPipeline", {}, {"guidance_scale": 5}),
+        ("QwenImagePipeline", {}, {"true_cfg_scale": 5, "negative_prompt": " "}),  # without one it does not guide
+        ("QwenImagePipeline", {"transformer": {"guidance_embeds": True}}, {"guidance_scale": 5}),
+        ("FluxPipeline", {"transformer": {"guidance_embeds": True}}, {"guidance_scale": 5}),
+        ("HunyuanImagePipeline", {"transformer": {"guidance_embeds": True}}, {"distilled_guidance_scale": 5}),
+        ("HunyuanImagePipeline", {}, {}),
+        ("Flux2KleinKVPipeline", {}, {}),
+        ("QwenImage21Pipeline", {}, {}),
+        ("Ideogram4Pipeline", {}, {"guidance_scale": 5, "guidance_schedule": None}),  # it takes one of both
+        ("SomebodysPipeline", {}, {"guidance_scale": 5}),
+    ],
+)
+def test_what_a_guidance_scale_is_to_a_pipeline(pipeline: str, parts: dict[str, Any], given: dict[str, Any]) -> None:
+    assert guidance_arguments(pipeline, configs(**parts), 5, "") == given
+
+
+def test_further_arguments_win_over_guidance() -> None:
+    assert guidance_arguments("QwenImagePipeline", configs(), 5, "ugly", {"true_cfg_scale": 2}) == {
+        "negative_prompt": "ugly"
+    }
+    told = inert_guidance("QwenImagePipeline", configs(), [5], [""], {"true_cfg_scale": [2]})
+    assert list(told) == ["guidance_scale changes nothing: `call` has true_cfg_scale; leave it out"]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "off", "on"),
+    [
+        ("StableDiffusionPipeline", 1, 1),  # both halves in one batch
+        ("ChromaPipeline", 1, 2),
+        ("CogView4Pipeline", 1, 2),
+        ("QwenImagePipeline", 1, 2),
+        ("Krea2Pipeline", 2, 2),  # guides above 0
+        ("ZImagePipeline", 1, 1),
+        ("Ideogram4Pipeline", 2, 2),  # another model answers without the prompt
+        ("SomebodysPipeline", 1, 1),
+    ],
+)
+def test_guidance_may_be_a_second_evaluation(pipeline: str, off: int, on: int) -> None:
+    for scale, calls in ((1, off), (5, on)):
+        assert evaluations(pipeline, configs(), guidance_arguments(pipeline, configs(), scale, "")) == calls
+
+
+def test_a_distilled_checkpoint_is_not_guided_by_a_second_evaluation() -> None:
+    for distilled, calls in ((True, 1), (False, 2)):
+        has = {"": {"is_distilled": distilled}}
+        assert evaluations("Flux2KleinPipeline", has.__getitem__, {"guidance_scale": 4}) == calls
 
 
 def test_a_scheduler_made_for_two_steps_goes_with_its_own_checkpoint() -> None:
@@ -213,3 +332,36 @@ def test_a_scheduler_made_for_two_steps_goes_with_its_own_checkpoint() -> None:
     assert preflight(resolve(own, config), 2).nfe
     with pytest.raises(RegistryError, match="cannot do 10 steps"):
         preflight(resolve(own, config), 10)
+
+
+def test_packages_that_a_pipeline_needs_are_named_with_their_command(
+    monkeypatch: pytest.MonkeyPatch, sd1: Path, tmp_path: Path, write_sweep: Any
+) -> None:
+    assert packages("PRXPixelPipeline") == ["ftfy"]
+    assert not packages("StableDiffusionPipeline")
+    assert not packages("PixArtAlphaPipeline")  # which asks for it where captions are to be cleaned, and else goes on
+    assert install(["torchvision", "ftfy"]) == 'pip install "schedcmp[families]" torchvision'
+    monkeypatch.setattr("schedcmp.prepare.missing_packages", lambda _: ["ftfy"])
+    with pytest.raises(CheckpointError, match=r'needs ftfy: pip install "schedcmp\[families\]"'):
+        prepare(write_sweep())
+
+
+def test_a_processor_that_is_a_placeholder_is_refused_with_the_command(sd1: Path, tmp_path: Path) -> None:
+    folder = changed(sd1, tmp_path / "m", "model_index.json", feature_extractor=["transformers", "CLIPImageProcessor"])
+    (folder / "feature_extractor").mkdir()
+    named = {"image_processor": {}, "video_processor": {"video_processor_type": "Qwen2VLVideoProcessor"}}
+    (folder / "feature_extractor/processor_config.json").write_text(json.dumps(named))
+    if find_spec("torchvision") is None:
+        with pytest.raises(CheckpointError, match=r"its feature_extractor needs torchvision: pip install torchvision"):
+            load(inspect(ModelSpec(str(folder))), "cpu")
+
+
+def test_the_checkpoint_s_own_scheduler_is_never_wrong() -> None:
+    """Whatever it does on the oracle's data: its makers chose it."""
+    own, other = (
+        Compatibility(builtin_registry().entry("ddim"), "ok", reason, True, "DDIMScheduler") for reason in (OWN, "")
+    )
+    verdict = "does not converge", "error 0.5"
+    assert _with_verdict(own, *verdict).status == "ok"
+    assert _with_verdict(own, *verdict).reason == "the checkpoint's own; does not converge, error 0.5"
+    assert _with_verdict(other, *verdict).status == "wrong"

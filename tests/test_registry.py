@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from schedcmp.errors import RegistryError
 from schedcmp.registry import build, table
+from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.compat import compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.preflight import preflight
@@ -381,3 +382,18 @@ def test_a_scheduler_is_as_its_constructor_makes_it(e: Entry) -> None:
             scheduler.set_timesteps(6)
             states.append({k: repr(v) for k, v in vars(scheduler).items() if " at 0x" not in repr(v)})
         assert states[0] == states[1]
+
+
+def test_a_scheduler_class_that_no_row_has_goes_by_its_own_name() -> None:
+    entry = builtin_registry().entry("CogVideoXDDIMScheduler")
+    assert build.resolve(entry, {"_class_name": "CogVideoXDDIMScheduler"}).cls.__name__ == "CogVideoXDDIMScheduler"
+    with pytest.raises(RegistryError, match="unknown scheduler"):
+        builtin_registry().entry("NoSuchScheduler")
+
+
+def test_everything_has_the_checkpoint_s_own_scheduler() -> None:
+    known = builtin_registry().entries.values()
+    assert [e.name for e in Appraisal({"_class_name": "CogVideoXDDIMScheduler"}).unlisted(known)] == [
+        "CogVideoXDDIMScheduler"
+    ]
+    assert not Appraisal({"_class_name": "PNDMScheduler"}).unlisted(known)

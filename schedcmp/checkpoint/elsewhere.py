@@ -66,7 +66,9 @@ def other_part(name: str, place: str, checkpoint: Path) -> Elsewhere:
 
 
 def _components(checkpoint: Path) -> list[layout.Component]:
-    return layout.components(layout.read_json(checkpoint / layout.MODEL_INDEX), str(checkpoint))
+    return layout.components(
+        layout.read_json(checkpoint / layout.MODEL_INDEX), layout.file_names(checkpoint), str(checkpoint)
+    )
 
 
 def _file(own: layout.Component, path: Path, checkpoint: Path) -> Elsewhere:

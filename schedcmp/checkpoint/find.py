@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # What a loaded pipeline has decided already
-DECIDED = ("device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor", "controlnet")
+DECIDED = ("device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor")
 
 
 def find_checkpoint(

@@ -12,11 +12,10 @@ from typing import Any
 
 from schedcmp.errors import CheckpointError
 from schedcmp.files import read_input
+from schedcmp.pipelines.source import DENOISERS as DENOISERS
 
 MODEL_INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
-# Components whose evaluations are NFE
-DENOISERS = ("unet", "transformer", "transformer_2")
 LIBRARIES = ("diffusers", "transformers")
 SAFETY_CHECKER = "safety_checker"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -39,6 +38,8 @@ _MOST_OF_A_CONFIG = 16_000_000
 _MOST_DEPTH = 64
 _TOO_DEEP = object()
 _NOT_A_MODEL = re.compile(r"(Tokenizer|TokenizerFast|Processor|Extractor|Scheduler)$")
+# What lies in the folders of parts without weights, whatever their classes are called
+_CONFIG_OF_NO_MODEL = re.compile(r"[^/]+/(tokenizer|preprocessor|processor|scheduler|guider)_config\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,7 @@ class Component:
     name: str
     library: str
     class_name: str
-
-    @property
-    def is_model(self) -> bool:
-        return _NOT_A_MODEL.search(self.class_name) is None
+    is_model: bool = True
 
 
 def parse_json(path: Path, most: int = _MOST_BYTES) -> Any:
@@ -93,11 +91,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def components(index: Mapping[str, Any], where: str, *, safety_checker: bool = True) -> list[Component]:
+def components(
+    index: Mapping[str, Any], names: Collection[str], where: str, *, safety_checker: bool = True
+) -> list[Component]:
     """The components that a model_index.json names, the absent ones left out.
 
     Args:
         index: the parsed file.
+        names: the checkpoint's files, as `file_names` gives them.
         where: the checkpoint's name, for messages.
         safety_checker: with the one that it may have.
 
@@ -110,7 +111,7 @@ def components(index: Mapping[str, Any], where: str, *, safety_checker: bool = T
             " use a checkpoint whose pipeline is part of diffusers."
         )
     found = [
-        Component(name, *value)
+        Component(name, value[0], value[1], _has_weights(name, value[1], names))
         for name, value in index.items()
         if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
         if safety_checker or name != SAFETY_CHECKER
@@ -124,6 +125,16 @@ def components(index: Mapping[str, Any], where: str, *, safety_checker: bool = T
     if "scheduler" not in {component.name for component in found}:
         raise CheckpointError(f"{where}: {MODEL_INDEX} names no scheduler; use a pipeline that has one.")
     return found
+
+
+def _has_weights(name: str, class_name: str, names: Collection[str]) -> bool:
+    """Whether a component is a model, judged by its class's name, and where that tells nothing by its files."""
+    if _NOT_A_MODEL.search(class_name):
+        return False
+    own = [file for file in names if file.startswith(f"{name}/")]
+    if any(file == f"{name}/config.json" or is_weights(file) for file in own):
+        return True
+    return not any(map(_CONFIG_OF_NO_MODEL.fullmatch, own))
 
 
 def absent(index: Mapping[str, Any]) -> list[str]:

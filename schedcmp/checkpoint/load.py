@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -27,11 +28,13 @@ from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError, PartError, RequestError, one_line
+from schedcmp.pipelines.packages import install
 from schedcmp.registry.postpone import STATISTICS, postponed
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+_PROCESSOR = re.compile(r'"([A-Z]\w*Processor)"')  # the name of a class of transformers in a config
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -97,6 +100,7 @@ def load(
     refuse_device(checkpoint.quantized, target)
     try:
         with quiet() as messages, _recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
+            _refuse_missing_packages(checkpoint)
             pipeline = _build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
             _refuse_gaps(checkpoint, messages, gaps)
             _try_cache(checkpoint, pipeline)
@@ -116,7 +120,7 @@ def load(
         raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
-            component.eval().requires_grad_(False)
+            component.eval()  # not requires_grad_(False): torch multiplies other shapes then, and rounds otherwise
     if vae_dtype and getattr(pipeline, "vae", None) is not None:
         _take_other_dtypes(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
@@ -238,6 +242,20 @@ def _pipeline_class(checkpoint: Checkpoint) -> Any:
             " does not have; upgrade diffusers or use another checkpoint."
         )
     return found
+
+
+def _refuse_missing_packages(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError where transformers has but a placeholder of a processor's class, or of a part of it."""
+    import transformers
+
+    index = layout.read_json(checkpoint.config_folder / layout.MODEL_INDEX)
+    for part in layout.components(index, (), str(checkpoint.path)):
+        folder = checkpoint.config_folder / part.name
+        texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*processor_config.json"))]
+        classes = [getattr(transformers, name, None) for name in dict.fromkeys(_PROCESSOR.findall("".join(texts)))]
+        if missing := sorted({package for cls in classes for package in getattr(cls, "_backends", ())}):
+            needs = f"its {part.name} needs {', '.join(missing)}: {install(missing)}"
+            raise CheckpointError(f"{checkpoint.name}: {needs}")
 
 
 def _try_cache(checkpoint: Checkpoint, pipeline: Any) -> None:

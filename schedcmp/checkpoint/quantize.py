@@ -44,7 +44,9 @@ def quantized(wanted: Mapping[str, str], checkpoint: Path, files: Mapping[str, P
     Raises:
         PartError: a component is not there, is no model or comes from such a file, or a method's package is missing.
     """
-    parts = layout.components(layout.read_json(checkpoint / layout.MODEL_INDEX), str(checkpoint))
+    parts = layout.components(
+        layout.read_json(checkpoint / layout.MODEL_INDEX), layout.file_names(checkpoint), str(checkpoint)
+    )
     there = {part.name: part for part in parts if part.is_model}
     found: dict[str, str] = {}
     for name, method in wanted.items():

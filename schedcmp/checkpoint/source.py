@@ -77,9 +77,13 @@ class Checkpoint:
         return config
 
     def config(self, component: str) -> dict[str, Any]:
-        """The config of one of its components; empty where there is none. Raises CheckpointError."""
+        """The config of one of its components, or of the pipeline itself (""); empty where there is none.
+
+        Raises CheckpointError.
+        """
         others = {part.name: part.config for part in self.elsewhere}
-        path = others.get(component, self.config_folder / component / "config.json")
+        own = self.config_folder / component / ("config.json" if component else layout.MODEL_INDEX)
+        path = others.get(component, own)
         return layout.read_json(path) if path.is_file() else {}
 
     @property
@@ -170,8 +174,8 @@ def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     if not (folder / layout.MODEL_INDEX).is_file():
         raise CheckpointError(_no_checkpoint(folder))
     index = layout.read_json(folder / layout.MODEL_INDEX)
-    parts = layout.components(index, str(folder), safety_checker=spec.safety_checker)
     names = layout.file_names(folder)
+    parts = layout.components(index, names, str(folder), safety_checker=spec.safety_checker)
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
     weights = layout.choose_weights(parts, names, spec.variant, str(folder))
@@ -200,8 +204,8 @@ def _no_checkpoint(folder: Path) -> str:
 def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     folder = single_file.config_folder(path, spec.config, progress=progress)
     index = layout.read_json(folder / layout.MODEL_INDEX)
-    parts = layout.components(index, str(folder), safety_checker=False)  # from_single_file never loads one
     names = layout.file_names(folder)
+    parts = layout.components(index, names, str(folder), safety_checker=False)  # from_single_file never loads one
     layout.refuse_code(index, names, str(folder))
     layout.refuse_incomplete(parts, names, str(folder))
     tensors = tensor_shapes(path)

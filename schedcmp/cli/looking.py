@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schedcmp.backend.support import unknown_checkpoint
 from schedcmp.checkpoint.adapters import find_adapter
 from schedcmp.checkpoint.find import find_checkpoint
-from schedcmp.cli.console import say, table, write
+from schedcmp.cli.console import say, table, warn, write
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.few_steps import few_steps
@@ -20,11 +20,11 @@ from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.tasks import argument_names
 from schedcmp.prepare import scheduler_config_of
 from schedcmp.registry.build import Recipe, resolve, told_left_out
-from schedcmp.registry.compat import Compatibility, compatibility, judge, listed_classes
+from schedcmp.registry.compat import OWN, Compatibility, compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.plot import sigma_curves, sigma_plot
 from schedcmp.registry.preflight import preflight
-from schedcmp.registry.table import Registry, builtin_registry
+from schedcmp.registry.table import Registry, builtin_registry, class_entry
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts import Model
 
@@ -123,7 +123,8 @@ def _show_ways(found: list[Compatibility], ways: Mapping[str, Ways]) -> None:
 def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[Compatibility]:
     """What is said to work is run on data whose exact solution is known; what does not converge there is wrong.
 
-    What was made for distilled checkpoints solves another problem, and is not asked.
+    What was made for distilled checkpoints solves another problem, and is not asked. The checkpoint's own scheduler is
+    what its makers chose, whatever it does there.
     """
     from schedcmp.truth.quick import quick
 
@@ -133,7 +134,7 @@ def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[C
 
 def _with_verdict(c: Compatibility, verdict: str, why: str) -> Compatibility:
     said = ", ".join(filter(None, (verdict.partition(" (to")[0], why)))
-    if verdict.startswith("does not converge"):
+    if verdict.startswith("does not converge") and c.reason != OWN:
         return replace(c, status="wrong", reason=said)
     return replace(c, reason="; ".join(filter(None, (c.reason, said))))
 
@@ -194,9 +195,24 @@ def _show_sigma_schedule(sigmas: SigmaSchedule) -> None:
 
 def write_starter(path: Path) -> None:
     """Raises RunFolderError when the file is there already or cannot be written."""
+    _write_new(path, files("schedcmp.sweep").joinpath("starter.yaml").read_bytes())
+
+
+def write_remake(path: Path, image: Path, model: str | None) -> None:
+    """A sweep around an image. Raises RequestError, also where the image says nothing of itself."""
+    from schedcmp.remake.sweep import made_by, sweep_around
+
+    made = made_by(image)
+    text = sweep_around(made, image.name, model)
+    _write_new(path, text.encode())
+    for lost in made.lost:
+        warn(f"not carried over: {lost}")
+
+
+def _write_new(path: Path, data: bytes) -> None:
     if path.exists():
         raise RunFolderError(f"{path}: is there already; choose another name, as in `schedcmp init my-sweep.yaml`")
-    write(path, files("schedcmp.sweep").joinpath("starter.yaml").read_bytes())
+    write(path, data)
     say(f"{path} is written; next: schedcmp check {path}, then schedcmp run {path}")
 
 
@@ -214,7 +230,7 @@ def scheduler_config(model: str) -> dict[str, Any]:
 def _entries(registry: Registry, listed: set[str], every_sigma_schedule: bool) -> Iterator[Entry]:
     known = {e.class_name for e in registry.entries.values()}
     for name in sorted(listed - known):
-        yield Entry(name=name, base=name, cls=name, origin="diffusers' compatibles")
+        yield class_entry(name)
     seen = set()
     for entry in registry.entries.values():
         for sigmas in registry.sigma_schedules.values() if every_sigma_schedule else ():

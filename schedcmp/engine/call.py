@@ -23,6 +23,8 @@ from schedcmp.engine.hosted import sent
 _TIMESTEPS = ("timestep", "timesteps")
 # Positions of tokens, the same for every row: without a batch dimension even if their length is the batch's size
 _SHARED = ("txt_ids", "img_ids", "freqs_cis", "rotary", "rope")
+# Answers of all layers of a text encoder, (layers, rows, ...)
+_ROWS_SECOND = ("llama3",)
 # A ControlNet's answers, one for each of the denoiser's blocks, even if there are as many of these as rows
 _BY_BLOCK = ("residual", "block_samples")
 
@@ -52,6 +54,10 @@ class Call:
     @cached_property
     def area(self) -> int:
         """Of a row, in latent pixels; a token stands for 2 × 2 of them."""
+        items = (v for v in self.arguments.values() if isinstance(v, list) and _is_row_list("", v, self.rows))
+        listed = next(items, None)
+        if listed:
+            return prod(listed[0].shape[1:])
         shape = () if self.first is None else self.first.shape
         return 4 * shape[1] if len(shape) == 3 else prod(shape[2:])
 
@@ -61,7 +67,7 @@ class Call:
         return int(self.arguments.get("evaluations", 1))
 
     @cached_property
-    def signature(self) -> Hashable:
+    def signature(self) -> tuple[str, Any]:
         """Calls with equal signatures fit one batch: equal but for what each row has of its own."""
         if self.first is None:
             return (self.target, _alone())
@@ -107,16 +113,26 @@ def apart(call: Call) -> list[Call]:
     return [every(call, i, call.cells) for i in range(call.cells)] if call.cells > 1 else [call]
 
 
-def together(answers: Sequence[Any]) -> Any:
-    """The answer to a call, from the answers to its `apart`."""
+def together(answers: Sequence[Any], rows: int) -> Any:
+    """The answer to a call, from the answers to its `apart`, which have so many rows each."""
     if len(answers) == 1:
         return answers[0]
-    return tree_map(lambda *parts: torch.stack(parts, 1).flatten(0, 1) if _is_array(parts[0]) else parts[0], *answers)
+
+    def interleaved(*parts: Any) -> Any:
+        if _is_row_list("", parts[0], rows):
+            return [item for row in zip(*parts, strict=True) for item in row]
+        return torch.stack(parts, 1).flatten(0, 1) if _is_array(parts[0]) else parts[0]
+
+    return tree_map(interleaved, *answers, is_leaf=lambda part: _is_row_list("", part, rows))
 
 
-def first_of(answer: Any, cells: int) -> Any:
-    """What an answer to so many cells says to the first."""
-    return tree_map(lambda part: part[::cells] if _is_array(part) else part, answer)
+def first_of(answer: Any, cells: int, rows: int) -> Any:
+    """What an answer to so many cells, and rows in all, says to the first."""
+
+    def part_of_it(part: Any) -> Any:
+        return part[::cells] if _is_array(part) or isinstance(part, list) else part
+
+    return tree_map(part_of_it, answer, is_leaf=lambda part: _is_row_list("", part, rows))
 
 
 def split(answer: Any, rows: Sequence[int], *, by_block: bool = False) -> list[Any]:
@@ -139,6 +155,9 @@ def _split(answer: Any, rows: list[int], by_block: bool) -> list[Any]:
     if isinstance(answer, Mapping):  # diffusers' output objects are mappings with a class of their own
         parts = {name: _split(value, rows, by_block) for name, value in answer.items()}
         return [type(answer)(**{name: part[i] for name, part in parts.items()}) for i in range(len(rows))]
+    if isinstance(answer, list) and _is_row_list("", answer, sum(rows)):
+        starts = [sum(rows[:i]) for i in range(len(rows))]
+        return [answer[start : start + n] for start, n in zip(starts, rows, strict=True)]
     # A list as long as there are rows may have an item for each of them; a tuple is how a model returns several things
     if isinstance(answer, tuple) or (isinstance(answer, list) and (by_block or len(answer) != sum(rows))):
         columns = [_split(value, rows, by_block) for value in answer]
@@ -178,20 +197,36 @@ def _signature(name: str, value: Any, rows: int) -> Hashable:
     if _is_timestep(name, value, rows):
         return "a timestep for each row"
     if isinstance(value, torch.Tensor):
-        own = _has_rows(name, value, rows)
-        return (value.dtype, value.device, value.shape[1:] if own else _content(value), own)
+        own, at = _has_rows(name, value, rows), _row_dimension(name)
+        return (value.dtype, value.device, (value.shape[:at], value.shape[at + 1 :]) if own else _content(value), own)
     if isinstance(value, Mapping):
         return tuple((k, _signature(k, v, rows)) for k, v in value.items())
     if isinstance(value, tuple | list):
+        if _is_row_list(name, value, rows):
+            return frozenset((item.dtype, item.device, item.shape) for item in value)  # an item for each row
         if len(value) == rows and not _is_shared(name) and not _is_by_block(name) and _holds_tensors(value):
-            return _alone()  # it may have an item for each row
+            return _alone()  # it may have one
         return tuple(_signature(name, v, rows) for v in value)
     return value if isinstance(value, Hashable) else _alone()  # what cannot be compared is not known to be equal
 
 
-def _alone() -> Hashable:
+class _Alone:
     """Equal to nothing: no other call fits a batch with this one."""
-    return object()
+
+
+_alone = _Alone
+
+
+def unpacked(call: Call) -> str:
+    """The argument for which a call fits no batch with others; empty if it may."""
+    _, arguments = call.signature
+    if isinstance(arguments, _Alone):
+        return "arguments"
+    return next((name for name, signature in arguments if _is_alone(signature)), "")
+
+
+def _is_alone(signature: Hashable) -> bool:
+    return isinstance(signature, _Alone) or (isinstance(signature, tuple) and any(map(_is_alone, signature)))
 
 
 def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
@@ -199,9 +234,11 @@ def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
     if _is_timestep(name, first, rows[0]):
         return _timesteps(values, rows)
     if isinstance(first, torch.Tensor):
-        return torch.cat(list(values)) if _has_rows(name, first, rows[0]) else first
+        return torch.cat(list(values), _row_dimension(name)) if _has_rows(name, first, rows[0]) else first
     if isinstance(first, Mapping):
         return {k: _join(k, [v[k] for v in values], rows) for k in first}
+    if _is_row_list(name, first, rows[0]):
+        return [item for value in values for item in value]
     if isinstance(first, tuple | list):
         return type(first)(_join(name, [v[i] for v in values], rows) for i in range(len(first)))
     return first
@@ -209,7 +246,10 @@ def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
 
 def _some_rows(name: str, value: Any, had: int, rows: slice) -> Any:
     if isinstance(value, torch.Tensor):
-        return value[rows] if _has_rows(name, value, had) else value
+        at = (slice(None),) * _row_dimension(name)
+        return value[*at, rows] if _has_rows(name, value, had) else value
+    if _is_row_list(name, value, had):
+        return value[rows]
     if isinstance(value, Mapping):
         return {k: _some_rows(k, v, had, rows) for k, v in value.items()}
     if isinstance(value, tuple | list):
@@ -252,7 +292,20 @@ def _is_by_block(name: str) -> bool:
 
 
 def _has_rows(name: str, value: torch.Tensor, rows: int) -> bool:
-    return not _is_shared(name) and value.ndim > 0 and value.shape[0] == rows
+    at = _row_dimension(name)
+    return not _is_shared(name) and value.ndim > at and value.shape[at] == rows
+
+
+@cache
+def _row_dimension(name: str) -> int:
+    return int(any(word in str(name) for word in _ROWS_SECOND))
+
+
+def _is_row_list(name: str, value: Any, rows: int) -> bool:
+    """Whether it is certainly a list with a tensor for each row, as Z-Image's: none of them could have all rows."""
+    if not isinstance(value, list) or len(value) != rows or _is_shared(name):
+        return False
+    return all(isinstance(item, torch.Tensor) and item.ndim and item.shape[0] != rows for item in value)
 
 
 def bits(value: torch.Tensor) -> bytes:

@@ -36,12 +36,14 @@ def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -
 def checked(scheduler: Any) -> Any:
     """The scheduler, whose steps raise TypeError where they return anything else than latents of the same shape.
 
-    A decoder takes other sizes and makes another image of them.
+    A decoder takes other sizes and makes another image of them. Its attribute `was_used` tells whether it made a step.
     """
     step, name = scheduler.step, type(scheduler).__name__
+    scheduler.was_used = False
 
     @functools.wraps(step)
     def checking(*args: Any, **kwargs: Any) -> Any:
+        scheduler.was_used = True
         result = step(*args, **kwargs)
         before = kwargs["sample"] if "sample" in kwargs else args[2] if len(args) > 2 else None
         after = result[0] if isinstance(result, tuple) else getattr(result, "prev_sample", None)

@@ -18,12 +18,14 @@ from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.foreign import contained
+from schedcmp.pipelines.guidance import guidance_arguments
 from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
 from schedcmp.samplers.global_random import Own, sources
 from schedcmp.samplers.running import seed_from
 
 WARMUP_STEPS = 2
+_GUIDERS = "diffusers.guiders"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Workbench:
         pipeline.__class__ = self._class
         arguments = self._arguments(*cells)
         scheduler = self.recipes[cells[0].scheduler].build(cells[0].seed)
-        pipeline.scheduler = self._guarded(checked(seeded(scheduler, arguments["generator"])), cells[0], arguments)
+        own = self._guarded(checked(seeded(scheduler, arguments["generator"])), cells[0], arguments)
+        hand_over(pipeline, self.pipeline.scheduler, own)
+        _part_guiders(pipeline)
         if getattr(scheduler, "needs_unconditional", False):
             scheduler.unconditional_output = watched(pipeline).unconditional
         return pipeline, arguments
@@ -111,6 +115,11 @@ class Workbench:
         """The arguments of the pipeline's call."""
         return frozenset(inspect.signature(self.pipeline.__call__).parameters)
 
+    def _config(self, part: str) -> Mapping[str, Any]:
+        """The config of one of the pipeline's models; empty where there is none."""
+        config = getattr(getattr(self.pipeline, part, None), "config", None)
+        return config if isinstance(config, Mapping) else {}
+
     @property
     def makes_several(self) -> bool:
         """Whether the pipeline makes several images in one call."""
@@ -120,16 +129,34 @@ class Workbench:
         where = self.device if self.generator == "device" else "cpu"
         generators = [torch.Generator(where).manual_seed(c.seed) for c in (cell, *more)]
         size = {"width": cell.width, "height": cell.height}
-        # Those that the plan says are inert where the pipeline does not take them
-        settings = {"guidance_scale": cell.guidance_scale, "negative_prompt": cell.negative_prompt or None}
+        settings = guidance_arguments(
+            type(self.pipeline).__name__, self._config, cell.guidance_scale, cell.negative_prompt, cell.arguments
+        )
         return {
             "prompt": cell.prompt,
             "num_inference_steps": cell.steps,
             "generator": generators if more else generators[0],
             **({"num_images_per_prompt": len(generators)} if more else {}),
-            **{name: value for name, value in settings.items() if value is not None and name in self._takes},
+            **{name: value for name, value in settings.items() if name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels and name in self._takes},
             **self.images(cell),
             **arguments_of(cell),
             **cell.arguments,
         }
+
+
+def hand_over(pipeline: Any, before: Any, scheduler: Any) -> None:
+    """Give a copy of a pipeline its scheduler, and the pipelines that it is made of, of which it gets copies, too."""
+    pipeline.scheduler = scheduler
+    for name, inner in list(vars(pipeline).items()):
+        if before is not None and getattr(inner, "scheduler", None) is before:
+            inner = vars(pipeline)[name] = copy.copy(inner)
+            hand_over(inner, before, scheduler)
+
+
+def _part_guiders(pipeline: Any) -> None:
+    """Give a copy of a pipeline guiders of its own, which remember the step that they are at and averages of others."""
+    for name in getattr(pipeline, "components", ()):
+        part = getattr(pipeline, name, None)
+        if type(part).__module__.startswith(_GUIDERS):
+            vars(pipeline)[name] = copy.deepcopy(part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import wraps
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any
@@ -87,19 +88,19 @@ Models = dict[str, Callable[..., Any]]
 
 
 @contextmanager
-def parking(pipeline: Any) -> Iterator[Models]:
+def parking(pipeline: Any, at_once: Callable[[Call], None] = lambda call: None) -> Iterator[Models]:
     """While open, calls of the pipeline's models from inside a lane are parked; yields the real methods by target.
 
-    Text encoders and the VAE's encoder answer at once from a memo: a sweep has few prompts and images, and each is
-    encoded once.
+    Those that cannot be, see `_changes`, are answered at once, and `at_once` is told of them. Text encoders and the
+    VAE's encoder answer at once from a memo: a sweep has few prompts and images, and each is encoded once.
     """
     models: Models = {}
     changed = _changes([getattr(pipeline, name, None) for name in (*DENOISERS, CONTROLNET, "vae")])
     with ExitStack() as stack:
         for name in DENOISERS:
-            _park(pipeline, name, "forward", name, models, changed, stack)
-        _park(pipeline, CONTROLNET, "forward", CONTROLNET, models, changed, stack)
-        _park(pipeline, "vae", "decode", "vae.decode", models, changed, stack)
+            _park(pipeline, name, "forward", name, models, changed, at_once, stack)
+        _park(pipeline, CONTROLNET, "forward", CONTROLNET, models, changed, at_once, stack)
+        _park(pipeline, "vae", "decode", "vae.decode", models, changed, at_once, stack)
         for name in pipeline.components:
             module = getattr(pipeline, name)
             if name.startswith("text_encoder") and isinstance(module, torch.nn.Module):
@@ -118,6 +119,7 @@ def _park(
     target: str,
     models: Models,
     changed: Callable[[], bool],
+    at_once: Callable[[Call], None],
     stack: ExitStack,
 ) -> None:
     owner = getattr(pipeline, component, None)
@@ -126,13 +128,18 @@ def _park(
         return
     models[target] = real
 
+    @wraps(real)  # some pipelines read the signature
     def parked(*args: Any, **kwargs: Any) -> Any:
         lane = getcurrent()
         if not isinstance(lane, Lane):
             return real(*args, **kwargs)
         call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells))
         lane.note(call)
-        answer = real(**join([call])) if changed() else lane.park(call)
+        if changed():
+            answer = real(**join([call]))
+            at_once(call)
+        else:
+            answer = lane.park(call)
         lane.note_answer(call, answer)
         return answer
 
@@ -179,6 +186,7 @@ def _without_unused(target: str, owner: Any, arguments: dict[str, Any]) -> dict[
 def _remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
     memo: dict[Any, Any] = {}
 
+    @wraps(forward)  # transformers reads the signature
     def remembering(*args: Any, **kwargs: Any) -> Any:
         call = Call("text", bind(forward, args, kwargs))
         try:

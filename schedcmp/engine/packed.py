@@ -17,7 +17,7 @@ import torch
 from schedcmp import shortage
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Sizes, Waiting
-from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together
+from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together, unpacked
 from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import CONTROLNET, Lane, Models, parking
@@ -30,6 +30,10 @@ from schedcmp.engine.throughput import Throughput
 from schedcmp.records import Cell, CellResult, Worn
 
 _LONGEST_WAIT_S = 2.0  # of an image, for others to be decoded with
+_CHANGED = (
+    "packed by seeds alone: the pipeline changes its models for each image (attention processors or their dtype), so"
+    " that cells of different schedulers cannot share a call"
+)
 _SEEDS = 4  # in a lane: with more, the last batches of a run are hard to fill
 
 
@@ -78,6 +82,7 @@ class PackedEngine:
         self._models: Models = {}
         self._compiled: set[tuple[Hashable, int]] = set()
         self._checked: set[str] = set()  # whose first batch was compared with a call alone
+        self._told: set[str] = set()  # of which it was said that they are not packed
         self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
         self._queue: Queue | None = None  # where the cells are known beforehand
         self._idle_since = monotonic()  # when nothing waited for another model than a denoiser
@@ -115,7 +120,8 @@ class PackedEngine:
         self._sizes.most = most
         start = self._clock.now()
         # Lanes interleave, so their own no_grad blocks do not nest; one around all of them makes that harmless.
-        with torch.no_grad(), harmless_warnings_ignored(), parking(self._bench.pipeline) as self._models:
+        pipeline = self._bench.pipeline
+        with torch.no_grad(), harmless_warnings_ignored(), parking(pipeline, self._at_once) as self._models:
             self._streams.lanes_follow(self._streams.models_done())
             while True:
                 while self._wants_lanes() and (cells := self._again.pop() if self._again else next_cells()):
@@ -224,6 +230,7 @@ class PackedEngine:
             return
         if call is not None:
             if not self._openings.follows(lane):
+                self._tell_alone(call)
                 self._waiting.add(lane, call)
             return
         if not lane.results:  # alone, only the one to blame will fail
@@ -240,6 +247,22 @@ class PackedEngine:
         self._count([lane])
         yield from self._resume(lane, answer)
 
+    def _tell_alone(self, call: Call) -> None:
+        """Say once why calls of a denoiser are not packed, if they are not."""
+        if call.target in DENOISERS and call.target not in self._told and (name := unpacked(call)):
+            self._told.add(call.target)
+            told = f"packed by seeds alone: nobody can tell which of {call.target}'s {name} is whose"
+            self.throughput.notes.append(told)
+
+    def _at_once(self, call: Call) -> None:
+        """A lane's call was answered alone, since its pipeline has changed its models."""
+        if call.target in DENOISERS:
+            self.throughput.count(call.rows, call.rows)
+            self.throughput.evaluations += call.evaluations * call.cells
+            self._evaluated(call.evaluations * call.cells)
+            if _CHANGED not in self.throughput.notes:
+                self.throughput.notes.append(_CHANGED)
+
     def _count(self, lanes: Sequence[Lane]) -> None:
         """Evaluations of the denoiser that are answered, computed or not."""
         evaluations = sum(lane.call.evaluations * len(lane.cells) for lane in lanes if lane.call)
@@ -254,7 +277,8 @@ class PackedEngine:
             if not too_wide:
                 return self._forward(target, calls, size)
             if len(calls) == 1:
-                return [together([self._forward(target, [call], size)[0] for call in apart(calls[0])])]
+                each = apart(calls[0])
+                return [together([self._forward(target, [call], size)[0] for call in each], each[0].rows)]
             part = 1
         except Exception as error:  # whatever a model raises
             if len(calls) == 1 and (too_wide or calls[0].cells == 1):
@@ -291,7 +315,7 @@ class PackedEngine:
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
             alone = self._models[target](**join(apart(calls[0])[:1]))
-            if not alike(alone, first_of(answers[0], calls[0].cells)):
+            if not alike(alone, first_of(answers[0], calls[0].cells, calls[0].rows)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         if target in DENOISERS:
             self.throughput.count(sum(rows), min(size.aim, self._sizes.rows(calls[0])))

@@ -34,7 +34,7 @@ class Observation:
 
     @property
     def nfe(self) -> int:
-        """Denoiser evaluations; with classifier-free guidance both halves are one."""
+        """Denoiser evaluations; both halves of a batch for classifier-free guidance are one."""
         return len(self.spans["denoiser"])
 
     def timing(self, clock: Clock) -> Timing:

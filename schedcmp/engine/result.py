@@ -14,6 +14,7 @@ from PIL.Image import Image
 from schedcmp import shortage
 from schedcmp.checkpoint.layout import denoisers
 from schedcmp.image import flatness, pixels_sha256
+from schedcmp.pipelines.inputs import OUTPUTS
 from schedcmp.records import Cell, CellResult, Timing
 from schedcmp.registry.build import Recipe
 
@@ -48,10 +49,13 @@ def made_by(
         nfe: how often the denoiser was called; a call that was a whole solve stands for more.
 
     Raises:
-        ValueError: there are more or fewer images or latents than cells.
+        ValueError: there are more or fewer images or latents than cells, or the scheduler was not used.
     """
-    if len(output.images) != cells or (latents is not None and cells > 1 and len(latents) != cells):
-        raise ValueError(f"{type(pipeline).__name__} made {len(output.images)} images for {cells} cells")
+    images, name = _images_of(output), type(pipeline).__name__
+    if len(images) != cells or (latents is not None and cells > 1 and len(latents) != cells):
+        raise ValueError(f"{name} made {len(images)} images for {cells} cells")
+    if not getattr(pipeline.scheduler, "was_used", True):
+        raise ValueError(f"{name} asks its scheduler for no step, so that every scheduler would make the same image")
     visited = getattr(pipeline.scheduler, "visited", None)
     timesteps = tuple(_numbers(visited or pipeline.scheduler.timesteps))
     blanked = getattr(output, "nsfw_content_detected", None) or [False] * cells
@@ -62,10 +66,16 @@ def made_by(
         Made(
             image, bool(black), part, len(visited) if visited else nfe, timesteps, config, dtype, _overflow(part, drawn)
         )
-        for image, black, part, drawn in zip(
-            output.images, blanked, _each(read, cells), _each(pixels, cells), strict=True
-        )
+        for image, black, part, drawn in zip(images, blanked, _each(read, cells), _each(pixels, cells), strict=True)
     ]
+
+
+def _images_of(output: Any) -> Sequence[Any]:
+    """The images that a pipeline returned, whatever it calls them. Raises ValueError where there are none."""
+    for name in OUTPUTS:
+        if (made := getattr(output, name, None)) is not None:
+            return made  # type: ignore[no-any-return]
+    raise ValueError(f"{type(output).__name__} has no {', '.join(OUTPUTS)}")
 
 
 def _each(batch: torch.Tensor | None, cells: int) -> Sequence[torch.Tensor | None]:

@@ -14,10 +14,10 @@ _UNGUIDED = "CFG++ needs the denoiser's answers with and without the prompt from
 class Watched(torch.nn.Module):
     """A denoiser that remembers its last answer; all else is the real one's."""
 
-    def __init__(self, denoiser: Any, pipeline: Any) -> None:
+    def __init__(self, denoiser: Any, pipeline: str) -> None:
         super().__init__()
         self.denoiser = denoiser
-        self._pipeline = (pipeline,)  # in a tuple: not a part of the module
+        self._pipeline = pipeline  # its class's name
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         answer = self.denoiser(*args, **kwargs)
@@ -33,26 +33,30 @@ class Watched(torch.nn.Module):
     def unconditional(self, guided: torch.Tensor) -> torch.Tensor:
         """The first half of the last answer, as pipelines order it; without guidance, `guided` itself.
 
+        What a denoiser says beside its prediction, of its variance, is left out.
+
         Raises:
-            RegistryError: the answer does not consist of two halves in the shape of `guided`.
+            RegistryError: the answer does not consist of two halves in the shape of `guided`, or of one.
         """
-        if not self._pipeline[0].do_classifier_free_guidance:
-            return guided
-        if self._answer.shape != (2 * len(guided), *guided.shape[1:]):
-            raise RegistryError(_UNGUIDED.format(type(self._pipeline[0]).__name__))
-        return self._answer[: len(guided)]
+        rows, channels = guided.shape[:2]
+        if self._answer.shape[2:] == guided.shape[2:] and self._answer.shape[1] >= channels:
+            if len(self._answer) == rows:
+                return guided
+            if len(self._answer) == 2 * rows:
+                return self._answer[:rows, :channels]
+        raise RegistryError(_UNGUIDED.format(self._pipeline))
 
 
 def watched(pipeline: Any) -> Watched:
     """Put a watch on the denoiser of a pipeline that is nobody else's.
 
     Raises:
-        RegistryError: the pipeline has not one denoiser, or does not say whether it guides.
+        RegistryError: the pipeline has not one denoiser.
     """
     names = [name for name in ("unet", "transformer") if getattr(pipeline, name, None) is not None]
     two = getattr(pipeline, "transformer_2", None) is not None
-    if len(names) != 1 or two or not hasattr(type(pipeline), "do_classifier_free_guidance"):
+    if len(names) != 1 or two:
         raise RegistryError(_UNGUIDED.format(type(pipeline).__name__))
-    watch = Watched(getattr(pipeline, names[0]), pipeline)
+    watch = Watched(getattr(pipeline, names[0]), type(pipeline).__name__)
     vars(pipeline)[names[0]] = watch  # not by setattr, which would change the pipeline's config
     return watch

@@ -27,7 +27,7 @@ _KEYS: Mapping[str, str] = {
     **{axis.argument: axis.key for axis in OPTIONAL if axis.argument},
 }
 # What is no number or text that a sweep could have, or would keep an image from being made
-_NOT_HERE = ("latents", "return_dict", "output_type", "callback")
+_NOT_HERE = ("latents", "mu", "return_dict", "output_type", "callback")
 _TENSORS = ("_embeds", "_mask", "_image", "_latents")
 
 

@@ -1,4 +1,4 @@
-"""Where guidance and negative prompts change nothing, by the pipeline's source and its configs."""
+"""What a pipeline means by guidance, and where it and negative prompts change nothing, by its source and configs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,48 @@ from schedcmp.pipelines.source import PipelineSource, pipeline_source
 
 _ALWAYS, _NEVER = float("-inf"), float("inf")
 _RULES = ("__call__", "do_classifier_free_guidance")
+_THIRDS = "do_perturbed_attention_guidance"  # whose batch has a third part
+_TRUE, _DISTILLED = "true_cfg_scale", "distilled_guidance_scale"
+_SCHEDULE = "guidance_schedule"  # which would be taken instead of a guidance_scale
+_NO_TEXT = " "  # guidance by true_cfg_scale is on with a negative prompt alone
+
+
+def guidance_arguments(
+    pipeline: str, configs: Configs, scale: float, negative: str, call: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The arguments of the pipeline's call that a guidance scale and a negative prompt ("" for none) stand for.
+
+    Args:
+        call: further arguments, which win.
+    """
+    source = pipeline_source(pipeline)
+    given: dict[str, Any] = {"negative_prompt": negative} if negative else {}
+    name = guided_by(source, configs) if source else "guidance_scale"
+    if name is None or name in call:
+        return given
+    if name == _TRUE and scale > 1:
+        given.setdefault("negative_prompt", _NO_TEXT)
+    if source and _SCHEDULE in source.arguments and _SCHEDULE not in call:
+        given[_SCHEDULE] = None
+    return {name: scale, **given}
+
+
+def guided_by(source: PipelineSource, configs: Configs) -> str | None:
+    """The argument that says how much a pipeline guides; None where there is none.
+
+    It is `true_cfg_scale` where the pipeline means that by guidance, that is, where it is on by default.
+    """
+    default = source.defaults.get(_TRUE)
+    if isinstance(default, int | float) and default > 1 and not _distilled(configs):
+        return _TRUE
+    if _DISTILLED in source.arguments and _distilled(configs):
+        return _DISTILLED
+    return "guidance_scale" if "guidance_scale" in source.arguments else None
+
+
+def _distilled(configs: Configs) -> bool:
+    """Whether guidance is an input of the transformer."""
+    return bool(configs("transformer").get("guidance_embeds"))
 
 
 def inert_guidance(
@@ -32,10 +74,10 @@ def inert_guidance(
     if any(negatives) and (why := _unread(source, configs, call)):
         yield f"negative_prompt changes nothing: {why}; leave it out"
         negatives = ()
-    if why := _unguided(source, configs):
+    if why := _unguided(source, configs, call):
         yield f"guidance_scale changes nothing: {why}; leave it out"
         return
-    limit = guided_above(source)
+    limit = 1.0 if guided_by(source, configs) == _TRUE else guided_above(source)
     off = [scale for scale in scales if scale <= limit]
     if limit in (_ALWAYS, _NEVER) or _embeds(source, configs) or not off:
         return
@@ -59,6 +101,23 @@ def guided_above(source: PipelineSource) -> float:
     return _ALWAYS
 
 
+def unconditional_first(source: PipelineSource) -> bool:
+    """Whether the denoiser answers with and without the prompt in one batch, without first, and the scheduler is given
+    a mixture of these answers as they are."""
+    halves, changed = False, False
+    for node in source.walk("__call__"):
+        match node:
+            case ast.Assign(
+                targets=[ast.Tuple(elts=[first, _])], value=ast.Call(func=ast.Attribute(attr="chunk")) as call
+            ):
+                halves |= "uncond" in ast.unparse(first) and [ast.unparse(a) for a in call.args] == ["2"]
+            case ast.Assign(
+                targets=[ast.Name(id="noise_pred")], value=ast.UnaryOp(operand=inner) | ast.Subscript(value=inner)
+            ):
+                changed |= ast.unparse(inner) == "noise_pred"
+    return halves and not changed and not _mentions(source, _THIRDS)
+
+
 def _asks_for_guidance(node: ast.Compare) -> bool:
     left = ast.unparse(node.left).removeprefix("self.").removeprefix("_")
     right = node.comparators[0]
@@ -67,7 +126,7 @@ def _asks_for_guidance(node: ast.Compare) -> bool:
 
 def _unread(source: PipelineSource, configs: Configs, call: Mapping[str, Sequence[Any]]) -> str:
     """Why no negative prompt is read, whatever the guidance."""
-    scale = max(call.get("true_cfg_scale", ()), default=source.defaults.get("true_cfg_scale"))
+    scale = max(call.get(_TRUE, ()), default=source.defaults.get(_TRUE))
     if "negative_prompt" not in source.arguments:
         return f"{source.name} takes none"
     if isinstance(scale, int | float) and scale <= 1:
@@ -77,17 +136,22 @@ def _unread(source: PipelineSource, configs: Configs, call: Mapping[str, Sequenc
     return f"{source.name} never reads it" if guided_above(source) == _NEVER else ""
 
 
-def _unguided(source: PipelineSource, configs: Configs) -> str:
+def _unguided(source: PipelineSource, configs: Configs, call: Mapping[str, Sequence[Any]]) -> str:
     """Why guidance is not looked at."""
-    if "guidance_scale" not in source.arguments:
+    name = guided_by(source, configs)
+    if name is None:
         return f"{source.name} takes none"
-    if _mentions(source, "guidance_embeds") and not configs("transformer").get("guidance_embeds"):
+    if name in call:
+        return f"`call` has {name}"
+    if name == "guidance_scale" and _mentions(source, "guidance_embeds") and not _distilled(configs):
         return "this checkpoint has no place for it (guidance_embeds is false)"
     return ""
 
 
 def _embeds(source: PipelineSource, configs: Configs) -> bool:
     """Whether guidance is an input of the denoiser, at every value."""
+    if guided_by(source, configs) == _TRUE:
+        return False
     return _mentions(source, "guidance_embeds") or configs("unet").get("time_cond_proj_dim") is not None
 
 

@@ -13,6 +13,7 @@ from schedcmp.pipelines.source import PipelineSource, pipeline_source
 _IMAGE = re.compile(r"(.+_)?(image|mask|video)")
 _ALWAYS_NEEDED = "mask_image"  # of an inpainting pipeline, whatever its annotation
 _OPTIONAL = re.compile(r"\b(None|Optional)\b")
+OUTPUTS = ("images", "image")  # what pipelines call what they return
 _REMEDY = "give a checkpoint for text to image"
 _KEYS: Mapping[str, str] = {"image": "image", "mask_image": "mask", "control_image": "control_image"}  # of a sweep
 # By the channels that their denoisers read beside the latents', in latents of 4 channels
@@ -81,7 +82,7 @@ def _makes(source: PipelineSource) -> str:
     returned = [n.value for n in source.walk("__call__") if isinstance(n, ast.Return) and isinstance(n.value, ast.Call)]
     names = [{k.arg for k in call.keywords if k.arg} for call in returned if not call.args]
     named = [found for found in names if found]
-    return "" if not named or any("images" in found for found in named) else _listed(sorted(named[0]))
+    return "" if not named or any(found & {*OUTPUTS} for found in named) else _listed(sorted(named[0]))
 
 
 def _key(source: PipelineSource, argument: str) -> str:

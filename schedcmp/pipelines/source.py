@@ -12,6 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+# Components whose evaluations are NFE
+DENOISERS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
+
 
 @dataclass(frozen=True)
 class PipelineSource:
@@ -61,14 +64,31 @@ class PipelineSource:
 @lru_cache(maxsize=8)
 def pipeline_source(name: str) -> PipelineSource | None:
     """The class called `name`, or None where diffusers has none with a `__call__` of its own."""
-    path = _file(name)
-    tree = ast.parse(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+    tree = module_source(name)
     found = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None) if tree else None
     source = PipelineSource(name, found) if found else None
     return source if source and "__call__" in source.methods else None
 
 
-def _file(name: str) -> Path | None:
+@lru_cache(maxsize=8)
+def module_source(name: str) -> ast.Module | None:
+    """The module that has the pipeline class `name`; None where diffusers has none."""
+    path = pipeline_file(name)
+    return ast.parse(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+
+
+def loop_source(name: str) -> PipelineSource | None:
+    """The class whose `__call__` has the loop over the timesteps: a pipeline's own, or that of one it is made of."""
+    source = pipeline_source(name)
+    for node in source.walk("__init__") if source else ():
+        if isinstance(node, ast.Call) and any(ast.unparse(k.value) == "scheduler" for k in node.keywords):
+            inner = pipeline_source(ast.unparse(node.func))
+            if inner:
+                return inner
+    return source
+
+
+def pipeline_file(name: str) -> Path | None:
     """Where diffusers' lazy modules, which know it by their tables, would import the class from."""
     place = "diffusers.pipelines"
     while True:

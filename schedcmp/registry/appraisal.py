@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from schedcmp.errors import RegistryError
@@ -12,6 +12,7 @@ from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.preflight import Trajectory, preflight
+from schedcmp.registry.table import class_entry
 from schedcmp.spacing.flow import shifted
 
 _TOO_FEW = 2  # some solvers refuse so few steps, none refuses more for being few
@@ -26,20 +27,29 @@ class Appraisal:
         suited: Collection[str] = (),
         strengths: Sequence[float | None] = (None,),
         in_the_middle: Callable[[Recipe], str] = lambda recipe: "",
+        evaluations: int = 1,
     ) -> None:
         """
         Args:
             suited: as `compat.judge` takes it.
             strengths: how much of an image is noised away before it begins; None: it begins with noise alone.
             in_the_middle: why what is begun in the middle of the steps is wrong, see `truth.beginning`.
+            evaluations: calls of the denoiser at each timestep.
         """
         self._config, self._suited = scheduler_config, suited
         self._strengths = strengths
         self._in_the_middle = in_the_middle
+        self._evaluations = evaluations
         self._judged: dict[str, tuple[str, str]] = {}
         self._recipes: dict[str, Recipe] = {}
         self._trajectories: dict[tuple[str, int, float | None], Trajectory | RegistryError] = {}
         self._stuck: dict[str, RegistryError] = {}  # at no other number of steps is it waited for again
+
+    def unlisted(self, known: Iterable[Entry]) -> list[Entry]:
+        """The checkpoint's own scheduler, where none of the known entries is of its class."""
+        name = str(self._config.get("_class_name", ""))
+        there = not name or name in {entry.class_name for entry in known}
+        return [] if there else [class_entry(name)]
 
     def judge(self, entry: Entry) -> tuple[str, str]:
         """Status and reason, as `compat.judge`."""
@@ -109,6 +119,7 @@ class Appraisal:
 
     def _cost(self, entry: Entry, steps: int) -> float:
         try:
-            return max(self.trajectory(entry, steps, strength).nfe for strength in self._strengths)
+            most = max(self.trajectory(entry, steps, strength).nfe for strength in self._strengths)
+            return self._evaluations * most
         except RegistryError:
             return 0 if steps <= _TOO_FEW else math.inf

@@ -18,7 +18,7 @@ Resolved = Callable[[Entry, Mapping[str, Any]], Recipe]
 
 _DISTILLED = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}
 _PROBE_STEPS, _FEW_STEPS = 10, 2
-_OWN = "the checkpoint's own"
+OWN = "the checkpoint's own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _judged(
         return None, "unsupported", str(error)
     status, reason = _suits(recipe, scheduler_config, suited)
     try:
-        _probe(recipe, own=reason == _OWN)
+        _probe(recipe, own=reason == OWN)
     except RegistryError as error:
         return recipe, "unsupported", reason if status == "wrong" else str(error)
     return recipe, status, reason
@@ -94,7 +94,7 @@ def _suits(recipe: Recipe, scheduler_config: Mapping[str, Any], suited: Collecti
     if reason:
         return "wrong", reason
     if is_own(recipe, scheduler_config):
-        return "ok", _OWN
+        return "ok", OWN
     suits = recipe.entry.suits
     if suits and suits not in suited and _DISTILLED[suits] != str(scheduler_config.get("_class_name", "")):
         return "wrong", f"made for {suits.upper()}-distilled checkpoints, which this one is not by its config"

@@ -12,7 +12,7 @@ from typing import Any
 from schedcmp.errors import RegistryError
 from schedcmp.foreign import RunawayError, contained
 from schedcmp.pipelines.beginning import begun
-from schedcmp.pipelines.scheduling import misused, timestep_arguments
+from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments, too_many
 from schedcmp.registry.build import MOST_NOISE, Recipe
 from schedcmp.registry.build.kinds import kind_of
 
@@ -83,10 +83,11 @@ def _preflight(recipe: Recipe, steps: int, strength: float | None) -> Trajectory
     timesteps = tuple(float(t) for t in scheduler.timesteps)
     # A sampler function's levels are those it was given; it may evaluate elsewhere
     sigmas = tuple(float(s) for s in getattr(scheduler, "schedule", getattr(scheduler, "sigmas", ())))
-    wrong = next(_certainly_wrong(scheduler, timesteps, sigmas, steps), None)
-    if wrong:
+    beyond = too_many(recipe.pipeline, scheduler, steps)
+    if wrong := beyond or next(_certainly_wrong(scheduler, timesteps, sigmas, steps), ""):
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
-    remarks = list(_remarks(recipe, timesteps, sigmas, steps))
+    levels = () if _rises(scheduler) else sigmas
+    remarks = list(_remarks(recipe, timesteps, levels, steps))
     if left := len(timesteps) - len(_begun(recipe, scheduler, steps, strength)):
         start = float(scheduler.sigmas[left]) if hasattr(scheduler, "schedule") else 0.0
         sigmas = tuple(s for s in sigmas if s <= start) if start else sigmas[left:]
@@ -100,6 +101,8 @@ def _preflight(recipe: Recipe, steps: int, strength: float | None) -> Trajectory
             f"{name}: at {steps} steps its first timestep is {timesteps[0]:g}, and the noise schedule ends at"
             f" {trained - 1}; take fewer steps, or another spacing, as in {recipe.entry.base}-trailing"
         )
+    if leaves_out_last(recipe.pipeline, scheduler):
+        timesteps = timesteps[:-1]
     return Trajectory(timesteps, sigmas, (*remarks, *_changed(recipe, config)), config)
 
 
@@ -130,11 +133,18 @@ def _steps_from(scheduler: Any, timestep: float) -> bool:
     return True
 
 
+def _rises(scheduler: Any) -> bool:
+    """Whether it is for models that say 0 for noise and 1 for the image (`invert_sigmas`)."""
+    return bool(getattr(getattr(scheduler, "config", None), "invert_sigmas", False))
+
+
 def _certainly_wrong(
     scheduler: Any, timesteps: tuple[float, ...], sigmas: tuple[float, ...], steps: int
 ) -> Iterator[str]:
     if not timesteps or not all(map(math.isfinite, timesteps + sigmas)):
         yield "its timesteps or sigmas are not finite numbers"
+    if _rises(scheduler):
+        return
     if sigmas and sigmas[-1] > MOST_NOISE:
         yield f"it ends at sigma {sigmas[-1]:.2g} instead of 0: images would keep that much noise"
     if hasattr(scheduler, "schedule"):  # a sampler function, which may go up again and looks nothing up

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from typing import Any, cast
@@ -108,6 +109,8 @@ class Registry:
         if original:
             return original
         self._refuse_absent(name, key)
+        if in_diffusers(name):
+            return class_entry(name)
         if re.fullmatch(r"\w+(\.\w+)+", name):
             return Entry(name=name.rpartition(".")[2], base=name.rpartition(".")[2], cls=name, origin=name)
         raise RegistryError(self._unknown(name, key))
@@ -197,6 +200,16 @@ class Registry:
             plain[key] = Implementation(plain[key]["class"], plain[key].get("options", {}))
         own_name = entry.name.removesuffix(f"-{sigmas.name}")
         return replace(entry, **plain, sigmas=sigmas, also=also, base=own_name)
+
+
+def class_entry(name: str) -> Entry:
+    """A scheduler class of diffusers that no row has, by its own name."""
+    return Entry(name=name, base=name, cls=name, origin="diffusers")
+
+
+def in_diffusers(name: str) -> bool:
+    """Whether diffusers has a scheduler class of this name, by its tables, which tell it without importing one."""
+    return name in getattr(import_module("diffusers.schedulers"), "_class_to_module", {})
 
 
 def _alias_index(entries: Iterable[Entry]) -> dict[str, str]:

@@ -33,13 +33,11 @@ class LazyTimesteps(Sequence[torch.Tensor]):
     def __len__(self) -> int:
         return len(self._estimate)
 
-    @property
-    def device(self) -> torch.device:
-        return self._estimate.device
-
-    def to(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The estimate, elsewhere (`add_noise` looks for its level there)."""
-        return self._estimate.to(*args, **kwargs)
+    def __getattr__(self, name: str) -> Any:
+        """What a tensor can do is done with the estimate (`add_noise` looks for its level there)."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._estimate, name)
 
 
 class SamplerScheduler:

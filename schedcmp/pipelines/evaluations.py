@@ -1,0 +1,59 @@
+"""How often a pipeline calls its denoiser at each timestep: twice, where guidance is a second call of it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from schedcmp.pipelines.arithmetic import Configs
+from schedcmp.pipelines.conditions import UNKNOWN, Conditions
+from schedcmp.pipelines.source import DENOISERS, PipelineSource, loop_source
+
+_CALLED = tuple(f"self.{name}" for name in DENOISERS)
+_GUIDED = 2  # batches that a guider makes of one, with and without the prompt
+
+
+def evaluations(pipeline: str, configs: Configs, arguments: Mapping[str, Any]) -> int:
+    """Calls of the denoiser at each timestep; 1 where the pipeline is not known.
+
+    Args:
+        arguments: of the pipeline's call, without those that are its defaults.
+    """
+    source = loop_source(pipeline)
+    if source is None:
+        return 1
+    known, denoisers = Conditions(source, {**source.defaults, **arguments}, configs), _denoisers(source)
+    loops = (node for node in source.walk("__call__") if isinstance(node, ast.For) and _steps(node))
+    return max((_count(loop.body, known, denoisers) for loop in loops), default=1) or 1
+
+
+def _steps(loop: ast.For) -> bool:
+    """Whether the loop is that over the timesteps."""
+    calls = (node for node in ast.walk(loop) if isinstance(node, ast.Call))
+    return any(ast.unparse(call.func) == "self.scheduler.step" for call in calls)
+
+
+def _count(statements: Iterable[ast.stmt], known: Conditions, denoisers: frozenset[str]) -> int:
+    return sum(_of(statement, known, denoisers) for statement in statements)
+
+
+def _of(statement: ast.stmt, known: Conditions, denoisers: frozenset[str]) -> int:
+    match statement:
+        case ast.If():
+            value = known.value(statement.test)
+            taken = _count(statement.body, known, denoisers) if value is UNKNOWN or value else 0
+            other = _count(statement.orelse, known, denoisers) if value is UNKNOWN or not value else 0
+            return max(taken, other)
+        case ast.For() | ast.While():
+            guider = isinstance(statement, ast.For) and "guider" in ast.unparse(statement.iter)
+            return _count(statement.body, known, denoisers) * (_GUIDED if guider else 1)
+        case ast.With() | ast.Try():
+            return _count(statement.body, known, denoisers)
+    return sum(isinstance(n, ast.Call) and ast.unparse(n.func) in denoisers for n in ast.walk(statement))
+
+
+def _denoisers(source: PipelineSource) -> frozenset[str]:
+    """What the call has its denoisers under: they may have names of their own there."""
+    named = [n for n in source.walk("__call__") if isinstance(n, ast.Assign) and ast.unparse(n.value) in _CALLED]
+    return frozenset({*_CALLED, *(ast.unparse(target) for node in named for target in node.targets)})

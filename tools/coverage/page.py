@@ -1,0 +1,105 @@
+"""docs/pipelines.md, from what was measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from schedcmp.pipelines.inputs import unfit
+from schedcmp.pipelines.source import pipeline_file, pipeline_source
+from tools.coverage.families import FAMILIES
+from tools.coverage.measure import Row
+
+_HEAD = """\
+# Pipelines
+
+Made by `make coverage` with diffusers {diffusers}, transformers {transformers} and torch {torch}; do not edit. Each
+row is a checkpoint of that pipeline class with random weights, as small as the class allows, loaded from its folder
+like any other.
+
+* **own scheduler**: the checkpoint's, and its cells that gave an image, each alone (two seeds, two numbers of steps).
+* **= diffusers**: of these, those with the same pixels, bit for bit, as the pipeline's own call with its own scheduler.
+* **NFE**: of these, those with as many evaluations of the denoiser as `schedcmp check` plans.
+* **packs**: cells to one call of the denoiser, its own scheduler beside up to three others; 1 is one by one.
+* **levels**: the largest difference of these from the cells alone, in levels of 255.
+* **ok**: schedulers that `schedcmp list-compatible` calls ok, of all there are.
+* **`"*"`**: cells of `schedulers: "*"` that gave an image, of those planned.
+* **packages**: what the class needs beside schedcmp's own dependencies.
+"""
+_EDITS = "edits an image, though its call has a default for it"
+_NOT_BUILT = {
+    "StableCascadeCombinedPipeline": "diffusers cannot load what it saves (it has no PaellaVQModel)",
+    "GlmImagePipeline": "its tokens of images come from a processor that is on the hub alone",
+    "Cosmos2TextToImagePipeline": "makes itself a guardrail of models that are on the hub",
+    "QwenImageLayeredPipeline": "takes an image apart into layers",
+    "ShapEPipeline": "renders a three-dimensional shape",
+}
+_COLUMNS = ("pipeline", "own scheduler", "= diffusers", "NFE", "packs", "levels", "ok", '`"*"`', "packages")
+
+
+def page(rows: Sequence[Row], more: Mapping[str, str]) -> str:
+    """The whole page; `more` are classes without a row, and why."""
+    from importlib.metadata import version
+
+    names = ("diffusers", "transformers", "torch")
+    parts = [_HEAD.format(**{name: version(name) for name in names}), _table(_COLUMNS, map(_cells, rows))]
+    if notes := [line for row in rows for line in _notes(row)]:
+        parts += ["## What did not run", "\n".join(notes)]
+    if more:
+        parts += ["## Not measured", "\n".join(f"* `{name}`: {why}" for name, why in more.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    name = f"`{row.name}`"
+    if row.error:
+        return (name, *["–"] * (len(_COLUMNS) - 2), ", ".join(row.packages))
+    own = f"{row.scheduler.removesuffix('Scheduler')} {_of(row.own)}"
+    packs = f"{row.packs or 1:g}"
+    levels = "–" if row.levels is None else str(row.levels)
+    counts = (_of(row.usable), _of(row.everything))
+    return name, own, _of(row.equal), _of(row.nfe), packs, levels, *counts, ", ".join(row.packages)
+
+
+def _notes(row: Row) -> Iterator[str]:
+    if row.error:
+        yield f"* `{row.name}`: {row.error}"
+    for note in row.notes:
+        yield f"* `{row.name}`: {note}"
+    kinds: dict[str, int] = {}
+    for reason, count in row.failures.items():
+        told = re.sub(r"^\S+: ", "", reason).splitlines()[0]
+        kinds[told] = kinds.get(told, 0) + count
+    yield from (f"* `{row.name}`, {count} cells: {told}" for told, count in kinds.items())
+
+
+def unmeasured(rows: Sequence[Row]) -> dict[str, str]:
+    """Classes that make an image from a prompt alone, by their source, and have no row; and why."""
+    there = {row.name for row in rows}
+    return {name: _why(name) for name in text_to_image() if name not in there}
+
+
+def _why(name: str) -> str:
+    if name in FAMILIES:
+        return "there is a builder, which was not run"
+    path = pipeline_file(name)
+    deprecated = path is not None and "deprecated" in path.parts
+    kind = "deprecated by diffusers" if deprecated else _EDITS if "Edit" in name else "no builder"
+    return _NOT_BUILT.get(name, kind)
+
+
+def text_to_image() -> list[str]:
+    """The pipeline classes of diffusers that make an image from a prompt alone."""
+    import diffusers
+
+    names = [name for name in dir(diffusers) if "Pipeline" in name and not name.startswith("Auto")]
+    return [name for name in names if pipeline_source(name) and not unfit(name, lambda _: {})]
+
+
+def _of(pair: tuple[int, int]) -> str:
+    return "{} of {}".format(*pair)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
