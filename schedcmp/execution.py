@@ -15,6 +15,7 @@ from schedcmp.metrics.distribution import measure_distribution
 from schedcmp.metrics.energy import measure_energy
 from schedcmp.metrics.look import look_of
 from schedcmp.metrics.measuring import measure
+from schedcmp.metrics.plain import measure_plain
 from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
@@ -121,6 +122,8 @@ class Execution:
             measure_energy(self.store, prepared.references, look_of(prepared.metrics))
         if isinstance(prepared.sweep.steps, Search):
             self._ask_the_oracle()
+        if prepared.plain and prepared.metrics:
+            measure_plain(prepared.plain, self.store)
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
         return failed

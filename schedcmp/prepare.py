@@ -75,6 +75,7 @@ class Prepared:
             RequestError: whatever is wrong with the request.
         """
         self._source = source
+        self.plain: Path | None = None  # the run of the same checkpoint unchanged, see `several`
         found = checkpoint or find_checkpoint(
             sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )

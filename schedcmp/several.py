@@ -56,9 +56,18 @@ class Several:
         return folder
 
     def each(self, folder: Path) -> Iterator[tuple[Path, Prepared]]:
-        """Each checkpoint and the place of its run. What it has loaded is forgotten before the next one comes."""
+        """Each checkpoint and the place of its run. What it has loaded is forgotten before the next one comes.
+
+        One that an earlier entry has unchanged, neither quantised nor with a step cache, is compared with that.
+        """
+        plain: dict[tuple[object, ...], Path] = {}
         for label in [*self.members]:
-            yield place_of(folder, label), self.members.pop(label)
+            place, model = place_of(folder, label), self.members[label].sweep.model
+            same = (model.id, model.python, repr(model.options))
+            self.members[label].plain = plain.get(same)
+            if not (model.quantize or model.cache):
+                plain.setdefault(same, place)
+            yield place, self.members.pop(label)
             _forget_weights()
 
 

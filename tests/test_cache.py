@@ -59,10 +59,10 @@ def test_an_image_is_the_one_that_diffusers_makes_alone(folder: Path, tmp_path: 
         output=tmp_path / "run", **QUICK,
     )  # fmt: skip
     assert {c.result.status for c in both.cells} == {"ok"}, [c.result.error for c in both.cells]
-    assert {c.cell.model for c in both.cells} == {"flux", f"flux {name}"}
+    assert {c.cell.model for c in both.cells} == {"flux", f"flux-{name}"}
     assert not any(c.result.packed for c in both.cells if c.cell.model != "flux")
     images = {(c.cell.model, c.cell.scheduler, c.cell.seed): np.asarray(both.image(c)) for c in both.cells}
-    plain, cached = ({k[1:]: v for k, v in images.items() if k[0] == model} for model in ("flux", f"flux {name}"))
+    plain, cached = ({k[1:]: v for k, v in images.items() if k[0] == model} for model in ("flux", f"flux-{name}"))
     assert any(not np.array_equal(plain[key], cached[key]) for key in plain)
     # The other way round, alone: no image depends on those before it
     again = schedcmp.run(
@@ -71,6 +71,27 @@ def test_an_image_is_the_one_that_diffusers_makes_alone(folder: Path, tmp_path: 
     )  # fmt: skip
     for cell in again.cells:
         assert np.array_equal(np.asarray(again.image(cell)), cached[cell.cell.scheduler, 2])
+
+
+def test_how_far_a_cached_image_is_from_the_plain_one_is_measured(folder: Path, tmp_path: Path) -> None:
+    def made(threshold: float) -> schedcmp.Run:
+        cached = {"id": str(folder), "cache": {"first_block": {"threshold": threshold}}}
+        return schedcmp.run(
+            KEYS | {"metrics": "sharpness", "timing": "off"}, model=[str(folder), cached], output=tmp_path / "run",
+            progress=False,
+        )  # fmt: skip
+
+    for threshold in (0.5, 2.0):
+        run = made(threshold)
+        images = {(c.cell.model, c.cell.scheduler): np.asarray(run.image(c), float) for c in run.cells}
+        for cell in run.cells:
+            name = cell.cell.scheduler
+            apart = images["flux", name] - images["flux-first_block", name]
+            value = cell.metrics.get("plain_rmse")
+            assert (value is None) == (cell.cell.model == "flux")
+            assert value is None or np.isclose(value, np.sqrt(np.mean(apart**2)))
+        assert any(row["plain_rmse"] for row in run.to_dicts() if row["model"] != "flux")
+    assert '"plain_rmse"' in (tmp_path / "run/report.html").read_text()
 
 
 def test_it_is_what_diffusers_makes(folder: Path, tmp_path: Path) -> None:

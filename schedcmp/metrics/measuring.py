@@ -14,6 +14,7 @@ from schedcmp.metrics.metric import Metric
 from schedcmp.readings import NOTE, noted
 from schedcmp.records import StoredCell
 from schedcmp.store.images import opened
+from schedcmp.store.reading import Results
 from schedcmp.store.store import Store
 
 ORIGINS = "metric_origins"
@@ -55,7 +56,7 @@ def _values(
             yield metric.column, float(value)
 
 
-def with_image(store: Store) -> list[StoredCell]:
+def with_image(store: Results) -> list[StoredCell]:
     """The cells that count."""
     return [c for c in store.cells() if c.counts and c.image_path]
 

@@ -107,7 +107,7 @@ def _named(entry: Any) -> bool:
 def _label(entry: Any, source: Source, place: int) -> str:
     """Its name, or that of its place with what is told of its weights beside."""
     if not _named(entry):
-        words = " ".join(_words(entry if isinstance(entry, dict) else {"id": entry}))
+        words = "-".join(_words(entry if isinstance(entry, dict) else {"id": entry}))
         return re.sub(r"[^A-Za-z0-9 ._+-]+", "-", words).strip(" ._+-")[:64] or f"model {place}"
     name = str(entry["name"])
     if not _LABEL.fullmatch(name):
