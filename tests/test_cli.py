@@ -15,7 +15,9 @@ from schedcmp import __version__
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError
 from schedcmp.registry.table import builtin_registry
-from schedcmp.sweep.document import load
+from schedcmp.sweep.document import checked, load
+from schedcmp.sweep.models import members
+from schedcmp.sweep.source import read
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
@@ -83,9 +85,10 @@ def test_the_starter_sweep_is_sound_and_never_overwrites(tmp_path: Path, capsys:
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_config_is_sound(config: Path) -> None:
-    sweep, _ = load(config)
+    source = read(config, ())
+    sweeps = [checked(document) for document in members(source, config.stem).values() or [source]]
     registry = builtin_registry()
-    for item in sweep.schedulers:
+    for item in (item for sweep in sweeps for item in sweep.schedulers):
         if item != "*":
             assert registry.entry(item if isinstance(item, str) else item.name)
 

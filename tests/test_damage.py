@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from harm import BESIDE, DAMAGED, DAMAGED_BESIDE, empty, flipped, images, sql, swapped, zeroed
-from PIL import Image
+from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 from test_run import run
 
@@ -65,7 +66,8 @@ def test_a_damaged_image_is_found_everywhere_and_made_again(
     assert str(image.relative_to(out)) in capsys.readouterr().err
     assert again(out) == 0
     assert f"{CELLS - 1} cells are there already" in capsys.readouterr().out
-    assert image.read_bytes() == right
+    apart = ImageChops.difference(Image.open(image), Image.open(io.BytesIO(right)))
+    assert max(high for _, high in apart.getextrema()) <= 1  # made alone, not in the batch that it was made in
     assert run("check", out) == 0
 
 

@@ -99,7 +99,11 @@ function elsewhere() {
   };
   return [
     h("h2", {}, "Take it elsewhere"),
-    h("p", { class: "quiet", dir: "auto" }, `${run.pastes.what}, for other programs; recommend --as diffusers prints it as Python.`),
+    h(
+      "p",
+      { class: "quiet", dir: "auto" },
+      `${run.pastes.what}, for other programs; recommend --as diffusers prints it as Python.`,
+    ),
     h("div", { class: "row-of" }, ...texts.map(copier), told),
   ];
 }
