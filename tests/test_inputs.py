@@ -190,7 +190,7 @@ def test_as_diffusers_own_pipeline_alone_and_packed(
     pipeline = cls.from_pretrained(saved.folder, **parts)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
-            part.eval().requires_grad_(False)
+            part.eval()
     pipeline.set_progress_bar_config(disable=True)
     arguments = _arguments(cls, saved, task, tmp_path)
     for i, result in alone.items():
