@@ -8,7 +8,7 @@ see docs/extending.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
@@ -104,7 +104,7 @@ class Axis:
             "known_as": lambda cell: (getattr(cell, own),),
             "label": lambda value: f"{short} {text(value)}",
             "brief": lambda *values: self.label(self.show(*values)),
-            "folder": lambda cell: f"{short}-{text(getattr(cell, own))}",
+            "folder": lambda cell: f"{short}-{text(self.shown_of(cell))}",
             "request": lambda cell: {self.name: getattr(cell, own)},
             "columns": lambda cell: {name: getattr(cell, name) for name in filter(None, (self.by_name, *fields))},
             "again": lambda cell: {key: [getattr(cell, own)]} if self.role != "solver" and self.is_set(cell) else {},
@@ -120,11 +120,11 @@ class Axis:
 
     def of(self, cell: Cell | Setting) -> tuple[Any, ...]:
         """A cell's value: all of its fields."""
-        return tuple(getattr(cell, name) for name in self.fields)
+        return tuple([getattr(cell, name) for name in self.fields])
 
     def is_set(self, cell: Cell | Setting) -> bool:
         """Whether a cell has it at all."""
-        return not self.optional or any(value not in _NOTHING for value in self.of(cell))
+        return not self.optional or any(getattr(cell, name) not in _NOTHING for name in self.fields)
 
     def shown_of(self, cell: Cell) -> Value:
         """A cell's value in a grid."""
@@ -203,6 +203,7 @@ _ROWS = (
     ),
     Axis(
         name="steps", title="Steps", role="solver", subject="The number of steps", shown=True, depth=6, digits=3,
+        lengths=lambda sweep: {"steps": len(sweep.steps)} if isinstance(sweep.steps, tuple) else {},
         label=lambda value: f"{value} steps" if value != 1 else "1 step",
         again=lambda c: {"steps": [c.steps]},
     ),
@@ -243,7 +244,7 @@ _ROWS = (
         known_as=lambda c: (_pixels(c.width, c.height),),
         show=lambda width, height: f"{width or 'default'} × {height or 'default'}",
         label=lambda value: f"{value} px",
-        brief=lambda width, height: f"{width}×{height}",
+        brief=lambda width, height: f"{width}×{height}" if width else "default size",
         folder=lambda c: f"size-{_pixels(c.width, c.height)}",
         request=lambda c: {"size": [c.width, c.height]},
         again=lambda c: {"size": _pixels(c.width, c.height), "width": None, "height": None} if c.width else {},
@@ -294,7 +295,9 @@ FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS and axis.kept)
 PLAIN = tuple(axis for axis in INPUTS if not axis.optional)
 OPTIONAL = tuple(axis for axis in _ROWS if axis.optional)
 SETTING_FIELDS = tuple(name for axis in SETTING for name in axis.fields)
+_WIDTH, _HEIGHT = map(SETTING_FIELDS.index, AXES["size"].fields)
 
+_setting = attrgetter(*SETTING_FIELDS)
 _plain_task = attrgetter(*(name for axis in PLAIN for name in axis.fields), "seed")
 _task_extras = tuple(axis for axis in INPUTS if axis.optional)
 
@@ -317,7 +320,7 @@ def request_of(cell: Cell) -> dict[str, Any]:
 
 def values_of(cell: Cell, axes: Iterable[Axis]) -> tuple[Any, ...]:
     """A cell's fields of these axes."""
-    return tuple(value for axis in axes for value in axis.of(cell))
+    return tuple([value for axis in axes for value in axis.of(cell)])
 
 
 def arguments_of(cell: Cell) -> dict[str, Any]:
@@ -330,13 +333,18 @@ class Setting(tuple[Any, ...]):
 
     __slots__ = ()
 
+    @classmethod
+    def of(cls, cell: Cell) -> Setting:
+        return cls(_setting(cell))
+
     def __getattr__(self, name: str) -> Any:
         if name not in SETTING_FIELDS:
             raise AttributeError(name)
         return self[SETTING_FIELDS.index(name)]
 
     def fields(self) -> dict[str, Any]:
-        return dict(zip(SETTING_FIELDS, self, strict=True))
+        """By name, without those of axes that it has not."""
+        return {name: getattr(self, name) for axis in SETTING if axis.is_set(self) for name in axis.fields}
 
     def columns(self) -> dict[str, Any]:
         """A column an axis, of those that it has; a size as "64x64"."""
@@ -345,10 +353,14 @@ class Setting(tuple[Any, ...]):
 
     def sized(self, width: int | None, height: int | None) -> Setting:
         """The same at another size, in pixels."""
-        return Setting((self.fields() | {"width": width, "height": height}).values())
+        values = list(self)
+        values[_WIDTH], values[_HEIGHT] = width, height
+        return Setting(values)
 
-    def words(self, others: Iterable[Setting] | None = None) -> list[str]:
-        """What it is, an axis each, as in "guidance 7.5"; beside others, what tells it from them."""
-        varies = {axis.name for axis in SETTING if others is None or len({axis.of(s) for s in others}) > 1}
-        told = (axis for axis in SETTING if (axis.is_set(self) if axis.optional else axis.name in varies))
-        return [axis.brief(*axis.of(self)) for axis in told]
+    def words(self, among: Collection[Setting] = (), *, whole: bool = True) -> list[str]:
+        """What it is, an axis each, as in "guidance 7.5": all that it has, or if not `whole` what it need not have and
+        what tells it from those that it is `among`."""
+        varying = [axis for axis in SETTING if len({axis.of(one) for one in among}) > 1]
+        own = [axis for axis in SETTING if axis.is_set(self) and (axis.optional or whole)]
+        told = (axis.brief(*axis.of(self)) for axis in SETTING if axis in varying or axis in own)
+        return [words for words in told if words]

@@ -12,14 +12,18 @@ from schedcmp.background import in_background
 from schedcmp.files import to_json
 from schedcmp.metrics.clip_model import Clip
 from schedcmp.metrics.distribution import measure_distribution
+from schedcmp.metrics.energy import measure_energy
+from schedcmp.metrics.look import look_of
 from schedcmp.metrics.measuring import measure
 from schedcmp.paths import ImagePaths
 from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult, length_of
+from schedcmp.search import next_steps
 from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
+from schedcmp.sweep.steps import Search
 from schedcmp.truth.metrics import measure_references
 
 if TYPE_CHECKING:
@@ -113,9 +117,24 @@ class Execution:
         if prepared.references:
             measure_references(prepared.supported, prepared.references, prepared.keys, self.store)
         failed = measure(self.store, prepared.metrics)
+        if prepared.references:
+            measure_energy(self.store, prepared.references, look_of(prepared.metrics))
+        if isinstance(prepared.sweep.steps, Search):
+            self._ask_the_oracle()
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
         return failed
+
+    def _ask_the_oracle(self) -> None:
+        """Of which order each scheduler is, where the run has not asked before."""
+        from schedcmp.truth.verify import verdict_on
+
+        recipes, known = self.prepared.recipes, self.store.meta("orders") or {}
+        new = {label: recipe for label, recipe in recipes.items() if label not in known}
+        verdicts = {label: verdict_on(recipe.entry, self.prepared.scheduler_config) for label, recipe in new.items()}
+        told = {label: {"text": v.text, "order": v.fit and v.fit.order} for label, v in verdicts.items()}
+        if told:
+            self.store.note("orders", known | told)
 
     def _results(
         self,
@@ -151,6 +170,17 @@ class Execution:
         machine = result.machine or prepared.machine
         self.store.add(result, prepared.keys[cell.scheduler], machine, self.paths(cell), result.png, latents)
         return replace(result, png=None, fingerprint=None, latents=None)
+
+
+def rounds(first: Execution) -> Iterator[Execution]:
+    """A run's rounds: one, or as many as it takes to find how many steps are needed. Whoever takes one makes and
+    measures it before the next, which goes by what was measured."""
+    execution = first
+    yield execution
+    while steps := next_steps(execution.prepared, execution.store):
+        prepared = execution.prepared.with_steps(steps)
+        execution = Execution.begin(prepared, execution.store, execution.pipeline, crew=execution.crew)
+        yield execution
 
 
 def _described(prepared: Prepared) -> dict[str, Any]:

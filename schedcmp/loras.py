@@ -42,6 +42,13 @@ class Loras:
         if twice is not None:
             raise self.error(twice, "is the same as a value before it; remove one of the two")
 
+    @property
+    def cost_told(self) -> str:
+        """What to know of latencies, in a sentence; empty without a LoRA."""
+        if not self.adapters:
+            return ""
+        return "latencies with a LoRA include its layers, which would cost nothing if they were fused into the weights"
+
     def error(self, value: int, why: str) -> SweepError:
         """Of one of the axis' values, with its place in the sweep."""
         return SweepError(f"{self._source.where(('lora', self._item(value)))}: lora: {why}")
@@ -81,6 +88,9 @@ def _refusals(sweep: Sweep, checkpoint: Checkpoint) -> Iterator[str]:
         yield "backend: jax takes none; use torch"
     if sweep.executor.ray is not None:
         yield "executor: ray takes none; use executor: local"
+    if checkpoint.quantized:
+        parts = " and ".join(checkpoint.quantized)
+        yield f"none is worn on quantized weights, which {parts} has; leave one of the two out"
     for option in sweep.optimize.enabled:
         if option in _NOT_OPTIMIZED:
             yield f"has no place with optimize: {option} ({_NOT_OPTIMIZED[option]}); leave one of the two out"

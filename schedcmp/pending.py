@@ -55,7 +55,7 @@ def _unmeasured(prepared: Prepared, store: Store) -> list[Cell]:
 def divided(prepared: Prepared, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
     """The cells that run solo (when packing, those that are timed) and the cells that run packed."""
     sweep = prepared.sweep
-    if sweep.engine == "solo":
+    if sweep.engine == "solo" or prepared.in_turn:
         return list(cells), []
     timed = _timed(prepared.supported, sweep.timing.seeds) if sweep.timing.mode == "solo" else set()
     return [c for c in cells if c.id in timed], [c for c in cells if c.id not in timed]

@@ -8,9 +8,11 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import islice, product
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
+from schedcmp.checkpoint.cache import refuse_cache
 from schedcmp.checkpoint.find import find_checkpoint, portable, settled
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
@@ -51,25 +53,33 @@ class Prepared:
     """A sweep that was found sound: its checkpoint is there, its schedulers can do their steps."""
 
     def __init__(
-        self, sweep: Sweep, source: Source, *, progress: bool = False, checkpoint: Checkpoint | None = None
+        self,
+        sweep: Sweep,
+        source: Source,
+        *,
+        progress: bool = False,
+        checkpoint: Checkpoint | None = None,
+        searched: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+        appraisal: Appraisal | None = None,
     ) -> None:
         """Loads no weights and writes nothing.
 
         Args:
             checkpoint: instead of the one that the sweep names.
+            searched: numbers of steps by label, where the sweep leaves them to be found; by default, the first to try.
+            appraisal: what is known of the schedulers already.
 
         Raises:
             RequestError: whatever is wrong with the request.
         """
         self._source = source
-        self.inputs = inputs_of(
-            sweep,
-            source,
-            checkpoint or find_checkpoint(sweep.model, source, safety_checker=sweep.safety_checker, progress=progress),
+        found = checkpoint or find_checkpoint(
+            sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )
-        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         if sweep.model.python:
-            self.sweep = sweep = settled(sweep, source, checkpoint)
+            sweep = settled(sweep, source, found)
+        self.inputs = inputs_of(sweep, source, found)
+        self.sweep, self.checkpoint = sweep, checkpoint = self.inputs.sweep, self.inputs.checkpoint
         try:
             self.scheduler_config = mended(self.checkpoint.scheduler_config, self.checkpoint.pipeline_class)
         except RegistryError as error:
@@ -77,13 +87,16 @@ class Prepared:
         self._known_evaluations: dict[tuple[float, str, str], int] = {}
         self._check_pipeline()
         self._check_backend()
+        self._asked = sweep
         self.loras = Loras(sweep, source, self.checkpoint, progress=progress)
         self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
-        strengths, most = sweep.strength or (None,), self._most_evaluations()
-        appraisal = Appraisal(self.scheduler_config, suited, strengths, self._wrong_in_the_middle, most)
-        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal)
+        if appraisal is None:
+            strengths, most = sweep.strength or (None,), self._most_evaluations()
+            appraisal = Appraisal(self.scheduler_config, suited, strengths, self._wrong_in_the_middle, most)
+        self._appraisal = appraisal
+        self.plan: Plan = make_plan(sweep, source, builtin_registry(), appraisal, searched)
         self.inputs.refuse_other_masks(self.plan.cells, source)
         self.trajectories: dict[Length, Trajectory] = {}
         self.unsupported: dict[Length, str] = {}  # why
@@ -95,6 +108,20 @@ class Prepared:
         self._progress = progress
         self._dressed: tuple[Any, Wardrobe] | None = None  # a pipeline, and what it can wear
         self._choose_metrics()
+        self._check_track()
+
+    def with_steps(self, searched: Mapping[str, tuple[int, ...]]) -> Prepared:
+        """The same with other numbers of steps, where the sweep leaves them to be found. Raises RequestError."""
+        found = Prepared(
+            self._asked,
+            self._source,
+            progress=self._progress,
+            checkpoint=self.checkpoint,
+            searched=searched,
+            appraisal=self._appraisal,
+        )
+        found._dressed = self._dressed
+        return found
 
     def _wrong_in_the_middle(self, recipe: Recipe) -> str:
         from schedcmp.truth.beginning import wrong_in_the_middle
@@ -115,6 +142,8 @@ class Prepared:
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {told}")
         if why := unfit(self.checkpoint.pipeline_class, self.checkpoint.config, self.inputs.arguments):
             raise CheckpointError(f"{self._source.where(('model',))}: model: {self.checkpoint.name}: {why}")
+        if self.checkpoint.cache:
+            self._check_cache()
         for name, why in refused_arguments(self.checkpoint.pipeline_class, self.sweep.call):
             raise SweepError(f"{self._source.where(('call', name))}: call: {why}")
         for key, why in not_taken(self.checkpoint.pipeline_class, self.sweep):
@@ -123,6 +152,24 @@ class Prepared:
         if wrong := size_refusal(self.checkpoint.pipeline_class, self.checkpoint.config, sizes):
             key = "size" if self.sweep.size else "width"
             raise SweepError(f"{self._source.where((key,))}: {key}: {wrong}")
+
+    def _check_cache(self) -> None:
+        """Raises RequestError."""
+        if self.sweep.optimize.compile:
+            where = self._source.where(("optimize", "compile"))
+            raise SweepError(
+                f"{where}: optimize.compile: goes with no step cache, which changes the model; leave one out"
+            )
+        try:
+            refuse_cache(self.checkpoint)
+        except PartError as error:
+            raise CheckpointError(f"{self._source.where(('model', *error.key))}: model: {error}") from error
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether images must be made one after the other: a step cache is of one image."""
+        models = getattr(self.checkpoint, "models", ())  # those of a loaded pipeline
+        return bool(self.checkpoint.cache) or any(getattr(model, "is_cache_enabled", False) for model in models)
 
     def _choose_metrics(self) -> None:
         """What is measured of images, and what that takes. Raises SweepError."""
@@ -138,6 +185,14 @@ class Prepared:
             self.real_images = real_images(sweep.real_images) if sweep.real_images else []
         except SweepError as error:
             raise SweepError(f"{self._source.where((key,))}: {key}: {error}") from error
+
+    def _check_track(self) -> None:
+        """Raises SweepError for a place that results cannot be sent to."""
+        if self.sweep.track:
+            from schedcmp.track.trackers import refusal
+
+            for why in filter(None, map(refusal, self.sweep.track)):
+                raise SweepError(f"{self._source.where(('track',))}: track: {why}")
 
     def _preflight(self, appraisal: Appraisal) -> None:
         """What each scheduler does at each number of steps, or why it cannot. Raises SweepError if none can."""
@@ -171,6 +226,7 @@ class Prepared:
             *self._source.remarks,
             *self.plan.warnings,
             *self.checkpoint.remarks,
+            *filter(None, [self.loras.cost_told if self.sweep.timing.mode == "solo" else ""]),
             *filter(None, (found.leaves(self.supported) for found in self.few_steps)),
             *filter(None, [told_left_out(self.scheduler_config)]),
             *foreign_notation(self._texts),
@@ -293,6 +349,7 @@ class Prepared:
             **self._vae,
             **({} if self.sweep.safety_checker else {"safety_checker": False}),
             "optimize": self.sweep.optimize.enabled,
+            **({"peft": version("peft")} if self.loras.adapters else {}),
             **({"distilled": [found.told for found in self.few_steps]} if self.few_steps else {}),
             **self._backend,
             **machine_and_versions(self.device),

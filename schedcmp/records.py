@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from schedcmp.axes import SETTING, Setting, adapters, arguments, task_of, values_of
+from schedcmp.axes import Setting, adapters, arguments, task_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ class Cell:
     @property
     def setting(self) -> Setting:
         """What images that it may be compared with have in common."""
-        return Setting(values_of(self, SETTING))
+        return Setting.of(self)
 
     @property
     def adapters(self) -> list[tuple[str, str, float, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class Several:
     """The checkpoints of a sweep, by label in its order."""
 
     name: str
-    members: Mapping[str, Prepared]
+    members: dict[str, Prepared]
 
     @property
     def folder(self) -> Path:
@@ -55,8 +55,11 @@ class Several:
         write_labels(folder, self.members, self.text)
         return folder
 
-    def place(self, folder: Path, label: str) -> Path:
-        return place_of(folder, label)
+    def each(self, folder: Path) -> Iterator[tuple[Path, Prepared]]:
+        """Each checkpoint and the place of its run. What it has loaded is forgotten before the next one comes."""
+        for label in [*self.members]:
+            yield place_of(folder, label), self.members.pop(label)
+            _forget_weights()
 
 
 def prepared(
@@ -91,8 +94,7 @@ def prepare_all(path: Path, overrides: tuple[str, ...] = (), *, progress: bool =
     return prepared(read(path, overrides), slug(path.stem), progress=progress)
 
 
-def forget_weights() -> None:
-    """Give back the memory of a checkpoint that is used no more, before the next one is loaded."""
+def _forget_weights() -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available():

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from loras import layers, save_lora
 from safetensors.torch import load_file, save_file
 from test_cli import output
+from test_tiny_flow import HELD_OUT
 
+from schedcmp.checkpoint.adapters import find_adapter
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.wardrobe import Wardrobe
+from schedcmp.engine.job import Workbench
+from schedcmp.engine.packed import PackedEngine
 from schedcmp.few_steps import few_steps
 from schedcmp.prepare import prepare
+from schedcmp.records import Cell
+from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.distilled import _rows, distilled
 from schedcmp.registry.table import builtin_registry
+from schedcmp.truth.adherence import adherence
 
 SD, SDXL, SD3, FLUX = (
     f"{name}Pipeline" for name in ("StableDiffusion", "StableDiffusionXL", "StableDiffusion3", "Flux")
@@ -44,7 +54,6 @@ KNOWN = [
     ("Tongyi-MAI/Z-Image-Turbo", "ZImagePipeline", "Z-Image-Turbo", (8, 9)),
     ("Qwen-Image-Lightning-8steps-V1.0.safetensors", "QwenImagePipeline", "Qwen-Image-Lightning", (8, 8)),
     ("builtin:tiny-lcm", SD, "builtin:tiny-lcm", (1, 8)),
-    ("builtin:tiny-flow-turbo", SD3, "builtin:tiny-flow-turbo", (1, 8)),
 ]
 OTHERS = [
     ("builtin:tiny", SD), ("builtin:tiny-flow", SD3), ("stabilityai/stable-diffusion-xl-base-1.0", SDXL),
@@ -112,6 +121,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 def test_a_sweep_that_leaves_the_range_is_told_so(lcm_lora: Path, write: Callable[..., Path]) -> None:
     inside = prepare(write(lora=str(lcm_lora), guidance_scale=1))
+    assert [text for text in inside.warnings if "fused" in text]
     assert not [text for text in inside.warnings if "lcm" in text]
     assert "LCM-LoRA" in inside.environment["distilled"][0]
     (told,) = (
@@ -138,8 +148,6 @@ def test_a_title_in_the_header_tells(lcm_lora: Path) -> None:
     path = lcm_lora / "pytorch_lora_weights.safetensors"
     renamed = lcm_lora.parent / "mine.safetensors"
     save_file(load_file(path), renamed, metadata={"modelspec.title": "DMD2 for SD"})
-    from schedcmp.checkpoint.adapters import find_adapter
-
     (found,) = few_steps(inspect(ModelSpec("builtin:tiny")), [find_adapter(str(renamed))])
     assert found.kind.name == "DMD2"
 
@@ -149,3 +157,29 @@ def test_list_compatible_says_what_it_is(lcm_lora: Path, capsys: pytest.CaptureF
     assert "✓ lcm " in said
     assert "(LCM-LoRA) is made for lcm, 2 to 8 steps" in said
     assert "✗ lcm " in output(capsys, "list-compatible")
+
+
+def test_the_built_in_lora_jumps_to_where_guided_paths_end() -> None:
+    tiny, registry = inspect(ModelSpec("builtin:tiny")), builtin_registry()
+    config, lora = mended(tiny.scheduler_config, tiny.pipeline_class), find_adapter("builtin:tiny-lcm")
+    pipeline, names = load(tiny, "cpu"), ("lcm", "euler", "dpmpp-2m-karras")
+    recipes = {name: resolve(registry.entry(name), config) for name in names}
+    bench = Workbench(pipeline, recipes, wear=Wardrobe(pipeline, {lora.digest: lora}).wear)
+    worn = json.dumps({"name": "tiny-lcm", "adapters": [["builtin:tiny-lcm", "", 1.0, lora.digest]]})
+
+    def drawn(scheduler: str, steps: int, text: str, guidance: float) -> dict[str, Any]:
+        plain = Cell("", 0, scheduler, scheduler, "default", steps, 0, "p", "", "", guidance, None, None, lora=text)
+        cells = [replace(plain, id=prompt, prompt=prompt, seed=i) for i, prompt in enumerate(HELD_OUT)]
+        return {r.cell.id: r.image for r in PackedEngine(bench, lambda cell: cell.steps, 16).run(cells)}
+
+    ends = drawn("dpmpp-2m-karras", 15, "", 2.0)
+
+    def away(images: dict[str, Any]) -> float:
+        """Root mean square, of 255 levels."""
+        errors = [np.asarray(image, float) - np.asarray(ends[name], float) for name, image in images.items()]
+        return float(np.sqrt(np.mean(np.square(errors))))
+
+    one_step = drawn("lcm", 1, worn, 1.0)
+    assert np.mean([adherence(image, prompt) for prompt, image in one_step.items()]) > 0.85
+    assert away(one_step) < 0.8 * min(away(drawn("lcm", 1, "", guidance)) for guidance in (1.0, 2.0))
+    assert away(one_step) < away(drawn("euler", 4, worn, 1.0))  # made for another sampler

@@ -127,7 +127,7 @@ def _told(store: Store, cells: list[StoredCell], sweep: Sweep) -> Iterator[tuple
     yield "timings.json", timings_json(rows, {})
     yield "answer.md", markdown(answers)
     yield "answer.json", json.dumps([as_json(found) for found in answers], indent=1)
-    yield "groups.txt", "\n".join(repr(timed_group(c)) for c in cells) + "\n"
+    yield "groups.txt", "\n".join(repr((*timed_group(c)[:2], c.setting.fields())) for c in cells) + "\n"
     data = page_data(store, cells, {}, {}, answers, running=False)
     told = {key: value for key, value in data.items() if key not in ("version", "id")}
     yield (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
+from hub import COMMIT, Hub, serving
 from loras import layers, save_lora
 from safetensors.torch import load_file
 
@@ -34,6 +35,7 @@ from schedcmp.registry.table import builtin_registry
 from schedcmp.report.paste import FORMS
 from schedcmp.store.store import Store
 
+pytestmark = pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning")
 SCHEDULERS = ("ddim", "euler-a", "lcm", "heun")
 TINY = inspect(ModelSpec("builtin:tiny"))
 Loras = dict[str, str]  # what each is worn as → its folder
@@ -218,6 +220,64 @@ def test_files_that_are_no_lora_are_refused(folders: dict[str, Path], tmp_path: 
     assert find_adapter(str(two), "two.safetensors").digest == find_adapter(str(folders["b"])).digest
 
 
+@pytest.fixture
+def hub(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    from huggingface_hub import constants, hf_api
+
+    several = save_lora(tmp_path / "several", load_file(folders["a"] / WEIGHTS), name="a.safetensors")
+    save_lora(several, load_file(folders["b"] / WEIGHTS), name="b.safetensors")
+    (several / "b.bin").write_bytes(b"x")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serving({"tests/one": folders["a"], "tests/several": several}) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(hf_api.api, "endpoint", hub.url)
+        yield hub
+
+
+def test_a_lora_on_the_hub_is_the_file_that_it_is_elsewhere(
+    hub: Hub, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = {name: find_adapter(str(folder)).digest for name, folder in folders.items()}
+    assert find_adapter("tests/one").digest == digests["a"]
+    assert find_adapter("tests/several", "b.safetensors", COMMIT).digest == digests["b"]
+    assert not [path for path in hub.requests if "several/resolve" in path and "b.safetensors" not in path]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert find_adapter("tests/one").digest == digests["a"]
+    with pytest.raises(CheckpointError, match="not complete in the local cache"):
+        find_adapter("tests/missing")
+
+
+def test_the_hubs_refusals_are_told(hub: Hub) -> None:
+    for place, file, why in (
+        ("tests/several", None, "say which by `file`: a.safetensors, b.safetensors"),
+        ("tests/several", "b.bin", "has no 'b.bin' of its own"),
+        ("tests/missing", None, "no such folder here, and no such model on the hub"),
+    ):
+        with pytest.raises(CheckpointError, match=why):
+            find_adapter(place, file)
+
+
+def test_a_lora_at_an_address_is_fetched(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for address in (f"file://{folders['a']}", f"file://{folders['a'] / WEIGHTS}"):
+        assert find_adapter(address).digest == find_adapter(str(folders["a"])).digest
+    with pytest.raises(CheckpointError, match="no LoRA is there"):
+        find_adapter(f"file://{tmp_path}/nothing")
+
+
+def test_options_of_other_places_are_refused(folders: dict[str, Path]) -> None:
+    for place, file, revision, why in (
+        (folders["a"], None, "main", "`revision` is for a hub id"),
+        (folders["a"] / WEIGHTS, WEIGHTS, None, "`file` is for a folder or hub id"),
+    ):
+        with pytest.raises(CheckpointError, match=why):
+            find_adapter(str(place), file, revision)
+
+
 MISFITS: dict[str, Callable[[str], str]] = {
     "of another family": lambda name: name.replace("unet.", "transformer.").replace("text_encoder.", "transformer."),
     "of other blocks": lambda name: name.replace("down_blocks", "layers"),
@@ -240,12 +300,13 @@ def test_a_lora_that_does_not_fit_is_refused_with_its_line(
         ({"executor": "ray"}, "executor: ray takes none"),
         ({"backend": "jax"}, "backend: jax takes none"),
         ({"optimize": "{compile: true}"}, "optimize: compile"),
+        ({"model": "{id: builtin:tiny, quantize: int8}"}, "none is worn on quantized weights"),
     ],
 )
 def test_where_none_can_be_worn_it_is_refused(
     changes: dict[str, str], why: str, folders: dict[str, Path], write: Callable[..., Path]
 ) -> None:
-    pytest.importorskip("jax" if "backend" in changes else "torch")
+    pytest.importorskip({"backend": "jax", "model": "torchao"}.get(next(iter(changes)), "torch"))
     with pytest.raises(RequestError, match=r"sweep\.yaml:\d: lora: .*") as raised:
         prepare(write(str(folders["a"]), **changes))
     assert why in str(raised.value)
@@ -324,3 +385,36 @@ def test_exclude_and_zip_know_it(folders: dict[str, Path], write: Callable[..., 
     assert [lora_name(c.lora) for c in prepare(write(f"[none, {folders['a']}]", exclude="[{lora: a}]")).plan.cells] == [
         "none"
     ]
+
+
+# --- flow matching
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+def test_a_lora_of_a_transformer_packs_and_is_diffusers_own(tmp_path: Path) -> None:
+    flow = inspect(ModelSpec("builtin:tiny-flow"))
+    theirs = StableDiffusion3Pipeline.from_pretrained(flow.path, text_encoder_3=None, tokenizer_3=None)
+    theirs.set_progress_bar_config(disable=True)
+    parts = (
+        layers(theirs.transformer, "transformer", "to_q", "to_add_out", "ff.net.2"),
+        layers(theirs.text_encoder, "text_encoder", "v_proj", seed=1),
+    )
+    folder = save_lora(tmp_path / "flow", *parts)
+    found, pipeline = find_adapter(str(folder)), load(flow, "cpu")
+    config, registry = mended(flow.scheduler_config, flow.pipeline_class), builtin_registry()
+    recipes = {name: resolve(registry.entry(name), config) for name in ("euler", "heun")}
+    bench = Workbench(pipeline, recipes, wear=Wardrobe(pipeline, {found.digest: found}).wear)
+    mixed = [c for text_ in ("", text({"flow": folder}, flow=0.5)) for c in cells(text_, ("euler", "heun"), (0,))]
+    expected = alone(bench, mixed)
+    got = {r.cell.id: r for r in PackedEngine(bench, lambda cell: cell.steps, 8).run(mixed[::-1])}
+    assert max(np.abs(pixels(got[i]) - pixels(e)).max() for i, e in expected.items()) <= 1
+    theirs.load_lora_weights(folder, adapter_name="mine")
+    for cell in (mixed[0], mixed[2]):
+        theirs.set_adapters(["mine"], [0.5]) if cell.lora else theirs.disable_lora()
+        if cell.lora:
+            theirs.enable_lora()
+        image = theirs(
+            cell.prompt, num_inference_steps=3, guidance_scale=2.0, generator=torch.Generator().manual_seed(0)
+        ).images[0]
+        assert np.array_equal(pixels(expected[cell.id]), np.asarray(image, int)), cell.lora
+    assert not np.array_equal(pixels(expected[mixed[0].id]), pixels(expected[mixed[2].id]))

@@ -24,6 +24,8 @@ from schedcmp.report.page import live, write_page
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import SIDE
+from schedcmp.report.paste import FORMS, paste
+from schedcmp.report.paste.subject import subject
 from schedcmp.store.store import Store
 
 SMALL = [
@@ -481,6 +483,24 @@ def test_a_live_page_is_written_when_due_and_the_less_often_the_longer_it_takes(
         clock[0] += 0.1
     assert len(written) == 3
     assert all(b - a >= 50 for a, b in pairwise(written))
+
+
+def test_what_is_recommended_is_copied_as_other_programs_take_it(
+    browser: Browser, tmp_path: Path, write_sweep: Callable[..., Path]
+) -> None:
+    out = tmp_path / "out"
+    sweep = write_sweep(schedulers=["dpmpp-2m-karras"], steps=[3], seeds=0)
+    assert command("run", str(sweep), "-o", str(out)) == 0
+    with Store.open(out) as store:
+        (stored_cell,) = store.cells()
+        texts = {form: paste(subject(store, stored_cell), form) for form in FORMS[1:]}
+    browser.open(out / "report.html", "view=run")
+    browser.js("window.copied = []; navigator.clipboard.writeText = async (text) => window.copied.push(text)")
+    for form in texts:
+        browser.one(f"[data-paste={form}]").click()
+        browser.wait(f"return window.copied.length === {list(texts).index(form) + 1}")
+    assert browser.js("return window.copied") == list(texts.values())
+    assert "copied: InvokeAI's settings" in browser.texts("[role=status]")
 
 
 def test_the_command_of_a_cell_makes_its_image_again(

@@ -8,21 +8,23 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 import pytest
+from test_grid import CELL
 from test_run import Write, rows, run
 from test_sweep import plan_of, refusal
 
 import schedcmp
-from schedcmp.axes import AXES, text
+from schedcmp.axes import AXES, Setting, text
 
 PACKAGE = Path(schedcmp.__file__).parent
 DOCS = PACKAGE.parent / "docs" / "extending.md"
 # Who may name an axis: the table and the sweep's key of it, what hands it to a pipeline or says whether that reads it,
-# and what writes for other programs
+# and what writes for other programs or reads them
 NAMING = {
     "axes.py", "records.py", "sweep/keys.py", "sweep/words.py",
     "prepare.py", "pipelines/arguments.py", "pipelines/guidance.py", "estimate.py",
@@ -30,6 +32,8 @@ NAMING = {
     "few_steps.py", "infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
     "report/paste/diffusers_code.py",
     "report/paste/invokeai.py", "store/rows.py",
+    "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/made.py", "remake/own.py",
+    "remake/sweep.py", "remake/swarmui.py",
 }  # fmt: skip
 
 
@@ -99,6 +103,18 @@ def test_values_are_said_in_a_word(value: Any, told: str) -> None:
     assert text(value) == told
 
 
+def test_a_setting_is_told_from_the_others_by_what_it_has_and_has_not() -> None:
+    plain = Setting.of(CELL)
+    turned = Setting.of(replace(CELL, call='{"eta": 1}', guidance_scale=7.5)).sized(64, 48)
+    assert plain.words() == ["guidance 4", "default size"]
+    assert turned.words() == ["guidance 7.5", "64×48", "eta 1"]
+    assert turned.words([turned], whole=False) == ["eta 1"]
+    assert turned.words([turned, plain], whole=False) == ["guidance 7.5", "64×48", "eta 1"]
+    worn = Setting.of(replace(CELL, lora='{"name": "fast", "adapters": []}'))
+    assert plain.words([plain, worn], whole=False) == ["no LoRA"]
+    assert worn.words([plain, worn]) == ["guidance 4", "default size", "fast"]
+
+
 @pytest.fixture
 def extended(tmp_path: Path) -> Path:
     """The package with the axis that docs/extending.md adds."""
@@ -109,7 +125,7 @@ def extended(tmp_path: Path) -> Path:
     for name, before, added in (
         ("axes.py", ")  # fmt: skip\n\nAXES", f"{row.rstrip()},\n"),
         ("records.py", "\n    @property\n    def task", field),
-        ("sweep/keys.py", "    steps: Counts", key),
+        ("sweep/keys.py", "    steps: Steps", key),
     ):
         path = tmp_path / "extended" / "schedcmp" / name
         source = path.read_text(encoding="utf-8")
@@ -125,6 +141,15 @@ def with_package(folder: Path, *arguments: object, ends: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == ends, done.stderr
     return done.stdout + done.stderr
+
+
+def test_with_a_new_axis_everything_else_is_as_it_was(extended: Path) -> None:
+    golden = Path(__file__).with_name("test_golden.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", golden],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(extended)}, cwd=golden.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_new_axis_is_a_row_and_two_fields(write_sweep: Write, tmp_path: Path, extended: Path) -> None:

@@ -22,12 +22,14 @@ from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.executor import Executor, Ray
 from schedcmp.sweep.keys import Exclude
 from schedcmp.sweep.parts import EntrySpec, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
+from schedcmp.sweep.steps import Auto
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, type[Part]] = {
     "model": Model,
     "lora": AdapterSpec,
     "schedulers": EntrySpec,
+    "steps: {auto: ...}": Auto,
     "exclude": Exclude,
     "timing": Timing,
     "metrics": MetricSpec,

@@ -60,6 +60,9 @@ def find_adapter(
 
 
 def _path(place: str, file: str | None, revision: str | None, progress: bool) -> Path:
+    is_hub_id = place.count("/") == 1 and not (place.startswith((".", "~", "/")) or user_path(place).exists())
+    if revision is not None and not is_hub_id:
+        raise CheckpointError(f"`revision` is for a hub id; {place} is none, so leave it out.")
     if place.startswith(_BUILTIN):
         return _builtin(place)
     if is_address(place):
@@ -69,10 +72,12 @@ def _path(place: str, file: str | None, revision: str | None, progress: bool) ->
     else:
         path = user_path(place)
     if path.is_file():
+        if file is not None:
+            raise CheckpointError(f"`file` is for a folder or hub id; {place} is a file, so leave it out.")
         return path
     if path.is_dir():
         return path / chosen([p.name for p in path.iterdir()], file, str(path))
-    if place.startswith((".", "~", "/")) or place.count("/") != 1 or place.endswith((_ENDING, *PICKLED)):
+    if not is_hub_id or place.endswith((_ENDING, *PICKLED)):
         raise CheckpointError(f"{place}: no such file or folder; {_WANTED}.")
     from schedcmp.checkpoint import hub
 

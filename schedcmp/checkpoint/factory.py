@@ -35,5 +35,5 @@ def made(path: str, options: Mapping[str, Any]) -> Given:
     except CheckpointError as error:
         raise PartError(_KEY, f"{path}: {error}") from error
     for model in found.models:
-        model.eval().requires_grad_(False)
+        model.eval()
     return found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # What a loaded pipeline has decided already
-DECIDED = ("device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor", "controlnet")
+DECIDED = ("device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor")
 
 
 def find_checkpoint(
@@ -43,6 +43,7 @@ def _find(model: Model, safety_checker: bool, progress: bool) -> Checkpoint:
         parts={name: place for name in KINDS if (place := getattr(model, name))},
         embeddings=model.embeddings,
         quantize=model.quantize,
+        cache=model.cache,
         safety_checker=safety_checker,
     )
     return inspect(spec, progress=progress)

@@ -93,17 +93,21 @@ def fetch_adapter(repository: str, file: str | None, revision: str | None, *, pr
     Raises:
         CheckpointError: it cannot be had, is pickled, or is one of several.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, errors, snapshot_download
 
     with _explained(repository, revision, progress):
+        siblings, refusal = None, None
         try:
             siblings = HfApi().model_info(repository, revision=revision).siblings or []
-        except Exception:  # raised below, unless it is in the cache
-            siblings = None
+        except Exception as error:  # raised below, unless it is in the cache
+            refusal = error
         wanted = "*.safetensors" if siblings is None else chosen([s.rfilename for s in siblings], file, repository)
-        folder = snapshot_download(
-            repository, revision=revision, allow_patterns=[wanted], local_files_only=siblings is None
-        )
+        try:
+            folder = snapshot_download(
+                repository, revision=revision, allow_patterns=[wanted], local_files_only=siblings is None
+            )
+        except errors.LocalEntryNotFoundError as error:
+            raise error from refusal or error.__cause__
     return Path(folder)
 
 

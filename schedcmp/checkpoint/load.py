@@ -16,6 +16,7 @@ import torch
 
 from schedcmp import shortage
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.cache import caching
 from schedcmp.checkpoint.elsewhere import Elsewhere
 from schedcmp.checkpoint.embeddings import learn
 from schedcmp.checkpoint.given import Given
@@ -26,7 +27,7 @@ from schedcmp.checkpoint.quantize import refuse_device
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.view import only
-from schedcmp.errors import CheckpointError, RequestError, one_line
+from schedcmp.errors import CheckpointError, PartError, RequestError, one_line
 from schedcmp.pipelines.packages import install
 from schedcmp.registry.postpone import STATISTICS, postponed
 
@@ -102,6 +103,7 @@ def load(
             _refuse_missing_packages(checkpoint)
             pipeline = _build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
             _refuse_gaps(checkpoint, messages, gaps)
+            _try_cache(checkpoint, pipeline)
             if not optimizations.get("offload"):
                 pipeline.to(target)
     except CheckpointError:
@@ -254,6 +256,14 @@ def _refuse_missing_packages(checkpoint: Checkpoint) -> None:
         if missing := sorted({package for cls in classes for package in getattr(cls, "_backends", ())}):
             needs = f"its {part.name} needs {', '.join(missing)}: {install(missing)}"
             raise CheckpointError(f"{checkpoint.name}: {needs}")
+
+
+def _try_cache(checkpoint: Checkpoint, pipeline: Any) -> None:
+    try:
+        with caching(pipeline, checkpoint.cache, 1):
+            pass
+    except ValueError as error:
+        raise PartError(("cache",), f"{', '.join(checkpoint.cache)} cannot be had: {one_line(error)}") from error
 
 
 def _refuse_gaps(checkpoint: Checkpoint, messages: list[str], gaps: list[str]) -> None:

@@ -45,6 +45,7 @@ class ModelSpec:
     parts: Mapping[str, str] = field(default_factory=dict)  # by keys of `kinds.KINDS`: folders or files of others
     embeddings: Mapping[str, str] = field(default_factory=dict)  # textual inversion: tokens and their files
     quantize: Mapping[str, str] = field(default_factory=dict)  # components, or `quantize.DENOISER`: how
+    cache: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)  # a step cache's name, and its options
     safety_checker: bool = True  # load the one that it may have
 
 
@@ -87,14 +88,20 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the weights and the configs of the models by content, not by place; the scheduler's
-        config does not count. Reads the weights once per process.
+        """Identifies the weights and the configs of the models by content, not by place, and what is done to them; the
+        scheduler's config does not count. Reads the weights once per process.
 
         Raises:
             CheckpointError: a file can no longer be read.
         """
+        beside = [*filter(None, (self.quantized, self.cache))]
         own = fingerprint(self.content)
-        return blake2b(f"{own} {self.quantized}".encode(), digest_size=16).hexdigest() if self.quantized else own
+        return blake2b(f"{own} {beside}".encode(), digest_size=16).hexdigest() if beside else own
+
+    @property
+    def cache(self) -> Mapping[Any, Mapping[str, Any]]:
+        """The step cache that its cells are made with, see `checkpoint.cache`; references are made without."""
+        return self.spec.cache
 
 
 def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:

@@ -219,11 +219,25 @@ def compare(
 
 
 @app.command()
-def init(path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("sweep.yaml")) -> None:
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("sweep.yaml"),
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="An image that says how it was made (A1111, Forge, ComfyUI, InvokeAI, SwarmUI, schedcmp), or such a"
+            " text: the sweep remakes it, and varies sampler and steps.",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With --from: the checkpoint, which an image only names.")] = None,
+) -> None:
     """Write a sweep to start from."""
-    from schedcmp.cli.looking import write_starter
+    from schedcmp.cli.looking import write_remake, write_starter
 
-    write_starter(path)
+    if from_ is None:
+        write_starter(path)
+    else:
+        write_remake(path, from_, model)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schedcmp.backend.support import unknown_checkpoint
 from schedcmp.checkpoint.adapters import find_adapter
 from schedcmp.checkpoint.find import find_checkpoint
-from schedcmp.cli.console import say, table, write
+from schedcmp.cli.console import say, table, warn, write
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
 from schedcmp.few_steps import few_steps
@@ -195,9 +195,24 @@ def _show_sigma_schedule(sigmas: SigmaSchedule) -> None:
 
 def write_starter(path: Path) -> None:
     """Raises RunFolderError when the file is there already or cannot be written."""
+    _write_new(path, files("schedcmp.sweep").joinpath("starter.yaml").read_bytes())
+
+
+def write_remake(path: Path, image: Path, model: str | None) -> None:
+    """A sweep around an image. Raises RequestError, also where the image says nothing of itself."""
+    from schedcmp.remake.sweep import made_by, sweep_around
+
+    made = made_by(image)
+    text = sweep_around(made, image.name, model)
+    _write_new(path, text.encode())
+    for lost in made.lost:
+        warn(f"not carried over: {lost}")
+
+
+def _write_new(path: Path, data: bytes) -> None:
     if path.exists():
         raise RunFolderError(f"{path}: is there already; choose another name, as in `schedcmp init my-sweep.yaml`")
-    write(path, files("schedcmp.sweep").joinpath("starter.yaml").read_bytes())
+    write(path, data)
     say(f"{path} is written; next: schedcmp check {path}, then schedcmp run {path}")
 
 

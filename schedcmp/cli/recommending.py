@@ -12,7 +12,7 @@ from schedcmp.report.answer import Answer, Budget, answer, recommended
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.paste import paste
 from schedcmp.report.paste.subject import subject
-from schedcmp.report.sentences import sentences, setting_text
+from schedcmp.report.sentences import headings, sentences
 from schedcmp.store.several import opened
 
 
@@ -39,9 +39,9 @@ def recommend_scheduler(
 
 def show(answers: list[Answer], most: int | None = None) -> None:
     """The sentences, or so many of the first, under its setting where there are several."""
-    for found in answers:
-        if len(answers) > 1:
-            say(f"{setting_text(found.setting)}:")
+    for found, heading in zip(answers, headings(answers), strict=True):
+        if heading:
+            say(f"{heading}:")
         for sentence in sentences(found)[:most]:
             say(sentence)
     if not answers:

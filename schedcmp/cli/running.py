@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,17 @@ from schedcmp.cli.process import INTERRUPTED, UNFINISHED, starting
 from schedcmp.cli.progress import stage
 from schedcmp.cli.recommending import show
 from schedcmp.estimate import estimate
-from schedcmp.execution import Execution
+from schedcmp.execution import Execution, rounds
 from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared
 from schedcmp.records import Length, Task, length_of
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
-from schedcmp.several import Several, forget_weights, prepare_all
+from schedcmp.several import Several, prepare_all
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.several import Shown, opened, place_of
 from schedcmp.store.store import Store
+from schedcmp.sweep.steps import Search
 
 if TYPE_CHECKING:
     from schedcmp.report.write import Reports
@@ -47,11 +48,11 @@ def run_sweep(path: Path, overrides: tuple[str, ...], output: str | None, *, fre
 def _run_several(several: Several, output: str | None, *, fresh: bool) -> int:
     """Each checkpoint's run, one after the other, and what they show together; returns the exit code."""
     folder = several.begin(output)
-    for label, prepared in several.members.items():
-        if _run(prepared, str(several.place(folder, label)), fresh=fresh, alone=False) == INTERRUPTED:
-            say(f"interrupted: the same command goes on in {folder}")
+    for at, prepared in several.each(folder):
+        code = _run(prepared, str(at), fresh=fresh, alone=False)
+        del prepared
+        if code == INTERRUPTED:
             return INTERRUPTED
-        forget_weights()
     with opened(folder) as store:
         return _finish(store, Place(folder, str(folder)), packed=False)
 
@@ -71,26 +72,30 @@ def _run(prepared: Prepared, output: str | None, *, fresh: bool, alone: bool = T
         if store.set_aside:
             console.warn(f"{where.name}/{DATABASE} was damaged; it is kept as {store.set_aside.name}")
         with starting(), stage("loading"):
-            execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
+            first = execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         tell_unreadable(store, where.name)
         try:
             _tell_done(execution)
-            make(execution, where)
-            where.between_cells(timed=False)
             for told in dict.fromkeys(metric.told for metric in prepared.metrics if metric.told):
                 say(told)
-            with stage("measuring"):
-                failed = execution.measure()
-            for sentence in failed:
-                console.warn(sentence)
+            for execution in rounds(first):
+                if execution is not first and execution.pending:
+                    say(f"steps    {len(execution.pending):,} cells more to find how many are needed")
+                make(execution, where)
+                where.between_cells(timed=False)
+                with stage("measuring"):
+                    failed = execution.measure()
+                for sentence in failed:
+                    console.warn(sentence)
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
-            done = store.planned() - len(pending_cells(prepared, store))
+            done = store.planned() - len(pending_cells(execution.prepared, store))
             say(f"interrupted: {done} of {store.planned()} cells are in {where.name}; repeat the command to go on")
             return INTERRUPTED
+        places = prepared.sweep.track or ()
         if alone:
-            return _finish(store, where, packed=bool(execution.throughput))
-        return _report(store, where.name)
+            return _finish(store, where, places, packed=bool(execution.throughput))
+        return _report(store, where.name, places)
 
 
 @contextmanager
@@ -108,7 +113,7 @@ def show_plan(path: Path, overrides: tuple[str, ...], output: str | None) -> Non
     if isinstance(found, Several):
         folder = Path(output) if output else found.folder
         for label, prepared in found.members.items():
-            _show_plan(prepared, str(found.place(folder, label)))
+            _show_plan(prepared, str(place_of(folder, label)))
     else:
         _show_plan(found, output or str(found.folder))
 
@@ -137,6 +142,8 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     if prepared.references:
         pairs, nfe = prepared.references.pairs, sum(map(prepared.cost, prepared.references.cells))
         say(f"distance {len(pairs):,} references, {nfe:,} denoiser evaluations more; `metrics: off` leaves them out")
+    if isinstance(prepared.sweep.steps, Search):
+        say(f"steps    those tried at first; more as they are needed, up to {prepared.sweep.steps.auto.most}")
     say(f"time     {estimate(prepared, folder)}")
 
 
@@ -196,15 +203,26 @@ def _tell_done(execution: Execution) -> None:
         say(f"{done:,} cells are there already")
 
 
-def _report(store: Shown, name: str) -> int:
+def _report(store: Store, name: str, places: Sequence[str]) -> int:
     """Write a run's reports and say no more than what is missing; returns the exit code."""
     from schedcmp.report.write import write_reports
 
     with stage("writing reports"):
-        return _tell_missing(write_reports(store), name)
+        written = write_reports(store)
+    _send(store, places, written)
+    return _tell_missing(written, name)
 
 
-def _finish(store: Shown, where: Place, *, packed: bool) -> int:
+def _send(store: Shown, places: Sequence[str], written: Reports) -> None:
+    """To where results are tracked; a run of several checkpoints sends each by itself."""
+    from schedcmp.track.sending import track
+
+    if places and isinstance(store, Store):
+        for sentence in track(store, places, [*written.answers, *written.beside], written.files):
+            console.warn(f"not sent: {sentence}")
+
+
+def _finish(store: Shown, where: Place, places: Sequence[str] = (), *, packed: bool) -> int:
     from schedcmp.report.write import write_reports
 
     cells = list(store.cells())
@@ -232,6 +250,7 @@ def _finish(store: Shown, where: Place, *, packed: bool) -> int:
         console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
     with stage("writing reports"):
         reports = write_reports(store)
+    _send(store, places, reports)
     for sentence in reports.seen[:_SHOWN_WARNINGS]:
         console.warn(sentence.rstrip("."))
     show(reports.answers, most=_SHOWN_SENTENCES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import ceil
@@ -38,6 +38,8 @@ class Workbench:
     step_limit: float = 60.0  # seconds of a step of a scheduler from elsewhere
     images: Callable[[Cell], Mapping[str, Any]] = lambda cell: {}  # arguments of the call that a cell's images are
     wear: Callable[[Worn], None] = lambda worn: None  # puts a cell's LoRAs on the pipeline
+    # Open while a cell runs alone, such as `checkpoint.cache.caching`
+    cached: Callable[[Any, Cell], AbstractContextManager[None]] = lambda pipeline, cell: nullcontext()
 
     @cached_property
     def device(self) -> torch.device:

@@ -84,7 +84,12 @@ class SoloEngine:
     def _call(self, cell: Cell) -> tuple[Made, Timing]:
         pipeline, arguments = self._bench.job(cell)
         delay = RunDelay()
-        with torch.no_grad(), harmless_warnings_ignored(), watch(pipeline, self._clock) as seen:
+        with (
+            torch.no_grad(),
+            harmless_warnings_ignored(),
+            self._bench.cached(pipeline, cell),
+            watch(pipeline, self._clock) as seen,
+        ):
             output = pipeline(**arguments)
         timing = replace(seen.timing(self._clock), waited_s=delay.seconds())
         return made_by(pipeline, output, seen.latents, seen.pixels, seen.nfe)[0], timing

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CALL = "schedcmp.run()"
 _NOTHING = yaml.MappingNode("", [], yaml.Mark(CALL, 0, 0, 0, "", 0))
 _NAME = "run"  # of a sweep without a file: outputs/run
-_DECIDED = ("model", *DECIDED)
+_DECIDED = ("model", "controlnet", *DECIDED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,10 @@ class Run:
     @property
     def answer(self) -> str:
         """Which scheduler to take, and how sure that is, a sentence a line."""
-        from schedcmp.report.sentences import sentences, setting_text
+        from schedcmp.report.sentences import headings, sentences
 
         answers = self.recommend()
-        heads = [[f"{setting_text(found.setting)}:"] if len(answers) > 1 else [] for found in answers]
+        heads = [[f"{heading}:"] if heading else [] for heading in headings(answers)]
         return "\n".join(line for head, found in zip(heads, answers, strict=True) for line in head + sentences(found))
 
     def recommend(

@@ -47,15 +47,15 @@ def run(
         RequestError: the sweep is wrong; nothing is written.
         RunError: the disk is full or fails; what was finished is kept.
     """
-    from schedcmp.several import Several, forget_weights
+    from schedcmp.several import Several
     from schedcmp.store.several import opened
 
     prepared = asked(sweep, keys, pipeline)
     if isinstance(prepared, Several):
         folder = prepared.begin(str(output) if output else None)
-        for label, one in prepared.members.items():
-            _run(one, str(prepared.place(folder, label)), fresh=fresh, progress=progress)
-            forget_weights()
+        for at, one in prepared.each(folder):
+            _run(one, str(at), fresh=fresh, progress=progress)
+            del one
         with opened(folder) as store:
             _warn(_report(store))
     else:
@@ -69,30 +69,36 @@ def _run(prepared: Prepared, output: str, *, fresh: bool, progress: bool) -> Pat
     """Make what is missing, and the reports; returns the run's folder."""
     from schedcmp.cli.making import make, workers
     from schedcmp.cli.places import place
-    from schedcmp.execution import Execution
+    from schedcmp.execution import Execution, rounds
     from schedcmp.report.page import write_page
     from schedcmp.store.store import Store
 
     _warn(prepared.warnings, 4)
     evaluating = getattr(prepared.checkpoint, "evaluating", nullcontext)
     with evaluating(), workers(prepared) as crew, place(output) as where, Store.create(where.folder) as store:
-        execution = Execution.begin(prepared, store, crew=crew, fresh=fresh)
+        first = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
-            make(execution, where, silent=not progress)
-            _warn(execution.measure(), 4)
+            for execution in rounds(first):
+                make(execution, where, silent=not progress)
+                _warn(execution.measure(), 4)
         except KeyboardInterrupt:
             write_page(store)  # it says no longer that the run goes on
             raise
-        _warn(_report(store), 4)
+        _warn(_report(store, prepared.sweep.track or ()), 4)
         return where.folder
 
 
-def _report(store: Shown) -> list[str]:
-    """Write them; returns sentences on what was seen and is missing."""
+def _report(store: Shown, places: Iterable[str] = ()) -> list[str]:
+    """Write them, and send them to where results are tracked; returns sentences on what was seen and is missing."""
     from schedcmp.report.write import write_reports
+    from schedcmp.store.store import Store
+    from schedcmp.track.sending import track
 
     reports = write_reports(store)
-    return [*reports.seen, *reports.left_out, *(f"not drawn: {text}" for text in reports.missing)]
+    told = [*reports.seen, *reports.left_out, *(f"not drawn: {text}" for text in reports.missing)]
+    if isinstance(store, Store):
+        told += track(store, places, [*reports.answers, *reports.beside], reports.files)
+    return told
 
 
 def _trouble(stored: StoredCell) -> str:

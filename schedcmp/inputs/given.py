@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint.elsewhere import controlnet
+from schedcmp.checkpoint.given import Given
 from schedcmp.checkpoint.source import Checkpoint, with_part
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.inputs.pictures import Picture, pictures_of
@@ -101,6 +102,8 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
 
 def _led(checkpoint: Checkpoint, name: str, source: Source) -> Checkpoint:
     where = source.where(("controlnet",))
+    if isinstance(checkpoint, Given):
+        raise SweepError(f"{where}: controlnet: give one to the pipeline that a program has made; leave it out here")
     if (checkpoint.config_folder / "controlnet/config.json").is_file():
         raise SweepError(f"{where}: controlnet: {checkpoint.name} has one of its own; leave it out")
     try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from schedcmp.metrics.clip_model import Clip, clip_score, opened_clip
 from schedcmp.metrics.metric import Metric
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from PIL.Image import Image
 
 DEFAULT = "openai/clip-vit-large-patch14"
@@ -39,6 +42,10 @@ class ClipScore(Metric):
     @property
     def told(self) -> str:
         return f"CLIP reads the images: {self.model}"
+
+    def embedding(self, image: Image) -> npt.NDArray[np.float64]:
+        """(d,), of length 1."""
+        return np.asarray(self._clip.images([image])[0])
 
     def measure(self, image: Image, prompt: str) -> float | None:
         return clip_score(self._clip.images([image]), self._clip.text(prompt))

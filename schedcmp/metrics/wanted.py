@@ -17,6 +17,7 @@ from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts import MetricSpec
+from schedcmp.sweep.steps import Search
 from schedcmp.truth.reference import References, plan_references
 
 _WHOLE = ("auto", "reference")  # what is measured of whole tasks
@@ -54,17 +55,26 @@ def wants_references(sweep: Sweep, checkpoint: Checkpoint) -> bool:
         SweepError: they were asked for by name, and have no meaning.
     """
     latent = bool(read_json(checkpoint.config_folder / MODEL_INDEX).get("vae"))
-    if "reference" in sweep.metrics and not latent:
-        raise SweepError(f"reference compares latents, and {checkpoint.pipeline_class} has no VAE; leave it out")
+    what, instead = ("steps: auto", "give numbers of steps") if _searches(sweep) else ("reference", "leave it out")
+    if _needs_references(sweep) and not latent:
+        raise SweepError(f"{what} compares latents, and {checkpoint.pipeline_class} has no VAE; {instead}")
     if min(sweep.strength or (1.0,)) < 1:
-        if "reference" in sweep.metrics:
+        if _needs_references(sweep):
             raise SweepError(
-                "reference has no meaning at a strength below 1, where each sigma schedule begins at a noise level of"
-                " its own and heads for another image; leave it out"
+                f"{what} has no meaning at a strength below 1, where each sigma schedule begins at a noise level of"
+                f" its own and heads for another image; {instead}"
             )
         return False
     small = latent and _denoiser_bytes(checkpoint) <= _SMALL_BYTES
-    return "reference" in sweep.metrics or ("auto" in sweep.metrics and small)
+    return _needs_references(sweep) or ("auto" in sweep.metrics and small)
+
+
+def _needs_references(sweep: Sweep) -> bool:
+    return "reference" in sweep.metrics or _searches(sweep)
+
+
+def _searches(sweep: Sweep) -> bool:
+    return isinstance(sweep.steps, Search)
 
 
 def wanted_references(
@@ -74,9 +84,9 @@ def wanted_references(
     sweep's own `nfe` evaluations. Raises SweepError."""
     try:
         found = plan_references(cells, recipes, scheduler_config, sweep.generator)
-        return found if "reference" in sweep.metrics or found is None or found.nfe <= nfe else None
+        return found if _needs_references(sweep) or found is None or found.nfe <= nfe else None
     except RegistryError as error:
-        if "reference" in sweep.metrics:
+        if _needs_references(sweep):
             raise SweepError(str(error)) from error
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from schedcmp.axes import Setting
 from schedcmp.errors import RequestError
@@ -116,9 +116,10 @@ def answer(
 
     Args:
         references: the run's, for what they say where there is no distance.
-        metric: what decides; by default the distance from the converged image, else the first that the run has.
+        metric: what decides; by default the distance from the converged image, or of all images from all such where
+            some schedulers have no other, else the first that the run has.
         budget: look only at what costs no more; by default, at every usual number of evaluations.
-        limit: near enough to converged, in standard deviations of the latents.
+        limit: near enough to converged, in standard deviations of the latents; see `near_enough`.
         known: how to read the run's metrics.
 
     Raises:
@@ -126,8 +127,9 @@ def answer(
     """
     chosen, references, doubted = choose_metric(cells, known, metric), list(references), doubts(cells)
     made = settings(cells)
-    of_task = {c.cell.task: made[c.cell.setting] for c in cells}
-    notes = [(of_task.get(r.task), r.note) for r in references if r.note]
+    noted = [r for r in references if r.note]
+    of_task = {c.cell.task: made[c.cell.setting] for c in cells} if noted else {}
+    notes = [(of_task.get(r.task), r.note) for r in noted]
     return [
         _answer(s, *found, doubted, chosen, budget, limit, Counter(note for of, note in notes if of == s))
         for s, found in points(cells, chosen, resolutions(references)).items()
@@ -154,6 +156,7 @@ def _answer(
     turns = common_turns(found)
     by_latency = not doubted and len(turns) >= FEWEST_OF_A_MEDIAN
     distance = metric is not None and not metric.higher
+    limit = near_enough(metric, limit) if metric else limit
     near = [p for p in allowed if distance and _within(p.quality, limit)]
     candidates = near if metric else [p for p in found if budget is None or budget.allows(p)]
     fastest, as_fast = _leaders(candidates, metric if near else None, turns if by_latency else [])
@@ -179,6 +182,19 @@ def _answer(
         tuple(unsound),
         withheld,
     )
+
+
+def tolerance(sweep: Mapping[str, Any]) -> float:
+    """How far from converged is near enough for a run's sweep, in standard deviations of the latents."""
+    steps = sweep.get("steps")
+    auto = steps.get("auto") if isinstance(steps, dict) else None
+    value = auto.get("tolerance") if isinstance(auto, dict) else None
+    return value if isinstance(value, float) else CONVERGED
+
+
+def near_enough(metric: Reading, limit: float) -> float:
+    """What a limit in standard deviations of the latents is in a metric; an energy distance grows with their square."""
+    return limit if metric.near is None else metric.near * (limit / CONVERGED) ** 2
 
 
 def _within(quality: Estimate | None, limit: float) -> bool:
@@ -225,5 +241,9 @@ def _choice(allowed: Sequence[Point], metric: Reading, budget: Budget) -> Choice
     entries = list({id(point): point for point in most.values()}.values())
     rows = [[p.values[pair] for pair in entries[0].values] for p in entries]
     best, differences = against_best(rows, ratio=metric.ratio, higher=bool(metric.higher))
+    if metric.whole:  # of those that are not told apart, the surest: a wide interval alone makes none the best
+        alike = [best, *(i for i, d in differences.items() if d.p is None or d.p > 1 - LEVEL)]
+        best = max(alike, key=lambda i: goodness(entries[i], metric))
+        best, differences = against_best(rows, ratio=metric.ratio, higher=bool(metric.higher), best=best)
     others = sorted(((entries[i], d) for i, d in differences.items()), key=lambda o: -goodness(o[0], metric))
     return Choice(budget, entries[best], tuple(others))

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from schedcmp.report.answer import Answer, Choice
+from schedcmp.report.enough import enough
 from schedcmp.report.quality import Point
 from schedcmp.report.sentences import sentences
 
@@ -23,6 +24,7 @@ def as_json(found: Answer) -> dict[str, Any]:
         "hopeful": found.hopeful and _point_json(found.hopeful),
         "as_fast": [_point_json(p) for p in found.as_fast],
         "budgets": [_choice_json(c) for c in found.choices],
+        "steps_needed": [asdict(row) for row in enough(found)],
         "front": [_point_json(p) for p in found.front],
         "cheapest": _point_json(found.cheapest[0]) if found.cheapest else None,
         "unmeasured": list(found.unmeasured),

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from schedcmp.axes import Setting
 from schedcmp.errors import RunFolderError
 from schedcmp.records import Cell, StoredCell
-from schedcmp.report.sentences import setting_text
 from schedcmp.report.steadiness import doubts, timed_groups
 from schedcmp.store.several import Shown
 from schedcmp.truth.statistics import Estimate, estimate, ratio_of_medians
@@ -147,10 +146,10 @@ def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rms
 
 def _slowdowns(before: Iterable[StoredCell], after: Iterable[StoredCell]) -> Iterable[Slowdown]:
     old, new = _latencies(before), _latencies(after)
-    several = len({key[2:] for key in new}) > 1
+    settings = {Setting(key[2:]) for key in new}
     for key in (k for k in old if k in new):
         scheduler, steps, *setting = key
-        told = f", {setting_text(Setting(setting))}" if several else ""
+        told = ", ".join(["", *Setting(setting).words(settings)]) if len(settings) > 1 else ""
         yield Slowdown(scheduler, steps, told, ratio_of_medians(new[key], old[key]))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from schedcmp.report.axes import Page
-from schedcmp.report.layout import Look
+from schedcmp.report.layout import FAINT, Look
 from schedcmp.report.text import draw_block, paragraph
 from schedcmp.report.tiles import open_picture
 from schedcmp.store.images import input_path
@@ -33,5 +33,7 @@ def draw_inputs(sheet: Image.Image, look: Look, top: int, given: Sequence[tuple[
             return
         picture.thumbnail((side, side))
         sheet.paste(picture, (left, top))
-        draw_block(ImageDraw.Draw(sheet), left, top + side, paragraph(label, look.quiet, 2 * side, 1))
+        draw = ImageDraw.Draw(sheet)
+        draw.rectangle((left - 1, top - 1, left + picture.width, top + picture.height), outline=FAINT)
+        draw_block(draw, left, top + side, paragraph(label, look.quiet, 2 * side, 1))
         left += 2 * side

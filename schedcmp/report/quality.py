@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from statistics import median
+from statistics import fmean, median
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -70,11 +70,33 @@ def choose_metric(cells: Sequence[StoredCell], known: Mapping[str, Reading], nam
     """
     there = {n for stored in cells if stored.counts for n in stored.metrics}
     if name is None:
-        return next((m for m in known.values() if m.name in there and m.decides), None)
+        return _of_more(cells, [m for m in known.values() if m.name in there and m.decides])
     ranked = [m.name for m in known.values() if m.name in there and m.higher is not None]
     if name not in ranked:
         raise RequestError(f"--metric {name}: the run has no such metric; it has: {', '.join(ranked) or 'none'}")
     return known[name]
+
+
+def narrower(cells: Sequence[StoredCell], known: Mapping[str, Reading]) -> list[str]:
+    """The metric that would decide if all schedulers had it, where another one does: it tells those that have it apart
+    with fewer images."""
+    first = next((m for m in known.values() if m.decides and any(m.name in c.metrics for c in cells if c.counts)), None)
+    return [] if first is None or first is choose_metric(cells, known) else [first.name]
+
+
+def _of_more(cells: Sequence[StoredCell], deciding: Sequence[Reading]) -> Reading | None:
+    """The first, or a distance of all images at once that schedulers have which the first leaves out."""
+    if not deciding:
+        return None
+    without = _leaves_out(cells, deciding[0])
+    return next((m for m in deciding if m.whole and len(_leaves_out(cells, m)) < len(without)), deciding[0])
+
+
+def _leaves_out(cells: Sequence[StoredCell], metric: Reading) -> set[str]:
+    """Schedulers of which no image has it."""
+    counting = [stored for stored in cells if stored.counts]
+    having = {stored.cell.scheduler for stored in counting if metric.name in stored.metrics}
+    return {stored.cell.scheduler for stored in counting} - having
 
 
 def resolutions(references: Iterable[Reference]) -> dict[Task, float]:
@@ -163,8 +185,10 @@ def cost(point: Point, *, by_latency: bool) -> float:
 
 
 def goodness(point: Point, metric: Reading) -> float:
+    """The more the better: the estimate, or, where intervals may be of very different width, their worse end."""
     assert point.quality
-    return point.quality.value if metric.higher else -point.quality.value
+    surely = point.quality.high if metric.whole and point.quality.high is not None else point.quality.value
+    return surely if metric.higher else -surely
 
 
 def common_turns(points: Iterable[Point]) -> list[float]:
@@ -181,6 +205,8 @@ def _point(
     latencies = [t.latency_s for t in timings]
     floors = resolved if metric and metric.name == "reference_rmse" else {}
     values = {} if metric is None else dict(_values(members, metric, floors))
+    if metric and metric.whole:
+        values = _by_seed(values)
     return Point(
         names,
         cell.base,
@@ -193,6 +219,15 @@ def _point(
         bool(floors and values)
         and all(m.metrics.get("reference_rmse", 0) <= floors.get(m.cell.task, 0) for m in members),
     )
+
+
+def _by_seed(values: Mapping[Pair, float]) -> dict[Pair, float]:
+    """The mean over prompts for each seed that all of them have: one seed's noise is in the images of all prompts."""
+    contents = {pair.content for pair in values}
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for pair, value in values.items():
+        seeds[pair.seed].append(value)
+    return {Pair((), seed): fmean(found) for seed, found in seeds.items() if len(found) == len(contents)}
 
 
 def _values(

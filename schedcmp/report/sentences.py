@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
+from typing import Any
 
-from schedcmp.axes import Setting
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
+from schedcmp.report.enough import Enough, enough, oracle_order, told_order
 from schedcmp.report.numbers import NONE, seconds
-from schedcmp.report.quality import Point, Unsound, goodness
+from schedcmp.report.quality import Pair, Point, Unsound, goodness
+from schedcmp.truth.energy import FEWEST_SEEDS
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN, Estimate
 
 _NAMED = 4
+_SEEDS = (
+    f"With {FEWEST_SEEDS} seeds of each prompt or more, what draws noise is compared too, by all its images together"
+)
 
 
 def sentences(found: Answer) -> list[str]:
     """The answer, most useful first; plain text."""
     if not found.cheapest:
         return ["There is no answer: no image counts.", *_unsound(found)]
-    return [*_speed(found), *_budgets(found), *_missing(found)]
+    return [*_speed(found), *_enough(found), *_budgets(found), *_missing(found)]
 
 
-def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
+def markdown(
+    answers: Sequence[Answer],
+    seen: Sequence[str] = (),
+    beside: Iterable[Answer] = (),
+    orders: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> str:
     """`answer.md`: the sentences and the Pareto front, a section for each setting.
 
     Args:
         seen: sentences on what else was seen.
+        beside: answers by a metric that not all schedulers have.
+        orders: what the oracle says of schedulers, where the run has asked it.
     """
     parts = ["# Which scheduler?"]
-    for found in answers:
-        if len(answers) > 1:
-            parts.append(f"## {setting_text(found.setting)}")
+    told = (*answers, *beside)
+    for found, heading in zip(told, headings(told), strict=True):
+        titles = [heading] if heading else []
+        titles += [f"by {found.metric.label}"] if found.metric and found not in answers else []
+        parts += [f"## {', '.join(titles)}"] if titles else []
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(found)))
         if found.front and found.metric:
             parts.append(_front(found, found.metric))
+        if found.choices and found.metric:
+            parts.append(_ranking(found, found.metric, found.choices[-1]))
+        if rows := enough(found):
+            parts.append(_steps(found, rows, orders))
     if not answers:
         parts.append("- The run has no images yet.")
     if seen:
@@ -42,8 +61,10 @@ def markdown(answers: Sequence[Answer], seen: Sequence[str] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def setting_text(setting: Setting) -> str:
-    return ", ".join(setting.words())
+def headings(answers: Sequence[Answer]) -> list[str]:
+    """Of each answer its setting; nothing where all have the same."""
+    settings = {found.setting for found in answers}
+    return [", ".join(found.setting.words(settings)) if len(settings) > 1 else "" for found in answers]
 
 
 def short(point: Point | Unsound) -> str:
@@ -95,6 +116,18 @@ def _speed(found: Answer) -> Iterator[str]:
             yield f"Nothing has surely converged ({within})."
         if found.hopeful:
             yield f"Perhaps {_told(found, found.hopeful, found.metric)}: its interval reaches beyond {found.limit:g}."
+
+
+def _enough(found: Answer) -> Iterator[str]:
+    """Where it was found out to the step."""
+    rows = [row for row in enough(found) if row.tried and row.tried - (row.short or 0) == 1]
+    if rows and found.metric:
+        told = [f"{' = '.join(row.names)} {row.steps}{_to(row)}" for row in rows]
+        yield f"The fewest steps for that, with 95 % intervals: {few(told)}."
+
+
+def _to(row: Enough) -> str:
+    return "" if row.low is None else f" [{row.low}, {row.high or '?'}]"
 
 
 def _told(found: Answer, point: Point, metric: Reading) -> str:
@@ -167,15 +200,23 @@ def _missing(found: Answer) -> Iterator[str]:
     elif len(found.pairs) < FEWEST_OF_A_MEAN:
         yield "Two pairs of prompt and seed: too few for intervals, and the order may be luck. Take four seeds or more."
     elif found.pairs:
-        seeds = len({p.seed for p in found.pairs})
-        yield f"Intervals are 95 %, over {len(found.pairs)} pairs of prompt and seed ({seeds} seeds)."
+        yield f"Intervals are 95 %, over {_sample(found.metric, found.pairs)}."
     if found.unmeasured:
         other = found.metric.name.startswith("reference_")
         why = "; they draw noise, or solve another equation as CFG++ does, and head for other images" if other else ""
+        if other and len({p.seed for p in found.pairs}) < FEWEST_SEEDS:
+            why += f". {_SEEDS}"
         yield f"Without {found.metric.label}: {few(found.unmeasured)}{why}."
     if found.incomplete:
         yield f"Left out, as values are missing: {_names(found.incomplete)}."
     yield from _timing(found)
+
+
+def _sample(metric: Reading, pairs: Sequence[Pair]) -> str:
+    seeds = len({p.seed for p in pairs})
+    if metric.whole:
+        return f"{seeds} seeds, and hold for the prompts of the sweep"
+    return f"{len(pairs)} pairs of prompt and seed ({seeds} seeds)"
 
 
 def _timing(found: Answer) -> Iterator[str]:
@@ -217,18 +258,37 @@ def few(names: Sequence[str]) -> str:
 
 
 def _front(found: Answer, metric: Reading) -> str:
-    head = ["scheduler", "steps", "NFE", "latency", metric.label]
-    rows = [
-        [
-            " = ".join(p.names),
-            str(p.steps),
-            str(p.nfe),
-            seconds(_latency(found, p)),
-            number(p.quality),
-        ]
-        for p in found.front
-    ]
-    lines = [head, ["---", *["---:"] * 4], *rows]
     what = "nothing as fast, to 5 %," if found.by_latency else "nothing of as few NFE"
+    return _table(f"The Pareto front: {what} is better.", metric, [_row(found, p) for p in found.front])
+
+
+def _ranking(found: Answer, metric: Reading, choice: Choice) -> str:
+    """All schedulers of a budget in one table, the best first."""
+    alike = {id(p) for p, _ in choice.alike}
+    rows = [[*_row(found, choice.best), "the best"]]
+    rows += [[*_row(found, p), "not told apart" if id(p) in alike else "worse"] for p, _ in choice.others]
+    return _table(f"All up to {_limit(choice)}, each with the most steps.", metric, rows, "against the best")
+
+
+def _row(found: Answer, p: Point) -> list[str]:
+    return [" = ".join(p.names), str(p.steps), str(p.nfe), seconds(_latency(found, p)), number(p.quality)]
+
+
+def _steps(found: Answer, rows: Sequence[Enough], orders: Mapping[str, Mapping[str, Any]]) -> str:
+    assert found.metric
+    head = ["scheduler", "steps", "95 %", "too few", "enough", "NFE", "order", *(["the oracle's"] if orders else [])]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for row in rows:
+        tried = [str(n or "–") for n in (row.short, row.tried, row.nfe)]
+        told = [str(row.steps or "–"), _to(row).strip() or "–", *tried, told_order(row.order)]
+        oracle = [oracle_order(orders.get(row.names[0], {}))] if orders else []
+        lines.append([" = ".join(row.names), *told, *oracle])
+    title = f"How many steps are enough: {found.metric.label} at most {found.limit:g}; beside it what was tried."
+    return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _table(title: str, metric: Reading, rows: Sequence[Sequence[str]], *more: str) -> str:
+    head = ["scheduler", "steps", "NFE", "latency", metric.label]
+    lines = [[*head, *more], ["---", *["---:"] * 4, *["---"] * len(more)], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"The Pareto front: {what} is better.\n\n{table}"
+    return f"{title}\n\n{table}"

@@ -9,7 +9,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any
 
-from schedcmp.axes import OPTIONAL, PLAIN, SETTING, SETTING_FIELDS, Setting
+from schedcmp.axes import OPTIONAL, PLAIN, SETTING, Setting
 from schedcmp.records import Length, StoredCell, Timing, length_of
 from schedcmp.report.numbers import NONE, mebibytes, seconds
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
@@ -39,15 +39,13 @@ class TimingRow:
     doubt: str = ""  # why no latency of the run may be compared, see `steadiness`
 
     def columns(self) -> dict[str, Any]:
-        """Flat, as in the files: what a setting need not have comes last."""
-        return {name: getattr(self.setting if name in SETTING_FIELDS else self, name) for name in _COLUMNS}
+        """Flat, as in the files; what a setting need not have comes last, where it has it."""
+        told = self.setting.fields()
+        return {name: told[name] if name in told else getattr(self, name) for name in _COLUMNS} | told
 
 
-_LATER = [name for axis in SETTING if axis.optional for name in axis.fields]
-_COLUMNS = [
-    *(n for f in fields(TimingRow) for n in (SETTING_FIELDS if f.name == "setting" else [f.name]) if n not in _LATER),
-    *_LATER,
-]
+_PLAIN_SETTING = [name for axis in SETTING if not axis.optional for name in axis.fields]
+_COLUMNS = [n for f in fields(TimingRow) for n in (_PLAIN_SETTING if f.name == "setting" else [f.name])]
 
 
 def timing_rows(cells: Sequence[StoredCell]) -> list[TimingRow]:
@@ -90,10 +88,7 @@ def result_rows(
 
 
 def timings_csv(rows: Sequence[TimingRow]) -> str:
-    found = [row.columns() for row in rows]
-    unused = {name for name in _LATER if all(row[name] in ("", None) for row in found)}
-    header = [name for name in _COLUMNS if name not in unused]
-    return _csv([{name: row[name] for name in header} for row in found], header=header)
+    return _csv([row.columns() for row in rows], header=_COLUMNS)
 
 
 def distribution_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -127,7 +122,7 @@ def readable(rows: Sequence[TimingRow]) -> list[tuple[str, ...]]:
 def row_names(rows: Sequence[TimingRow]) -> list[str]:
     """The rows' schedulers, with what of their settings tells them apart."""
     settings = {row.setting for row in rows}
-    return [", ".join([row.scheduler, *row.setting.words(settings)]) for row in rows]
+    return [", ".join([row.scheduler, *row.setting.words(settings, whole=False)]) for row in rows]
 
 
 def _readable(row: TimingRow, name: str) -> tuple[str, ...]:
@@ -180,7 +175,7 @@ def _result_row(
     cell, result = stored.cell, stored.result
     sigmas = trajectories.get(length_of(cell), {}).get("sigmas") or (None,)
     latencies = [t.latency_s for t in result.timings]
-    return {
+    row = {
         "cell_id": cell.id,
         "scheduler": cell.scheduler,
         "base": cell.base,
@@ -205,9 +200,9 @@ def _result_row(
         "first_sigma": sigmas[0],
         "final_sigma": sigmas[-1],
         "inert": inert.get(cell.id),
-        **{name: value for axis in OPTIONAL if axis.is_set(cell) for name, value in axis.columns(cell).items()},
-        **stored.metrics,
     }
+    own = {name: value for axis in OPTIONAL if axis.is_set(cell) for name, value in axis.columns(cell).items()}
+    return row | {f"input_{name}" if name in row else name: value for name, value in own.items()} | {**stored.metrics}
 
 
 def _csv(rows: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from schedcmp.report.altered import altered
-from schedcmp.report.answer import Answer, answer
+from schedcmp.report.answer import Answer, answer, tolerance
 from schedcmp.report.grid import GridAxes, write_grids
 from schedcmp.report.inert import repeats
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
+from schedcmp.report.quality import narrower
 from schedcmp.report.sentences import markdown
 from schedcmp.report.tables import (
     distribution_csv,
@@ -29,13 +31,15 @@ from schedcmp.texts import visible
 
 class Reports(NamedTuple):
     """What was written, tables first, with the answers among it and what else was seen: settings without effect,
-    options that changed; what is missing, with why; and what was left out on purpose."""
+    options that changed; what is missing, with why; what was left out on purpose; and answers by a metric that not all
+    schedulers have."""
 
     files: list[Path]
     answers: list[Answer]
     seen: tuple[str, ...]
     missing: tuple[str, ...]
     left_out: tuple[str, ...]
+    beside: tuple[Answer, ...]
 
 
 def write_reports(store: Shown) -> Reports:
@@ -49,7 +53,11 @@ def write_reports(store: Shown) -> Reports:
     sweep = store.sweep()
     cells = list(store.cells())
     rows = timing_rows(cells)
-    answers = answer(cells, store.references().values(), known=store.readings())
+    references, known = store.references().values(), store.readings()
+    limit = tolerance(sweep)
+    answers = answer(cells, references, known=known, limit=limit)
+    narrow = [answer(cells, references, metric=name, known=known, limit=limit) for name in narrower(cells, known)]
+    beside = tuple(chain(*narrow))
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
     environment = store.meta("environment") or {}
@@ -60,7 +68,7 @@ def write_reports(store: Shown) -> Reports:
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers, seen)),
+        "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {})),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
@@ -68,9 +76,9 @@ def write_reports(store: Shown) -> Reports:
     axes = GridAxes.asked(sweep["grid"], cells)
     missing: list[str] = []
     left_out: list[str] = []
-    files += write_plots(store, cells, answers, rows, sweep["name"], missing)
+    files += write_plots(store, cells, [*answers, *beside], rows, sweep["name"], missing)
     with tried("grids", missing):
         files += write_grids(with_group_timings(cells), store.folder, axes, sweep["name"], left_out.append)
     with tried("report.html", missing):
         files.append(write_page(store, inert=repeated.cells, answers=answers))
-    return Reports(files, answers, seen, tuple(missing), tuple(left_out))
+    return Reports(files, answers, seen, tuple(missing), tuple(left_out), beside)

@@ -145,7 +145,7 @@ def _drop(store: Store, ids: Iterable[str]) -> None:
     """Forget these cells, and all rows that no run has written."""
     dropped = [(id_,) for id_ in ids]
     with store.database.writing() as database:
-        for table in ("cells", "metrics", "fingerprints"):
+        for table in ("cells", "metrics", "fingerprints", "features"):
             database.executemany(f"DELETE FROM {table} WHERE id IS ?", dropped)
         database.executemany("DELETE FROM files WHERE name = ?", ((latents_name(id_),) for (id_,) in dropped))
         for table, wrong in {**UNREADABLE, "cells": "typeof(id) != 'text'"}.items():  # SQLite's keys may be nothing

@@ -90,6 +90,12 @@ class Results:
                 if isinstance(pixels, bytes) and len(pixels) == FINGERPRINT_BYTES
             }
 
+    def features(self, origin: str) -> dict[str, bytes]:
+        """Cell id → what was seen in its image by what `origin` names: numbers, float32."""
+        with self.database.reading():
+            rows = [*self.database.rows("features", "WHERE origin = ?", origin)]
+        return {row["id"]: row["numbers"] for row in rows if isinstance(row["numbers"], bytes)}
+
     def readings(self) -> dict[str, Reading]:
         """How to read the metrics, by their names, the most telling first."""
         return readings(self.meta(NOTE))

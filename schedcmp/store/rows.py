@@ -170,6 +170,13 @@ class _Sweep(BaseModel):
     grid: dict[Literal["rows", "cols", "page"], list[str]]
 
 
+class _Order(BaseModel):
+    model_config = _STRICT
+
+    text: str
+    order: float | None
+
+
 _META: Mapping[str, TypeAdapter[Any]] = {
     "sweep": TypeAdapter(str),
     "environment": TypeAdapter(dict[str, Any]),
@@ -180,6 +187,8 @@ _META: Mapping[str, TypeAdapter[Any]] = {
     "distribution": TypeAdapter(_Distribution | None),
     "machines": TypeAdapter(dict[str, dict[str, Any]]),
     "metrics": TypeAdapter(list[Reading]),
+    "orders": TypeAdapter(dict[str, _Order]),
+    "tracked": TypeAdapter(dict[str, str]),
     "metric_origins": TypeAdapter(dict[str, str]),
 }
 

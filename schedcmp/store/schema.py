@@ -18,6 +18,7 @@ TABLES = {
     "meta": "name TEXT PRIMARY KEY, value TEXT NOT NULL",
     "metrics": "id TEXT, name TEXT, value REAL NOT NULL, PRIMARY KEY (id, name)",
     "fingerprints": "id TEXT PRIMARY KEY, pixels BLOB NOT NULL",
+    "features": "id TEXT PRIMARY KEY, origin TEXT NOT NULL, numbers BLOB NOT NULL",
     "files": "name TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_us INTEGER NOT NULL, digest BLOB NOT NULL",
     "seals": "name TEXT PRIMARY KEY, digest BLOB",
     "plan": "id TEXT PRIMARY KEY, position INTEGER NOT NULL, nfe_budget INTEGER",
@@ -30,6 +31,7 @@ TABLES = {
 UNREADABLE = {
     "metrics": "typeof(id) != 'text' OR typeof(name) != 'text' OR typeof(value) != 'real' OR abs(value) > 1e308",
     "fingerprints": f"typeof(id) != 'text' OR typeof(pixels) != 'blob' OR length(pixels) != {FINGERPRINT_BYTES}",
+    "features": "typeof(id) != 'text' OR typeof(origin) != 'text' OR typeof(numbers) != 'blob' OR length(numbers) % 4",
     "files": "typeof(size) != 'integer' OR typeof(mtime_us) != 'integer' OR typeof(digest) != 'blob'",
     "plan": "typeof(id) != 'text' OR typeof(position) != 'integer' OR typeof(nfe_budget) NOT IN ('null', 'integer')",
 }

@@ -173,7 +173,7 @@ class Store(Results):
         with self.database.writing() as database:
             id_ = (result.cell.id,)
             measured = database.execute("SELECT id, name FROM metrics WHERE id = ?", id_).fetchall()
-            for table in ("metrics", "fingerprints"):  # of an earlier image
+            for table in ("metrics", "fingerprints", "features"):  # of an earlier image
                 database.execute(f"DELETE FROM {table} WHERE id = ?", id_)
             seal(database, "metrics", measured)
             if result.fingerprint:
@@ -205,6 +205,16 @@ class Store(Results):
             database.executemany("DELETE FROM metrics WHERE id = ? AND name = ?", old)
             database.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?)", rows)
             seal(database, "metrics", {*old, *((id_, name) for id_, name, _ in rows)})
+
+    def keep_features(self, origin: str, features: Mapping[str, bytes]) -> None:
+        """Keep what was seen in finished cells' images: cell id → numbers, float32; it replaces what is there.
+
+        Args:
+            origin: what has seen it.
+        """
+        with self.database.writing() as database:
+            rows = [(id_, origin, numbers) for id_, numbers in features.items()]
+            database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
 
     def forget(self, metric: str) -> None:
         """Forget a metric of all cells, also of those that are not in the present plan."""

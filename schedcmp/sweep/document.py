@@ -28,8 +28,10 @@ from schedcmp.sweep.parts import (
     Part,
     Timing,
     Timings,
+    Words,
 )
 from schedcmp.sweep.source import Source, read
+from schedcmp.sweep.steps import Auto, Search
 from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
 
@@ -102,6 +104,11 @@ class Sweep(Keys):
     real_images: str | None = Field(
         None, description="a folder of real images, or its address, to compare each scheduler's images with as a whole"
     )
+    track: Words | None = Field(
+        None,
+        description="where results are sent too, by that program's own client: `mlflow`, `mlflow:http://host:5000`,"
+        " `wandb:ENTITY/PROJECT`, `tensorboard:FOLDER` ([metrics.md](metrics.md))",
+    )
     grid: Grid = Field(Grid(), description="which axes become rows, columns and pages of the grids (below)")
 
     @model_validator(mode="before")
@@ -153,6 +160,8 @@ class Sweep(Keys):
         ray = self.executor.ray
         if ray is None:
             return
+        if isinstance(self.steps, Search):
+            raise ValueError("executor: `steps: auto` goes by what was measured before, in one process; give numbers")
         if ":" in self.device:
             raise ValueError(f"executor: Ray gives each worker a GPU of its own, not {self.device}; use device: cuda")
         if ray.gpus_per_worker and self.device in ("cpu", "mps"):
@@ -192,7 +201,7 @@ def _message(error: ValidationError, source: Source) -> str:
     """The first problem (by line) of a failed check, in the user's words."""
     problems = error.errors(include_url=False)
     first = min(problems, key=_urgency)
-    path = [step for step in first["loc"] if step not in ("str", "EntrySpec")]
+    path = [step for step in first["loc"] if step not in ("str", "EntrySpec", "counts", "search")]
     key = ".".join(str(step) for step in path)
     named = first["msg"].removeprefix("Value error, ").partition(":")[0]  # what is wrong between keys names one of them
     where = source.where(path[:-1] if first["type"] == "missing" else path or [named])
@@ -219,6 +228,8 @@ _PARTS: tuple[type[Part], ...] = (
     EntrySpec,
     MetricSpec,
     Timing,
+    Search,
+    Auto,
     Grid,
     Model,
     Optimize,

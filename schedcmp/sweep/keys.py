@@ -28,6 +28,7 @@ from schedcmp.sweep.parts import (
     Texts,
     Words,
 )
+from schedcmp.sweep.steps import Steps
 
 FILES = ("image", "mask", "control_image")  # keys with files of images, or folders of them
 
@@ -94,7 +95,11 @@ class Keys(Part):
         description="of flow matching's noise levels, instead of the checkpoint's: numbers, or base/maximum such"
         ' as `"0.5/1.15"` where it goes by the image\'s size ([flow.md](flow.md))',
     )
-    steps: Counts | None = Field(None, description='whole numbers, or a range such as `"4..30 step 2"`')
+    steps: Steps | None = Field(
+        None,
+        description='whole numbers, or a range such as `"4..30 step 2"`; `auto` finds for each scheduler the fewest'
+        " that are near enough to converged, or `{auto: {tolerance: 0.05, most: 50}}`",
+    )
     nfe: Counts | None = Field(
         None,
         description="equal cost, instead of `steps`: each scheduler takes the most steps that cost so many"
@@ -149,7 +154,7 @@ class _Exclude(Part):
 
 def _excludable(axis: Axis) -> tuple[Any, Any]:
     """What a rule takes of an axis: what its key does, or names."""
-    hints = get_type_hints(Keys, include_extras=True)
+    hints = get_type_hints(Keys, include_extras=True) | {"steps": Counts}  # no rule is looked for
     taken = Words if axis.named else hints[axis.key]
     return (taken | None, Field(None, description=axis.rule))
 

@@ -121,8 +121,9 @@ def _words(entry: Mapping[str, Any]) -> Iterator[str]:
     name = PurePath(path.rpartition(":")[2]).name
     yield name.rpartition(".")[2] if entry.get("python") else name.removesuffix(".safetensors")
     for key in ("quantize", "cache"):
-        value = entry.get(key)
-        yield from map(str, value.values() if isinstance(value, dict) else [value] if value else [])
+        value = entry.get(key) or ()
+        several = value.values() if isinstance(value, dict) and key == "quantize" else value
+        yield from [several] if isinstance(several, str) else map(str, several if isinstance(value, dict) else ())
 
 
 def joined(name: str, sweeps: Mapping[str, Mapping[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -126,6 +127,16 @@ Quantize = Annotated[
 ]
 
 
+Cache = Annotated[
+    Mapping[Literal["first_block", "taylorseer", "mag", "pyramid", "faster"], dict[str, Any]],
+    Field(max_length=1),
+    BeforeValidator(
+        lambda value: {value: {}} if isinstance(value, str) else value or {},
+        json_schema_input_type=str | dict[str, dict[str, Any]],
+    ),
+]
+
+
 class Model(Part):
     """Which checkpoint to load."""
 
@@ -158,6 +169,11 @@ class Model(Part):
         {},
         description="keep weights in fewer bits: `int8`, `fp8`, `int4`, `bnb-8bit`, `bnb-4bit`, of the denoiser; or"
         " `{transformer: int8, text_encoder: bnb-4bit}`",
+    )
+    cache: Cache = Field(
+        {},
+        description="a step cache of diffusers, for transformers that have some: `first_block`, `taylorseer`, `mag`,"
+        " `pyramid`, `faster`, or `{first_block: {threshold: 0.1}}` ([models.md](models.md))",
     )
 
     @model_validator(mode="after")

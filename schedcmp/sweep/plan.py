@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from itertools import product
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 from schedcmp.axes import AXES, INPUTS, Axis, request_of
@@ -40,13 +41,22 @@ class Plan:
         return {label: selected.entry for label, selected in self.selected.items()}
 
 
-def make_plan(sweep: Sweep, source: Source, registry: Registry, appraiser: Appraiser) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    source: Source,
+    registry: Registry,
+    appraiser: Appraiser,
+    searched: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> Plan:
     """Look up the sweep's schedulers and lay out its cells; its LoRAs are found already.
+
+    Args:
+        searched: numbers of steps by label, where the sweep leaves them to be found.
 
     Raises:
         SweepError: with file:line, for a scheduler that is unknown, unsupported, or there twice.
     """
-    selection = Selection(sweep, source, registry, appraiser)
+    selection = Selection(sweep, source, registry, appraiser, searched=searched)
     selected = selection.collect()
     lengths = sum(len(s.lengths) for s in selected.values())
     count = lengths * len(sweep.seeds) * prod(n for axis in INPUTS for n in axis.lengths(sweep).values())

@@ -14,6 +14,7 @@ from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts import EntrySpec
 from schedcmp.sweep.source import Source
+from schedcmp.sweep.steps import Search
 
 EVERYTHING = "*"
 Index = dict[str, int]  # a position on each axis, by the sweep's key
@@ -64,6 +65,7 @@ class Selection:
     appraiser: Appraiser
     warnings: list[str] = field(default_factory=list)
     found: dict[str, Selected] = field(default_factory=dict)
+    searched: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # steps by label, where they are looked for
     _named: dict[str, int] = field(default_factory=dict)  # label → the item that names it
     _left_out: dict[str, dict[str, str]] = field(default_factory=dict)  # by kind of reason: those that "*" leaves out
     _works: dict[str, str] = field(default_factory=dict)  # what entries of "*" do → the first label that does it
@@ -111,7 +113,8 @@ class Selection:
             entry = entry.with_shift(shift) if shift else entry
             refusal = self._refusal(entry, item == EVERYTHING, swept=entry != base)
             if refusal is not None and not (item == EVERYTHING and self._is_there(entry)):
-                lengths = self._lengths(entry, own_steps) if not refusal else _plain_lengths(self.sweep, own_steps)
+                given = own_steps or self.searched.get(entry.name)
+                lengths = self._lengths(entry, given) if not refusal else _plain_lengths(self.sweep, given)
                 selected = Selected(entry, lengths, at, refusal, own_steps is not None)
                 self._put(selected, named=item != EVERYTHING and entry == base)
 
@@ -198,7 +201,7 @@ def _told_left_out(reasons: Mapping[str, str]) -> str:
 
 def _plain_lengths(sweep: Sweep, own_steps: tuple[int, ...] | None) -> tuple[Length, ...]:
     """As given; a step for each evaluation where only a budget is."""
-    given = own_steps or sweep.steps
+    given = own_steps or (sweep.steps.first if isinstance(sweep.steps, Search) else sweep.steps)
     return tuple(Length(n) for n in given) if given else tuple(Length(n, n) for n in sweep.nfe or ())
 
 

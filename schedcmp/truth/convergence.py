@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import linregress
-from scipy.stats import t as student
 
 _FLAT = 0.3  # an error that falls with less than this order has met its floor
 _ABOVE = 1.5  # and points this close to the floor say nothing of the order any more
@@ -51,6 +49,9 @@ def fit(nfe: Sequence[int], errors: Sequence[float], *, first: int = 0, above: f
     used = [(math.log(n), math.log(e)) for n, e in zip(nfe[:stop], errors, strict=False) if n >= first][-_POINTS:]
     if len({n for n, _ in used}) < 3:
         return None
+    from scipy.stats import linregress
+    from scipy.stats import t as student
+
     line = linregress(*np.transpose(used))
     order, half = -float(line.slope), float(student.ppf(0.975, len(used) - 2) * line.stderr)
     return Fit(order, order - half, order + half, len(used))

@@ -49,7 +49,9 @@ def measure_references(
     A reference that is too uncertain to tell its task's cells apart is withheld: its cells get no values.
     """
     new, before = unmeasured(cells, references, keys, store), store.references()
-    tasks, new_ids = {c.task for c in new}, {c.id for c in new}
+    new_ids = {c.id for c in new}
+    stale = {pair[0].task for pair in references.pairs if _is_stale(before.get(pair[0].task), pair, keys)}
+    tasks = stale | {c.task for c in new}
     stored: dict[Task, list[StoredCell]] = defaultdict(list)
     for cell in store.cells():
         if cell.cell.scheduler in references.comparable and cell.counts:
@@ -62,6 +64,10 @@ def measure_references(
     ]
     store.note("references", [asdict(reference) for reference in found])
     return found
+
+
+def _is_stale(before: Reference | None, pair: Pair, keys: Mapping[str, str]) -> bool:
+    return before is None or before.origin != _origin(pair, keys)
 
 
 def _compared(store: Store, pair: Pair, cells: list[StoredCell], new: set[str], origin: str) -> Reference:

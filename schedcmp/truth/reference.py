@@ -9,17 +9,20 @@ first solver's result is the reference, its distance from the second's the uncer
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import Any
 
+from schedcmp.axes import INPUTS, values_of
 from schedcmp.errors import RegistryError
-from schedcmp.records import REFERENCE, Cell
+from schedcmp.records import REFERENCE, Cell, Task
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
+from schedcmp.truth.energy import FEWEST_SEEDS
 
 # Entry and steps, about 100 evaluations. Of ten entries tried on builtin:tiny, and again on `verify`'s data (betas,
 # zero terminal SNR, flow matching), iPNDM ends nearest to the solution; the others are near it and built otherwise.
@@ -37,6 +40,7 @@ class References:
     recipes: Mapping[str, Recipe]  # by the cells' labels
     trajectories: Mapping[str, Trajectory]
     comparable: frozenset[str]  # the labels in the sweep that head for the references
+    sampling: frozenset[str]  # and those that head for such images, if not for these very ones
 
     @property
     def pairs(self) -> list[tuple[Cell, Cell]]:
@@ -68,13 +72,24 @@ def plan_references(
     if len(solvers) < 2:
         raise RegistryError("a reference takes two deterministic solvers that are right for the checkpoint")
     comparable = frozenset(label for label, recipe in recipes.items() if solves_the_ode(recipe, scheduler_config))
-    tasks = {cell.task: cell for cell in cells if cell.scheduler in comparable}
+    sampling = frozenset(label for label, recipe in recipes.items() if not _solves_another_equation(recipe))
+    tasks = _tasks(cells, comparable, sampling)
     return References(
         tuple(_cell(like, recipe, steps, generator) for like in tasks.values() for recipe, steps, _ in solvers),
         {REFERENCE + recipe.entry.name: recipe for recipe, _, _ in solvers},
         {REFERENCE + recipe.entry.name: trajectory for recipe, _, trajectory in solvers},
         comparable,
+        sampling,
     )
+
+
+def _tasks(cells: Iterable[Cell], comparable: frozenset[str], sampling: frozenset[str]) -> dict[Task, Cell]:
+    """Those of comparable cells, and those of others where there are seeds enough to compare all images at once."""
+    found = {cell.task: cell for cell in cells if cell.scheduler in sampling}
+    exact = {cell.task for cell in cells if cell.scheduler in comparable}
+    seeds = Counter(values_of(cell, INPUTS) for cell in found.values())
+    enough = {task for task, cell in found.items() if seeds[values_of(cell, INPUTS)] >= FEWEST_SEEDS}
+    return {task: cell for task, cell in found.items() if task in exact | enough}
 
 
 def solves_the_ode(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> bool:
@@ -83,11 +98,15 @@ def solves_the_ode(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> bool:
     What the registry does not know, or a sweep has changed, is tried: two seeds must give one result.
     """
     entry = recipe.entry
-    if getattr(recipe.cls, "needs_unconditional", False):
+    if _solves_another_equation(recipe):
         return False
     if entry.origin == "schedcmp" and entry.noise is not None:
         return not entry.noise
     return not _draws_noise(recipe, scheduler_config)
+
+
+def _solves_another_equation(recipe: Recipe) -> bool:
+    return bool(getattr(recipe.cls, "needs_unconditional", False))
 
 
 def _draws_noise(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> bool:

@@ -100,8 +100,10 @@ def compare(a: Sequence[float], b: Sequence[float], *, ratio: bool, comparisons:
     return Difference(of, paired_p(differences, alpha), pairs_needed(differences, alpha))
 
 
-def against_best(values: Sequence[Sequence[float]], *, ratio: bool, higher: bool) -> tuple[int, dict[int, Difference]]:
-    """The best on average of k ≥ 1 entries, and each of the others against it, by index.
+def against_best(
+    values: Sequence[Sequence[float]], *, ratio: bool, higher: bool, best: int | None = None
+) -> tuple[int, dict[int, Difference]]:
+    """The best on average of k ≥ 1 entries, or the one taken for it, and each of the others against it, by index.
 
     The p-values are adjusted for all k (k - 1) / 2 comparisons, as the best one is known only after looking at all.
 
@@ -111,7 +113,7 @@ def against_best(values: Sequence[Sequence[float]], *, ratio: bool, higher: bool
     """
     x = np.log(np.asarray(values, float)) if ratio else np.asarray(values, float)
     means, flipped = x.mean(axis=1), _signs(x.shape[1]) @ x.T
-    best = int(means.argmax() if higher else means.argmin())
+    best = int(means.argmax() if higher else means.argmin()) if best is None else best
     pairs = list(combinations(range(len(x)), 2))
     p = [paired_p(x[i] - x[j], (1 - LEVEL) / len(pairs), flipped[:, i] - flipped[:, j]) for i, j in pairs]
     adjusted = dict(zip(pairs, holm([q for q in p if q is not None]), strict=False))

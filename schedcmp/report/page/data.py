@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2s
 from itertools import islice, product
@@ -11,14 +12,18 @@ from statistics import median
 from typing import Any
 
 from schedcmp import __version__
-from schedcmp.axes import AXES, Value
+from schedcmp.axes import AXES, OPTIONAL, Value
+from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
 from schedcmp.records import Cell, Length, StoredCell, Task, length_of
-from schedcmp.report.answer import Answer
+from schedcmp.report.answer import Answer, recommended
 from schedcmp.report.axes import GridAxes, point, scheduler_values
 from schedcmp.report.page.points import plotted
+from schedcmp.report.paste import FORMS, paste
+from schedcmp.report.paste.subject import subject
 from schedcmp.report.plots import FOLDER as PLOTS
+from schedcmp.report.sentences import short
 from schedcmp.report.steadiness import timed_group
 from schedcmp.report.tables import row_names, timing_rows
 from schedcmp.store.folder import is_of_a_run, open_file
@@ -45,7 +50,8 @@ def page_data(
     sweep_text, sweep = store.meta("sweep"), store.sweep()
     rows = timing_rows(cells)
     points = _points(cells)
-    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES}
+    unset = {axis.name for axis in OPTIONAL if not any(axis.is_set(stored.cell) for stored in cells)}
+    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES if axis not in unset}
     places = {axis: {value: i for i, value in enumerate(values)} for axis, values in axes.items()}
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
     recipes = _Recipes(store.trajectories())
@@ -77,8 +83,15 @@ def page_data(
         "timings": [row.columns() | {"name": name} for row, name in zip(rows, row_names(rows), strict=True)],
         "remake": _remake(sweep, cells),
         "answer": _answer(store.folder),
+        "pastes": _pastes(store, cells, answers),
         "decides": _decides(answers),
-        "points": plotted(cells, latency, {m["name"]: m["higher"] for m in metrics}, answers),
+        "points": plotted(
+            cells,
+            latency,
+            {m["name"]: m["higher"] for m in metrics},
+            answers,
+            [m["name"] for m in metrics if m["whole"]],
+        ),
         "plots": [name for name in Written(store.folder, PLOTS).names if name.endswith(".svg")],
         "environment": store.meta("environment") or {},
         "warnings": store.meta("warnings") or [],
@@ -168,9 +181,14 @@ class _Recipes:
 def _metrics(cells: Iterable[StoredCell], read: Mapping[str, Reading]) -> list[dict[str, Any]]:
     """What was measured, the known ones first; a metric that nothing is known of has no better end."""
     names = {name for stored in cells if stored.counts for name in stored.metrics}
-    known = [{"name": m.name, "label": m.title, "higher": m.higher} for m in read.values() if m.name in names]
+    known = [
+        {"name": m.name, "label": m.title, "higher": m.higher, "whole": m.whole, "near": m.near}
+        for m in read.values()
+        if m.name in names
+    ]
     others = sorted(names - read.keys())
-    return known + [{"name": name, "label": name.replace("_", " "), "higher": None} for name in others]
+    plain = {"higher": None, "whole": False, "near": None}
+    return known + [{"name": name, "label": name.replace("_", " "), **plain} for name in others]
 
 
 def _references(store: Shown, tasks: Mapping[Task, int]) -> dict[int, dict[str, Any]]:
@@ -210,6 +228,23 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for values in islice(product(*several.values()), _MOST_VARIANTS):
         label = " ".join([item["name"], *(f"{name}={value}" for name, value in zip(several, values, strict=True))])
         yield label, options | {name: [value] for name, value in zip(several, values, strict=True)}
+
+
+def _pastes(store: Shown, cells: Iterable[StoredCell], answers: Sequence[Answer]) -> dict[str, Any] | None:
+    """The recommended cell as other programs take it. Lines of Python are left to the command, since what they leave
+    unsaid is read from diffusers' classes, which a report does not load."""
+    best = recommended(answers)
+    wanted = best and (best.scheduler, best.steps)
+    found = next((c for c in cells if c.counts and (c.cell.scheduler, c.cell.steps) == wanted), None)
+    if best is None or found is None:
+        return None
+    texts = {}
+    for form in FORMS[1:]:
+        with suppress(
+            RequestError, LookupError, TypeError
+        ):  # that program has no such sampler, or the sweep is anybody's
+            texts[form] = paste(subject(store, found), form)
+    return {"what": short(best), "texts": texts}
 
 
 def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:

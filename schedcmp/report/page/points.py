@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import combinations
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from schedcmp.records import StoredCell
@@ -18,7 +18,11 @@ COSTS: Better = {"latency": False, "nfe": False}
 
 
 def plotted(
-    cells: Sequence[StoredCell], latency: Mapping[tuple[Any, ...], float], metrics: Better, answers: Sequence[Answer]
+    cells: Sequence[StoredCell],
+    latency: Mapping[tuple[Any, ...], float],
+    metrics: Better,
+    answers: Sequence[Answer],
+    whole: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """A point for all counted images of a scheduler, steps and setting.
 
@@ -28,6 +32,7 @@ def plotted(
     Args:
         latency: seconds by `timed_group`.
         metrics: the run's.
+        whole: those of all images together, of which cells have shares.
     """
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for i, stored in enumerate(cells):
@@ -44,7 +49,8 @@ def plotted(
     for key, places in groups.items():
         members = [cells[i] for i in places]
         values = {"latency": latency.get(key), "nfe": _median(c.result.nfe for c in members)}
-        values |= {name: _median(c.metrics.get(name) for c in members) for name in metrics}
+        for metric in metrics:
+            values[metric] = _median((c.metrics.get(metric) for c in members), fmean if metric in whole else median)
         points[key] = {"cell": places[0], "count": len(places), "values": values, "ends": {}, "front": []}
         name, quality = estimates.get(key, ("", None))
         if quality:
@@ -54,9 +60,9 @@ def plotted(
     return [*points.values()]
 
 
-def _median(values: Iterable[float | None]) -> float | None:
+def _median(values: Iterable[float | None], statistic: Callable[[Sequence[float]], float] = median) -> float | None:
     found = [value for value in values if value is not None]
-    return median(found) if found else None
+    return statistic(found) if found else None
 
 
 def _mark_fronts(points: Mapping[tuple[Any, ...], dict[str, Any]], better: Better, answers: Sequence[Answer]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.files import slug
 from schedcmp.records import StoredCell
@@ -15,7 +15,7 @@ from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import draw_pareto, pareto_data
 from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
 from schedcmp.report.plots.style import FORMATS, rendered
-from schedcmp.report.sentences import setting_text
+from schedcmp.report.sentences import headings
 from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
 from schedcmp.store.several import Shown
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "plots"
+_BRACKETS = " (in brackets the oracle's order)"
 Draw = Callable[[], "Figure"]
 
 
@@ -54,21 +55,30 @@ def write_plots(
 def _plots(
     store: Shown, cells: Sequence[StoredCell], answers: Sequence[Answer], rows: Sequence[TimingRow], name: str
 ) -> Iterator[tuple[str, Draw]]:
-    for found in answers:
-        where = f" · {setting_text(found.setting)}" if len(answers) > 1 else ""
-        suffix = f"-{slug(setting_text(found.setting).replace('×', 'x'))}" if len(answers) > 1 else ""
-        yield from ((f"{plot}{suffix}", draw) for plot, draw in _of_setting(found, rows, f"{name}{where}"))
+    orders = store.meta("orders") or {}
+    for found, heading in zip(answers, headings(answers), strict=True):
+        where, suffix = (f" · {heading}", f"-{slug(heading.replace('×', 'x'))}") if heading else ("", "")
+        beside = found.metric is not answers[0].metric
+        if beside and found.metric:
+            suffix += f"-{slug(found.metric.brief.lower())}"
+        own = [] if beside else rows
+        yield from ((f"{plot}{suffix}", draw) for plot, draw in _of_setting(found, own, f"{name}{where}", orders))
     if levels := sigma_data(store.meta("trajectories") or (), {c.cell.scheduler: c.cell.base for c in cells}):
         yield "sigmas", partial(draw_sigmas, levels, f"{name}: noise levels")
     if memory := memory_data(rows):
         yield "memory", partial(draw_memory, memory, f"{name}: peak memory of one image alone")
 
 
-def _of_setting(found: Answer, rows: Sequence[TimingRow], name: str) -> Iterator[tuple[str, Draw]]:
+def _of_setting(
+    found: Answer, rows: Sequence[TimingRow], name: str, orders: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, Draw]]:
     if found.metric:
         title = f"{name}: {found.metric.label}"
-        if lines := convergence_data(found):
-            yield "convergence", partial(draw_convergence, lines, found.metric, f"{title} against cost")
+        if lines := convergence_data(found, orders):
+            yield (
+                "convergence",
+                partial(draw_convergence, lines, found.metric, f"{title} against cost{_BRACKETS if orders else ''}"),
+            )
         if len(places := pareto_data(found)) > 1:
             yield (
                 "pareto",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
+from schedcmp.report.enough import enough, oracle_order
 from schedcmp.report.plots.family import family
-from schedcmp.report.plots.style import Line, line_figure, log_ticks, nfe_axis
+from schedcmp.report.plots.style import Line, line_figure, nfe_axis, quality_axis
 from schedcmp.report.quality import Point
 
 if TYPE_CHECKING:
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def convergence_data(found: Answer) -> list[Line]:
-    """A line per scheduler that was run at two or more costs: the metric against NFE, with its interval."""
+def convergence_data(found: Answer, orders: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> list[Line]:
+    """A line per scheduler that was run at two or more costs: the metric against NFE, with its interval.
+
+    Args:
+        orders: what the oracle says of schedulers, where the run has asked it; names tell the order found, and its.
+    """
     lines: dict[str, list[Point]] = {}
     for point in sorted(found.measured, key=lambda p: p.nfe):
         for name in point.names:
@@ -27,11 +33,18 @@ def convergence_data(found: Answer) -> list[Line]:
     for name, at in lines.items():
         names.setdefault(tuple(map(id, at)), []).append(name)
     distinct = [(" = ".join(same), lines[same[0]]) for same in names.values()]
-    return [_line(name, at) for name, at in distinct if len({p.nfe for p in at}) > 1]
+    told = dict(_told_orders(found, orders))
+    return [_line(name + told.get(at[0].scheduler, ""), at) for name, at in distinct if len({p.nfe for p in at}) > 1]
+
+
+def _told_orders(found: Answer, orders: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    for row in enough(found):
+        if row.order and row.names[0] in orders:
+            yield row.names[0], f", order {row.order.order:.1f} ({oracle_order(orders[row.names[0]])})"
 
 
 def draw_convergence(lines: Sequence[Line], metric: Reading, title: str) -> Figure:
-    prepare = partial(_scales, values=[x for line in lines for x in line.x], ratio=metric.ratio)
+    prepare = partial(_scales, values=[x for line in lines for x in line.x], metric=metric)
     return line_figure(lines, title, "denoiser evaluations (NFE)", metric.title, prepare)
 
 
@@ -47,8 +60,6 @@ def _line(name: str, at: Sequence[Point]) -> Line:
     )
 
 
-def _scales(ax: Axes, *, values: Sequence[float], ratio: bool) -> None:
+def _scales(ax: Axes, *, values: Sequence[float], metric: Reading) -> None:
     nfe_axis(ax, values)
-    if ratio:
-        ax.set_yscale("log")
-        log_ticks(ax.yaxis)
+    quality_axis(ax, metric)

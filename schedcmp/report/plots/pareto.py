@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
-from schedcmp.report.plots.style import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain
+from schedcmp.report.plots.style import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain, quality_axis
 from schedcmp.report.quality import Point, cost
 from schedcmp.report.sentences import short
 
@@ -46,9 +46,7 @@ def draw_pareto(places: list[Place], metric: Reading, title: str, *, by_latency:
         nfe_axis(ax, [p.x for p in places])
         ax.set_xlabel("denoiser evaluations (NFE)")
     ax.set_ylabel(f"{metric.title}: {'more' if metric.higher else 'less'} is better")
-    if metric.ratio:
-        ax.set_yscale("log")
-        log_ticks(ax.yaxis)
+    quality_axis(ax, metric)
     rest = [p for p in places if not p.on_front]
     ax.plot([p.x for p in rest], [p.y for p in rest], "o", color="0.7", markersize=3.5, markeredgewidth=0, zorder=1)
     front = [p for p in places if p.on_front]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.readings import Reading
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -168,6 +170,23 @@ def log_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
+
+
+def quality_axis(ax: Axes, metric: Reading) -> None:
+    """By logarithm where values are compared as ratios; what chance may make negative is drawn evenly as far as it is
+    near enough to nothing, and by logarithm beyond."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    if metric.ratio:
+        ax.set_yscale("log")
+        log_ticks(ax.yaxis)
+    elif metric.near:
+        ax.set_yscale("symlog", linthresh=metric.near)
+        ticks = [m * decade for decade in (0.01, 0.1, 1, 10, 100) for m in (1, 2, 5)]
+        ax.yaxis.set_major_locator(FixedLocator([0, *(tick for tick in ticks if tick >= metric.near)]))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.axhline(metric.near, color="0.85", linewidth=0.8, zorder=0)
 
 
 def nfe_axis(ax: Axes, values: Iterable[float]) -> None:

@@ -2,7 +2,7 @@
 
 import { $, button, copy, h, keyValues, select } from "./dom.js";
 import { digits, isNumber, mebibytes, seconds } from "./format.js";
-import { address, at, byId, command, describe, isMade, label, mark, run, varies } from "./run.js";
+import { address, at, byId, command, describe, isMade, label, mark, metrics, run, varies } from "./run.js";
 import { set, state } from "./state.js";
 import { layOut } from "./layout.js";
 import { grid, placeOf } from "./grid.js";
@@ -111,7 +111,7 @@ function measured(cell) {
       "This image",
       isNumber(cell.own_latency_s) ? `${seconds(cell.own_latency_s)}, solo` : cell.packed ? "made packed" : "",
     ],
-    ...run.metrics.map((metric) => [
+    ...[...metrics.values()].map((metric) => [
       metric.label,
       metric.name in cell.metrics ? digits(cell.metrics[metric.name], 4) : "",
     ]),

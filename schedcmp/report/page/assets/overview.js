@@ -1,6 +1,6 @@
 // What the run found, on what, and what to know before trusting it.
 
-import { $, button, h, keyValues } from "./dom.js";
+import { $, button, copy, h, keyValues } from "./dom.js";
 import { plural } from "./format.js";
 import { STATUSES, cells, describe, hasStatus, mark, run, values, varies } from "./run.js";
 import { set } from "./state.js";
@@ -9,6 +9,7 @@ import { openCell } from "./lightbox.js";
 export function drawOverview() {
   $("view-run").replaceChildren(
     ...answer(),
+    ...elsewhere(),
     h("h2", {}, "Cells"),
     statusLine(),
     ...troubled(),
@@ -75,6 +76,32 @@ function answer() {
     else parts.push(h("p", { class: "finding", dir: "auto" }, plain));
   }
   return parts;
+}
+
+const PROGRAMS = {
+  a1111: "A1111's infotext",
+  comfyui: "ComfyUI's KSampler",
+  "comfyui-workflow": "ComfyUI's workflow",
+  invokeai: "InvokeAI's settings",
+};
+
+// What is recommended, to be pasted into other programs
+function elsewhere() {
+  const texts = Object.entries(run.pastes?.texts ?? {});
+  if (!texts.length) return [];
+  const told = h("span", { role: "status" });
+  const copier = ([form, text]) => {
+    const press = async (event) => {
+      await copy(text, event.currentTarget ?? told);
+      told.textContent = `copied: ${PROGRAMS[form]}`;
+    };
+    return button(PROGRAMS[form] ?? form, press, { "data-paste": form });
+  };
+  return [
+    h("h2", {}, "Take it elsewhere"),
+    h("p", { class: "quiet", dir: "auto" }, `${run.pastes.what}, for other programs; recommend --as diffusers prints it as Python.`),
+    h("div", { class: "row-of" }, ...texts.map(copier), told),
+  ];
 }
 
 function listOf(parts) {

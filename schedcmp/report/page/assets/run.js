@@ -7,7 +7,7 @@ export const run = JSON.parse($("run").textContent);
 export const axes = Object.fromEntries(run.axes.map((axis, place) => [axis.name, { ...axis, place }]));
 export const cells = run.cells;
 export const byId = new Map(cells.map((cell) => [cell.id, cell]));
-export const metrics = new Map(run.metrics.map((metric) => [metric.name, metric]));
+export const metrics = new Map(run.metrics.filter((m) => !m.whole).map((metric) => [metric.name, metric]));
 
 export const BASE = "base"; // the axis that stands for the scheduler's where sigma schedules or shifts are an axis too
 export const SETTING = run.axes.filter((axis) => axis.setting).map((axis) => axis.name); // what images that are compared share
@@ -38,13 +38,7 @@ export const measures = new Map([
   ],
   ...run.metrics.map((m) => [
     m.name,
-    {
-      label: m.label,
-      short: m.label.split(/ to | \(/)[0],
-      of: (c) => c.metrics[m.name],
-      text: digits,
-      higher: m.higher,
-    },
+    { ...m, short: m.label.split(/ to | \(/)[0], of: (c) => c.metrics[m.name], text: digits },
   ]),
 ]);
 

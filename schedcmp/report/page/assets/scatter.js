@@ -53,11 +53,13 @@ function scatter() {
     points.map((p) => p.x),
     PLOT.left,
     PLOT.width - PLOT.right,
+    measures.get(state.x).near,
   );
   const y = scale(
     points.flatMap((p) => [p.y, ...(p.ends ?? [])]).filter(isNumber),
     PLOT.height - PLOT.bottom,
     PLOT.top,
+    measures.get(state.y).near,
   );
   const chart = svg("svg", {
     viewBox: `0 0 ${PLOT.width} ${PLOT.height}`,
@@ -123,13 +125,17 @@ function seriesName(cell) {
     .join(", ");
 }
 
-// Value → px, with its ticks; by logarithm where all is positive and spans more than a factor of eight
-function scale(found, start, end) {
+// Value → px, with its ticks; by logarithm where all is positive and spans more than a factor of eight. What chance may
+// make negative is drawn evenly as far as it is `near` enough to nothing, and by logarithm beyond
+function scale(found, start, end, near) {
   const [low, high] = [least(found), most(found)];
-  const log = low > 0 && high / low > 8;
-  const [from, to] = log ? [low / 1.15, high * 1.15] : padded(low, high);
-  const f = log ? Math.log : (v) => v;
+  const log = !near && low > 0 && high / low > 8;
+  const f = near ? (v) => Math.asinh(v / near) : log ? Math.log : (v) => v;
+  const padding = near ? padded(f(low), f(high)).map((v) => near * Math.sinh(v)) : padded(low, high);
+  const [from, to] = log ? [low / 1.15, high * 1.15] : padding;
   const place = (v) => start + ((f(v) - f(from)) / (f(to) - f(from))) * (end - start);
+  const beyond = () => [...(from <= 0 ? [0] : []), ...logTicks(Math.max(near, from), to)];
+  if (near && high > 5 * near) return { place, ticks: beyond() };
   return { place, ticks: log ? logTicks(from, to) : evenTicks(from, to) };
 }
 

@@ -1,7 +1,7 @@
 // What the page shows, kept in the address so that it can be shared and comes back after a reload.
 
 import { select } from "./dom.js";
-import { axes, byId, cells, measures, run } from "./run.js";
+import { axes, byId, cells, measures, metrics, run } from "./run.js";
 import { MODES } from "./compare.js";
 import { VIEWS } from "./main.js";
 
@@ -19,7 +19,7 @@ export const DEFAULTS = {
   q: "",
   status: "",
   tint: "",
-  show: run.metrics[0]?.name ?? "",
+  show: metrics.keys().next().value ?? "",
   tile: "",
   cell: "",
   with: "",

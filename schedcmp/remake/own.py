@@ -1,0 +1,71 @@
+"""What this project writes into its own images."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from schedcmp.errors import RegistryError
+from schedcmp.registry.table import builtin_registry
+from schedcmp.remake.made import Made
+from schedcmp.remake.reading import Text
+
+_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_OURS = re.compile(r"(schedcmp\.samplers\.\w+\.)?\w+")  # any other dotted path would run somebody's code
+
+
+def read(text: Text) -> Made | None:
+    """None for what is nobody's of ours."""
+    data = text.data
+    if not isinstance(data, dict) or not isinstance(data.get("cell"), dict) or "scheduler_config" not in data:
+        return None
+    cell, made = data["cell"], Made("schedcmp")
+    made.prompt, made.negative_prompt = made.text(cell.get("prompt")), made.text(cell.get("negative_prompt"))
+    made.steps = made.whole("steps", cell.get("steps"), 1, 1000)
+    made.guidance = made.number("guidance_scale", cell.get("guidance_scale"), 0, 1000)
+    made.seed = made.whole("seed", cell.get("seed"), 0, 2**63 - 1)
+    if cell.get("width") is not None:
+        made.size(cell.get("width"), cell.get("height"))
+    made.entry = _entry(made, data, cell)
+    _environment(made, data, cell)
+    return made
+
+
+def _entry(made: Made, data: dict[str, Any], cell: dict[str, Any]) -> Any:
+    """The scheduler's name, or what it is where the registry knows none of that name."""
+    label = str(cell.get("scheduler", "")).removeprefix("reference:")
+    shift = str(cell.get("shift") or "")
+    if shift:
+        made.keys["shift"] = [shift]
+        label = label.removesuffix(f" shift={shift}")
+    try:
+        builtin_registry().entry(label)
+    except RegistryError:
+        return _own_entry(made, data, label)
+    return label
+
+
+def _own_entry(made: Made, data: dict[str, Any], label: str) -> Any:
+    cls, config = data.get("class"), data["scheduler_config"]
+    if not isinstance(cls, str) or not _OURS.fullmatch(cls) or not isinstance(config, dict):
+        made.lose("the scheduler", label, "its class is somebody's own, which no image may name")
+        return None
+    options = {name: value for name, value in config.items() if not name.startswith("_")}
+    if "_levels" in config:
+        made.lose("its list of noise levels")
+    name = re.sub(r"[^A-Za-z0-9 ._+-]", "-", label)[:64].strip() or "mine"
+    return {"name": f"own {name}"[:64], "class": cls, "options": options}
+
+
+def _environment(made: Made, data: dict[str, Any], cell: dict[str, Any]) -> None:
+    found = data.get("environment")
+    environment: dict[str, Any] = found if isinstance(found, dict) else {}
+    made.model = str(environment.get("checkpoint") or "")
+    if data.get("generator") == "device":
+        made.keys["generator"] = "device"
+    if dtype := _DTYPES.get(str(environment.get("dtype"))):
+        made.keys["dtype"] = dtype
+    if call := cell.get("call"):
+        made.lose("call", call, "give it as `call:`")
+    if optimized := environment.get("optimize"):
+        made.lose("optimize", optimized)
