@@ -44,7 +44,7 @@ def page(rows: Sequence[Row], more: Mapping[str, str]) -> str:
     names = ("diffusers", "transformers", "torch")
     parts = [_HEAD.format(**{name: version(name) for name in names}), _table(_COLUMNS, map(_cells, rows))]
     if notes := [line for row in rows for line in _notes(row)]:
-        parts += ["## What did not run", "\n".join(notes)]
+        parts += ["## Remarks", "\n".join(notes)]
     if more:
         parts += ["## Not measured", "\n".join(f"* `{name}`: {why}" for name, why in more.items())]
     return "\n\n".join(parts) + "\n"

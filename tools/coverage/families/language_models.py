@@ -144,7 +144,7 @@ def ovis() -> Any:
 LANGUAGE = {
     "QwenImagePipeline": Family(qwen_image, call=_SHORT, guided=_TRUE),
     "ZImagePipeline": Family(z_image, call=_SHORT),
-    "Flux2Pipeline": Family(flux2, call=_SHORT),
+    "Flux2Pipeline": Family(flux2, call=_SHORT, packages=("torchvision",)),
     "Flux2KleinPipeline": Family(klein, call=_SHORT),
     "Flux2KleinKVPipeline": Family(partial(klein, "Flux2KleinKVPipeline"), call=_SHORT, guided={}),
     "CogView4Pipeline": Family(cogview4, call=_SHORT),

@@ -167,11 +167,13 @@ def bria_fibo() -> Any:
 RECENT = {
     "ZImageOmniPipeline": Family(z_image_omni, call=_SHORT),
     "Krea2Pipeline": Family(krea2, call=_SHORT),
-    "NucleusMoEImagePipeline": Family(nucleus, call={**_SHORT, "return_index": -1}),
-    "DreamLitePipeline": Family(dreamlite, call=_SHORT),
-    "DreamLiteMobilePipeline": Family(partial(dreamlite, "DreamLiteMobilePipeline"), call=_SHORT),
-    "LongCatImagePipeline": Family(longcat, call={"enable_prompt_rewrite": False}),
-    "QwenImage21Pipeline": Family(qwen_image21, guided={}),
+    "NucleusMoEImagePipeline": Family(nucleus, call={**_SHORT, "return_index": -1}, packages=("torchvision",)),
+    "DreamLitePipeline": Family(dreamlite, call=_SHORT, packages=("torchvision",)),
+    "DreamLiteMobilePipeline": Family(
+        partial(dreamlite, "DreamLiteMobilePipeline"), call=_SHORT, packages=("torchvision",)
+    ),
+    "LongCatImagePipeline": Family(longcat, call={"enable_prompt_rewrite": False}, packages=("torchvision",)),
+    "QwenImage21Pipeline": Family(qwen_image21, guided={}, packages=("torchvision",)),
     "ErnieImagePipeline": Family(ernie, call={"use_pe": False}),
     "Ideogram4Pipeline": Family(
         ideogram4, call={"max_sequence_length": 64}, guided={"guidance_scale": GUIDANCE, "guidance_schedule": None}

@@ -132,8 +132,10 @@ UNETS = {
     "StableDiffusionXLPAGPipeline": Family(
         partial(sdxl, "StableDiffusionXLPAGPipeline", pag_applied_layers=["mid"]), (16, 16)
     ),
-    "KolorsPipeline": Family(kolors, (64, 64)),
-    "KolorsPAGPipeline": Family(partial(kolors, "KolorsPAGPipeline", pag_applied_layers=["mid"]), (16, 16)),
+    "KolorsPipeline": Family(kolors, (64, 64), packages=("sentencepiece",)),
+    "KolorsPAGPipeline": Family(
+        partial(kolors, "KolorsPAGPipeline", pag_applied_layers=["mid"]), (16, 16), packages=("sentencepiece",)
+    ),
     "LatentConsistencyModelPipeline": Family(lcm, (16, 16)),
     "LDMTextToImagePipeline": Family(ldm, (64, 64)),
     "IFPipeline": Family(deepfloyd, (16, 16)),
