@@ -35,7 +35,7 @@ def is_of_a_run(name: str) -> bool:
     parts = path.parts[:-1] if path.name == LIST else path.parts
     if path.is_absolute() or re.search(r"[\\:\x00-\x1f]", name) or any(part.startswith(".") for part in parts):
         return False
-    if path.parts[0] == "models" and len(path.parts) > 2:
+    if path.parts[:1] == ("models",) and len(path.parts) > 2:
         return path.parts[2] != "models" and is_of_a_run("/".join(path.parts[2:]))
     return path.parts[0] in RESULT_FOLDERS if len(path.parts) > 1 else name in (DATABASE, *RESULTS, *TIMINGS)
 
