@@ -54,10 +54,16 @@ SCHEDULES = ("default", "simple", "normal", "beta", "beta-timesteps", "beta57", 
 OWN_LEVELS = {"dpm-fast", "dpm-adaptive"}  # choose their levels themselves
 
 
+def is_beyond_the_loop(name: str, reason: str) -> bool:
+    """Pipelines without both answers in one batch cannot do CFG++, and some count their steps beforehand."""
+    return "does not go with this checkpoint" in reason and ("cfgpp" in name or name == "dpm-adaptive")
+
+
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_every_method_runs_on_every_kind_of_flow_matching(config: dict[str, Any]) -> None:
     for name in METHODS:
-        assert judge(REGISTRY.entry(name), config)[0] == "ok", name
+        status, reason = judge(REGISTRY.entry(name), config)
+        assert status == "ok" or is_beyond_the_loop(name, reason), (name, reason)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -68,7 +74,7 @@ def test_every_method_takes_every_sigma_schedule(kind: str, schedule: str) -> No
         if name in OWN_LEVELS and schedule != "default":
             assert "chooses its noise levels itself" in reason
         else:
-            assert status == "ok", (name, reason)
+            assert status == "ok" or is_beyond_the_loop(name, reason), (name, reason)
 
 
 def shifted(t: Any, a: float) -> Any:
@@ -235,8 +241,10 @@ class Halving(diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
 class Rootless:
     """A scheduler for flow matching without a place for its levels."""
 
+    order = 1
+
     def __init__(self, shift: float = 1.0) -> None:
-        self.shift = shift
+        self.shift, self.config = shift, {"shift": shift}  # which the pipeline asks
 
     def set_timesteps(self, steps: int, device: Any = None) -> None:
         self.timesteps = torch.linspace(1000, 1000 / steps, steps)

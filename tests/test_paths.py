@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_run import run
 from test_store import PNG, result, same_key
 
+from schedcmp.axes import FOLDERS
 from schedcmp.paths import ImagePaths
 from schedcmp.prepare import Prepared
 from schedcmp.store.held import Held, held
@@ -102,7 +103,7 @@ def test_changed_options_under_one_name_have_a_folder_of_their_own(tmp_path: Pat
 
 def test_what_the_sweep_itself_has_under_one_name_is_kept_apart() -> None:
     sweep = prepared(negative_prompt=["", "none"])
-    nothing = Held({}, {}, {a: set() for a in ("prompt", "negative_prompt", "guidance_scale", "size", "call")})
+    nothing = Held({}, {}, {axis.name: set() for axis in FOLDERS})
     paths = ImagePaths(sweep.sweep, sweep.supported, nothing, sweep.mark)
     assert len({*map(paths, sweep.supported)}) == 2
 

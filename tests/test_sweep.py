@@ -70,6 +70,9 @@ class Known:
     def work(self, entry: Entry) -> str:
         return entry.name
 
+    def unlisted(self, known: Any) -> list[Entry]:
+        return []
+
     def shift_refusal(self, shift: str) -> str:
         return ""
 
