@@ -25,6 +25,7 @@ from schedcmp.checkpoint.source import inspect as inspect_checkpoint
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
+from schedcmp.engine.unconditional import Watched
 from schedcmp.errors import RegistryError
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import Recipe, resolve
@@ -681,3 +682,11 @@ def test_the_adapter_looks_like_any_scheduler_class() -> None:
     used.set_timesteps(4)  # type: ignore[attr-defined]
     assert copy.deepcopy(fresh).timesteps.shape == (1000,)  # type: ignore[attr-defined]
     assert len(used.timesteps) == 7  # type: ignore[attr-defined]
+
+
+def test_cfg_pp_is_refused_where_the_halves_are_not_in_one_batch() -> None:
+    watch = Watched(torch.nn.Identity(), "PixArtSigmaPipeline")
+    for rows in (1, 3, 6):  # of two images: one of them, and more than both halves
+        watch(torch.zeros(rows, 4, 2, 2))
+        with pytest.raises(RegistryError, match=r"CFG\+\+ needs .* PixArtSigmaPipeline does not make"):
+            watch.unconditional(torch.zeros(2, 4, 2, 2))

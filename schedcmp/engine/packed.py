@@ -82,7 +82,7 @@ class PackedEngine:
         self._models: Models = {}
         self._compiled: set[tuple[Hashable, int]] = set()
         self._checked: set[str] = set()  # whose first batch was compared with a call alone
-        self._told: set[str] = set()  # of which it was said that they are not packed
+        self._asked: set[tuple[str, int]] = set()  # which calls were asked whether they can be packed
         self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
         self._queue: Queue | None = None  # where the cells are known beforehand
         self._idle_since = monotonic()  # when nothing waited for another model than a denoiser
@@ -249,10 +249,14 @@ class PackedEngine:
 
     def _tell_alone(self, call: Call) -> None:
         """Say once why calls of a denoiser are not packed, if they are not."""
-        if call.target in DENOISERS and call.target not in self._told and (name := unpacked(call)):
-            self._told.add(call.target)
+        kind = (call.target, call.rows)  # each is asked once, as the question takes longer than the rest of a step
+        if call.target not in DENOISERS or kind in self._asked:
+            return
+        self._asked.add(kind)
+        if name := unpacked(call):
             told = f"packed by seeds alone: nobody can tell which of {call.target}'s {name} is whose"
-            self.throughput.notes.append(told)
+            if told not in self.throughput.notes:
+                self.throughput.notes.append(told)
 
     def _at_once(self, call: Call) -> None:
         """A lane's call was answered alone, since its pipeline has changed its models."""
