@@ -21,6 +21,7 @@ from PIL import Image
 from test_families import half_a_mask, picture
 from test_run import run
 
+import schedcmp
 from schedcmp.axes import plain_name
 from schedcmp.engine.guarded import seeded
 from schedcmp.engines import Engines
@@ -478,9 +479,13 @@ def test_images_of_an_earlier_run_are_inputs(write_sweep: Write, tmp_path: Path,
     given = prepared.inputs.of(cells[1])["image"]
     own = Image.open(tmp_path / "out/images/euler-a/steps-003/seed-0001.png")
     assert np.array_equal(pixels(given), pixels(own))
-    assert run("run", sweep, "-o", tmp_path / "second") == 0
+    assert run("run", sweep, "-o", tmp_path / "second", "--set", "engine=solo") == 0
     again = prepare(tmp_path / "second/sweep.yaml")
     assert [c.id for c in again.plan.cells] == [c.id for c in cells]
+    second = schedcmp.open(tmp_path / "second")
+    names: dict[str, Any] = {}
+    exec(second.code(second.cells[1]), names)
+    assert np.array_equal(pixels(names["image"]), pixels(second.image(second.cells[1])))
     assert len(prepare(write_sweep(**SMALL, image=[{"run": "out"}, "out/images/ddim/steps-002"])).plan.cells) == 10
 
 
@@ -492,6 +497,7 @@ def test_images_of_an_earlier_run_are_inputs(write_sweep: Write, tmp_path: Path,
         ({"run": "."}, "image: .*has no run.sqlite; give the folder of a run"),
         ({"run": "out", "scheduler": "heun"}, "image: out has no finished image with scheduler 'heun'; it has: ddim"),
         ({"run": "out", "seed": 7}, "image: out has no finished image with seed 7; it has: 0, 1"),
+        ({"run": "out", "file": "../run.sqlite"}, "image: out has no finished image with file '../run.sqlite'"),
         ({"run": "out", "schedular": "ddim"}, "unknown key 'image.0.schedular'; did you mean 'scheduler'"),
         ([{"run": "out"}, {"run": "out", "seed": 1}], "image: .* is the same image as .*; remove one of the two"),
         ({"folder": "out"}, "image: "),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RegistryError, SchedcmpError, shown
@@ -12,12 +12,12 @@ from schedcmp.files import is_address
 from schedcmp.inputs.pictures import MOST_FILES, Picture, known, opened, place_of
 from schedcmp.records import StoredCell
 from schedcmp.registry.table import builtin_registry
+from schedcmp.store.images import name_of
 from schedcmp.store.several import Shown
 from schedcmp.store.several import opened as opened_run
 from schedcmp.sweep.keys import OfRun
 from schedcmp.sweep.plan import names_on
 
-_LONGEST_NAME = 64
 _SHOWN = 8  # values of an axis
 
 
@@ -37,7 +37,7 @@ def pictures_of_run(wanted: OfRun, folder: Path) -> tuple[list[Picture], OfRun]:
             pictures = [_picture(run, stored) for stored in cells]
     except SchedcmpError as error:
         raise ValueError(str(error)) from error
-    return pictures, OfRun(run=str(where.absolute()), cell=tuple(stored.cell.id for stored in cells))
+    return pictures, OfRun(run=str(where.absolute()), file=tuple(str(stored.image_path) for stored in cells))
 
 
 def _folder(name: str, beside: Path) -> Path:
@@ -69,7 +69,7 @@ def _conditions(wanted: OfRun) -> dict[str, set[Any]]:
     """What an image's cell must be called, by axis; a scheduler's name may be another program's."""
     allowed = {key: {*values} for key, values in wanted.conditions.items()}
     allowed["scheduler"] = {name for given in allowed.get("scheduler", ()) for name in (given, *_known(given))}
-    return {key: values for key, values in ({"cell": {*(wanted.cell or ())}} | allowed).items() if values}
+    return {key: values for key, values in ({"file": {*(wanted.file or ())}} | allowed).items() if values}
 
 
 def _known(scheduler: str) -> Iterator[str]:
@@ -78,7 +78,7 @@ def _known(scheduler: str) -> Iterator[str]:
 
 
 def _called(stored: StoredCell, key: str) -> tuple[Any, ...]:
-    return (stored.cell.id,) if key == "cell" else names_on(stored.cell, key)
+    return (stored.image_path,) if key == "file" else names_on(stored.cell, key)
 
 
 def _picture(run: Shown, stored: StoredCell) -> Picture:
@@ -86,10 +86,4 @@ def _picture(run: Shown, stored: StoredCell) -> Picture:
     path = run.folder / name
     if not run.files.is_intact(name, stored.result.image_sha256, thorough=True):  # follows no link
         raise ValueError(f"{path} is not what its run has made; repeat that run's command, which makes it again")
-    return known(path, opened(path), _name(name))
-
-
-def _name(image_path: str) -> str:
-    """Of an image among others of its run: its folders below "images", the nearest ones if these are many."""
-    parts = PurePosixPath(image_path).with_suffix("").parts
-    return "-".join(part for part in parts if part != "images")[-_LONGEST_NAME:]
+    return known(path, opened(path), name_of(name))

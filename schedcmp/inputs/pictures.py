@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from schedcmp.files import open_regular, user_path
 from schedcmp.image import pixels_sha256
+from schedcmp.store.images import stem_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of those that are taken from a folder
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -20,7 +21,6 @@ _MOST_PIXELS = 64_000_000  # 8000 × 8000
 _MOST_BYTES = 256_000_000
 MOST_FILES = 1_000  # of a folder
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a channel, or fewer
-_LONGEST_NAME = 40
 _SHOWN = 256  # pixels a side, of what is shown beside images
 
 
@@ -72,7 +72,7 @@ def pictures_of(name: str, folder: Path) -> Iterator[Picture]:
             raise ValueError(f"{name} holds {len(files):,} images ({', '.join(SUFFIXES)}); give 1 to {MOST_FILES:,}")
     for file in files:
         image = opened(file)
-        yield known(file, image, file.stem[:_LONGEST_NAME])
+        yield known(file, image, stem_of(file))
 
 
 def opened(path: Path) -> Image.Image:

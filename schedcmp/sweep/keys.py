@@ -161,7 +161,7 @@ class _OfRun(_Rule):
     """Images of an earlier run: all that are finished, or those that have one of the values of every key here."""
 
     run: str = Field(min_length=1, description="the run's folder, seen from the sweep's")
-    cell: Words | None = Field(None, description="ids, as `cell_id` in results.csv")
+    file: Words | None = Field(None, description="its images, as `image` in results.csv")
 
 
 def _named(axis: Axis) -> tuple[Any, Any]:

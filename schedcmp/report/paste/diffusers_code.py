@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from schedcmp.registry.entry import DEFAULT_SIGMAS
 from schedcmp.report.paste.parts_code import parts
 from schedcmp.report.paste.subject import Subject
 from schedcmp.spacing.written import read_levels
+from schedcmp.store.images import name_of, stem_of
 
 _BUILTIN = "builtin:"
 _TORCH = {"float32": "torch.float32", "float16": "torch.float16", "bfloat16": "torch.bfloat16"}
@@ -159,12 +160,21 @@ def _call(subject: Subject) -> Iterator[str]:
 def _images(subject: Subject) -> Iterator[str]:
     """The files, as `inputs.pictures` brings them to the size."""
     for key, token in subject.cell.images.items():
-        path = next(path for path in subject.sweep[key] if Path(path).stem.startswith(plain_name(token)))
+        path = next(path for path, name in _named(subject.sweep[key]) if name == plain_name(token))
         resampling = "NEAREST" if key == "mask" else "LANCZOS"
         size = f"{subject.size}, Image.Resampling.{resampling}"
         yield f'{key} = ImageOps.fit(ImageOps.exif_transpose(Image.open({path!r})).convert("RGB"), {size})'
     if subject.cell.images:
         yield f"torch.manual_seed({subject.cell.seed})"
+
+
+def _named(items: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """The files of a resolved sweep's key, and what cells call them."""
+    for item in items:
+        if isinstance(item, dict):  # those of an earlier run
+            yield from ((f"{item['run']}/{file}", name_of(file)) for file in item["file"])
+        else:
+            yield item, stem_of(Path(item))
 
 
 def _handed_on(subject: Subject) -> Iterator[str]:
