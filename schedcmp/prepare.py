@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.cache import refuse_cache
 from schedcmp.checkpoint.find import find_checkpoint, portable, settled
+from schedcmp.checkpoint.ip_adapter import places
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, PartError, RegistryError, RequestError, SweepError
@@ -411,6 +412,8 @@ class Prepared:
         """The sweep, repeatable from any folder: a checkpoint on the disk has its whole path."""
         paths = {name: getattr(self.sweep, name) for name in ("clip_model", "real_images", "controlnet")}
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
+        if adapter := self.sweep.ip_adapter:
+            update["ip_adapter"] = adapter.model_copy(update=places(self.checkpoint))
         update |= self.inputs.written
         return self.sweep.model_copy(update=update | {"model": portable(self.sweep.model)})
 
@@ -440,8 +443,8 @@ class Prepared:
         return pipeline
 
     def wearing(self, pipeline: Any) -> Callable[[Worn], None]:
-        """What puts a cell's LoRAs on the pipeline, loaded once. Raises SweepError for one that does not fit."""
-        if not self.loras.adapters:
+        """What puts a cell's `dress` on the pipeline, loaded once. Raises SweepError for a LoRA that does not fit."""
+        if not self.loras.adapters and not self.checkpoint.ip_adapter:
             return lambda worn: None
         if self._dressed is None or self._dressed[0] is not pipeline:
             from schedcmp.checkpoint.wardrobe import Wardrobe

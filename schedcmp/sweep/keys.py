@@ -15,6 +15,7 @@ from schedcmp.sweep.parts import (
     Call,
     Counts,
     Entries,
+    IpAdapterSpec,
     ModelSpec,
     Numbers,
     Part,
@@ -31,7 +32,8 @@ from schedcmp.sweep.parts import (
 from schedcmp.sweep.steps import Steps
 from schedcmp.sweep.values import words
 
-FILES = ("image", "mask", "control_image")  # keys with files of images, or folders of them
+SEEN = "ip_adapter_image"  # which no task is about, and which stays at its own size
+FILES = ("image", "mask", "control_image", SEEN)  # keys with files of images, or folders of them
 
 
 class Keys(Part):
@@ -67,12 +69,23 @@ class Keys(Part):
     )
     mask: Pictures | None = Field(None, description="files as for `image`: white is painted anew, black is kept")
     control_image: Pictures | None = Field(None, description="files as for `image`: what a ControlNet is led by")
+    ip_adapter_image: Pictures | None = Field(
+        None, description="files as for `image`: what an IP-Adapter sees, in any size"
+    )
+    ip_adapter_scale: Numbers | None = Field(
+        None, description="how much `ip_adapter_image` counts beside the prompt; 0 is not at all, 1 by default"
+    )
     strength: Strengths | None = Field(
         None,
         description="how much of `image` is noised away, above 0 and up to 1: so much of the steps run; the pipeline's"
         " own by default",
     )
     controlnet: str | None = Field(None, description="a ControlNet's folder, for a checkpoint that has none")
+    ip_adapter: IpAdapterSpec | None = Field(
+        None,
+        description="an IP-Adapter's `.safetensors` file, or `{path: FILE, image_encoder: FOLDER}` where its image"
+        " encoder is not beside it; for Stable Diffusion 1, 2 and XL",
+    )
     call: Call = Field(
         {},
         description="any other argument of the pipeline's `__call__`, checked against its signature:"
