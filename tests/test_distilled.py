@@ -54,6 +54,7 @@ KNOWN = [
     ("Tongyi-MAI/Z-Image-Turbo", "ZImagePipeline", "Z-Image-Turbo", (8, 9)),
     ("Qwen-Image-Lightning-8steps-V1.0.safetensors", "QwenImagePipeline", "Qwen-Image-Lightning", (8, 8)),
     ("builtin:tiny-lcm", SD, "builtin:tiny-lcm", (1, 8)),
+    ("builtin:tiny-flow-turbo", SD3, "builtin:tiny-flow-turbo", (1, 8)),
 ]
 OTHERS = [
     ("builtin:tiny", SD), ("builtin:tiny-flow", SD3), ("stabilityai/stable-diffusion-xl-base-1.0", SDXL),
