@@ -21,8 +21,8 @@ from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.few_steps import few_steps
 from schedcmp.prepare import prepare
+from schedcmp.prepare.few_steps import few_steps
 from schedcmp.records import Cell
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.distilled import _rows, distilled
