@@ -138,7 +138,11 @@ class Saved:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    family, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
+    return saved_checkpoint(FAMILIES[request.param], tmp_path_factory.mktemp(request.param))
+
+
+def saved_checkpoint(family: Family, folder: Path) -> Saved:
+    """A family's checkpoint, and its ControlNet beside it."""
     pipeline = families.ready(family.build)
     pipeline.save_pretrained(folder / "model")
     controlnet = family.controlnet(pipeline)
