@@ -46,6 +46,7 @@ class Axis:
         prose: a text that people write; above a grid it has a line of its own.
         kept: a run's store has it; else it is what tells runs apart that are read as one.
         argument: of the pipeline's call, where the value is handed over as it is.
+        pictured: the value is an image, of which a run's folder has a small copy.
         named: `exclude` takes names, not values as the key has them.
         rule: what `exclude` takes, for people; by default what the key does.
         unrolled: sweep → its values, each as fields of `Cell`.
@@ -76,6 +77,7 @@ class Axis:
     prose: bool = False
     kept: bool = True
     argument: str = ""
+    pictured: bool = False
     named: bool = False
     rule: str = _BY_NAME
     unrolled: Callable[[Sweep], Iterable[Mapping[str, Any]]] = _BY_NAME
@@ -177,7 +179,7 @@ def _pixels(width: int | None, height: int | None) -> str:
 def _files(name: str, key: str, title: str, short: str) -> Axis:
     """Images that cells are given; a cell has the name and a hash of its own."""
     return Axis(
-        name=name, key=key, title=title, role="content", short=short, optional=True, depth=1, named=True,
+        name=name, key=key, title=title, role="content", short=short, optional=True, depth=1, named=True, pictured=True,
         rule="names of images",
         known_as=lambda c: (getattr(c, name), plain_name(getattr(c, name))),
         label=lambda token: f"{short} {plain_name(token) or 'none'}",
