@@ -99,7 +99,7 @@ class Sweep(Keys):
     )
     clip_model: str = Field(
         "openai/clip-vit-large-patch14",
-        description="a CLIP model in transformers' format, for `clip` and `real_images`: a folder or a hub id",
+        description="a CLIP or SigLIP model in transformers' format, for `clip` and `real_images`: a folder or hub id",
     )
     real_images: str | None = Field(
         None, description="a folder of real images, or its address, to compare each scheduler's images with as a whole"
