@@ -13,6 +13,7 @@ import pytest
 import torch
 from checkpoints import VOCABULARY, text_config, tokenizer
 from PIL import Image
+from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 from sentencepiece import SentencePieceTrainer
 from transformers import (
@@ -37,6 +38,7 @@ from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 from schedcmp.cli import app
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.metrics import Metric
+from schedcmp.metrics.aesthetic import Aesthetic
 from schedcmp.metrics.clip import ClipScore, Preference
 from schedcmp.metrics.clip_model import Clip, clip_score, find_clip, opened_clip
 from schedcmp.metrics.clipped import Clipped
@@ -461,6 +463,23 @@ def test_a_preference_is_the_models_own_logit(clip_folder: Path) -> None:
     score = ClipScore(**both).measure(image, "a b")
     assert score
     assert Preference(**both).measure(image, "a b") == pytest.approx(scale * score / 100)
+
+
+def test_an_aesthetic_score_is_its_heads_layers_on_the_embedding(clip_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Sequential(torch.nn.Linear(8, 5), torch.nn.Dropout(), *(torch.nn.Linear(5, 5) for _ in range(9)))
+    head.append(torch.nn.Linear(5, 1))
+    save_file({f"layers.{name}": tensor for name, tensor in head.state_dict().items()}, tmp_path / "model.safetensors")
+    image, metric = picture(16, 16), Aesthetic(str(clip_folder), str(tmp_path))
+    metric.prepare()
+    with torch.no_grad():
+        expected = head.eval()(torch.from_numpy(metric.embedding(image)).float())
+    assert metric.measure(image, "") == pytest.approx(float(expected), rel=1e-4)
+    save_file({"weight": torch.zeros(1, 9), "bias": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"aesthetic: .*other.safetensors is no head of linear layers from .* 8 n"
+    ):
+        Aesthetic(str(clip_folder), str(tmp_path / "other.safetensors")).prepare()
 
 
 def test_the_example_of_a_metric_measures(monkeypatch: pytest.MonkeyPatch, write_sweep: Write, tmp_path: Path) -> None:

@@ -67,8 +67,9 @@ class Clip:
     """A CLIP model on the CPU, in fp32."""
 
     def __init__(self, folder: Path) -> None:
-        weights = (folder / "model.safetensors").stat()
-        self.origin = f"{folder.resolve()} {weights.st_size} {weights.st_mtime_ns}"  # tells one model from another
+        self.weights = folder / "model.safetensors"
+        stat = self.weights.stat()
+        self.origin = f"{folder.resolve()} {stat.st_size} {stat.st_mtime_ns}"  # tells one model from another
         self._folder = folder
         self._texts: dict[str, Features] = {}
 
