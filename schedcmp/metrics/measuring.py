@@ -10,7 +10,7 @@ from hashlib import blake2s
 from PIL import Image
 
 from schedcmp.errors import one_line
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.metrics.metric import Comparison, Metric
 from schedcmp.readings import NOTE, noted
 from schedcmp.records import Reference, StoredCell, Task
