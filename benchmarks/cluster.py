@@ -27,10 +27,10 @@ import torch
 from PIL import Image
 
 from schedcmp.cluster.crew import hired
-from schedcmp.execution import Execution
 from schedcmp.image import encode_png
 from schedcmp.prepare import Prepared
 from schedcmp.records import CellResult
+from schedcmp.runs.execution import Execution
 from schedcmp.store.images import image_path
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import checked

@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from schedcmp.execution import Execution
 from schedcmp.image import encode_png, fingerprint
-from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult, Timing
 from schedcmp.report.write import write_reports
+from schedcmp.runs.execution import Execution
+from schedcmp.runs.pending import pending_cells
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.images import image_path
 from schedcmp.store.rows import to_row

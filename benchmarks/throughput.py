@@ -32,10 +32,10 @@ import torch
 from rates import Rates, clocked, flops_per_row, matmul_flops
 
 from schedcmp.checkpoint.find import find_checkpoint
-from schedcmp.execution import Execution
 from schedcmp.prepare import Prepared
 from schedcmp.registry.build import Option, mended, resolve
 from schedcmp.registry.table import builtin_registry
+from schedcmp.runs.execution import Execution
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep, dump
 from schedcmp.sweep.source import parse

@@ -1,7 +1,7 @@
 """`python -m schedcmp`, and the `schedcmp` script: nothing of a command is imported before Ctrl-C has its meaning."""
 
 try:
-    from schedcmp.interrupts import end_at_once
+    from schedcmp.guard.interrupts import end_at_once
 
     end_at_once()
 except KeyboardInterrupt:

@@ -127,7 +127,7 @@ class CellResult:
     latents: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # what the VAE was given
     png: bytes | None = field(default=None, compare=False, repr=False)  # its file, where it is made already
     fingerprint: bytes | None = field(default=None, compare=False, repr=False)  # see `image.fingerprint`
-    # What its timings depend on, see `provenance.machine_of`; empty: the run's own
+    # What its timings depend on, see `prepare.provenance.machine_of`; empty: the run's own
     machine: str = field(default="", compare=False)
 
 

@@ -21,8 +21,8 @@ from schedcmp.checkpoint.source import ModelSpec, inspect
 from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.few_steps import few_steps
 from schedcmp.prepare import prepare
+from schedcmp.prepare.few_steps import few_steps
 from schedcmp.records import Cell
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.distilled import _rows, distilled
@@ -54,6 +54,7 @@ KNOWN = [
     ("Tongyi-MAI/Z-Image-Turbo", "ZImagePipeline", "Z-Image-Turbo", (8, 9)),
     ("Qwen-Image-Lightning-8steps-V1.0.safetensors", "QwenImagePipeline", "Qwen-Image-Lightning", (8, 8)),
     ("builtin:tiny-lcm", SD, "builtin:tiny-lcm", (1, 8)),
+    ("builtin:tiny-flow-turbo", SD3, "builtin:tiny-flow-turbo", (1, 8)),
 ]
 OTHERS = [
     ("builtin:tiny", SD), ("builtin:tiny-flow", SD3), ("stabilityai/stable-diffusion-xl-base-1.0", SDXL),

@@ -23,7 +23,7 @@ from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.sharing import exact
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import RegistryError
-from schedcmp.foreign import OvertimeError, contained
+from schedcmp.guard.foreign import OvertimeError, contained
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry import build, table
 from schedcmp.registry.appraisal import Appraisal

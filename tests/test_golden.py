@@ -15,7 +15,6 @@ import pytest
 import yaml
 from test_sweep import Known
 
-from schedcmp.paths import ImagePaths
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
 from schedcmp.registry.table import builtin_registry
 from schedcmp.report.answer import answer
@@ -27,6 +26,7 @@ from schedcmp.report.page.data import page_data
 from schedcmp.report.sentences import markdown
 from schedcmp.report.steadiness import timed_group
 from schedcmp.report.tables import results_csv, timing_rows, timings_csv, timings_json, timings_markdown
+from schedcmp.runs.paths import ImagePaths
 from schedcmp.store.held import Held, held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep, dump

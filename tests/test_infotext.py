@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_run import rows, run
 
-from schedcmp.infotext import a1111_parameters
 from schedcmp.records import Cell
 from schedcmp.registry.table import builtin_registry
+from schedcmp.report.paste.infotext import a1111_parameters
 
 PARAMETER = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SCHEDULES = {

@@ -22,13 +22,13 @@ from test_run import run
 
 from schedcmp.axes import plain_name
 from schedcmp.engine.guarded import seeded
-from schedcmp.engines import Engines
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.face.asking import asked
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Cell, CellResult
 from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.inputs import inputs
+from schedcmp.runs.engines import Engines
 from schedcmp.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated")  # by diffusers' own ControlNet

@@ -36,7 +36,14 @@ def _ran(*words: object, code: str = SENT_AT) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize(
     "module",
-    ["schedcmp.interrupts", "schedcmp.cli", "typer", "schedcmp.cli.looking", "schedcmp.registry.table", "rich.table"],
+    [
+        "schedcmp.guard.interrupts",
+        "schedcmp.cli",
+        "typer",
+        "schedcmp.cli.looking",
+        "schedcmp.registry.table",
+        "rich.table",
+    ],
 )
 def test_ctrl_c_while_python_imports_is_no_traceback(module: str) -> None:
     done = _ran(module, int(signal.SIGINT), "list-compatible")
@@ -54,7 +61,7 @@ def test_ctrl_c_where_nothing_can_be_raised_comes_again() -> None:
     """As while Python frees an object, or the lock of an import."""
     code = (
         "import os, signal, sys, time\n"
-        "from schedcmp.interrupts import end_at_once, interruptible\n"
+        "from schedcmp.guard.interrupts import end_at_once, interruptible\n"
         "class Freed:\n"
         "    def __del__(self):\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"

@@ -10,27 +10,26 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "schedcmp"
 FLOORS = (
-    "axes errors foreign interrupts readings texts",
-    "records",
-    "background files pipelines shortage",
+    "axes errors readings",
+    "guard records",
+    "files pipelines",
     "image spacing",
     "samplers",
     "registry",
-    "infotext provenance sweep",
+    "sweep",
     "remake store",
-    "remote truth",
-    "checkpoint claim paths",
-    "engine few_steps inputs loras metrics mirror report",
-    "backend following track",
+    "addresses truth",
+    "checkpoint",
+    "engine inputs metrics report",
+    "backend track",
     "prepare",
-    "several",
-    "encode engines pending search",
-    "cluster estimate execution",
+    "runs",
+    "cluster",
     "cli",
     "__main__ face",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-WITHOUT_TORCH = ("sweep", "store", "report", "readings", "axes", "records", "paths", "infotext")
+WITHOUT_TORCH = ["axes", "guard", "records", "readings", "sweep", "store", "addresses", "report", "prepare", "runs"]
 
 
 def imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:

@@ -27,12 +27,12 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import CheckpointError, RequestError
-from schedcmp.pending import pending_cells
 from schedcmp.prepare import prepare
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.table import builtin_registry
 from schedcmp.report.paste import FORMS
+from schedcmp.runs.pending import pending_cells
 from schedcmp.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning")

@@ -12,10 +12,10 @@ import pytest
 from checkpoints import save_sd1
 from diffusers import AutoencoderKL
 
-from schedcmp import shortage
 from schedcmp.cli import app
 from schedcmp.engine.batch import Sizes
 from schedcmp.engine.call import Call
+from schedcmp.guard import shortage
 from schedcmp.report import plots
 from schedcmp.store.store import Store
 

@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_run import Write, fingerprints, killed_run, run
 
-from schedcmp import following
-from schedcmp.claim import STALE_S, WRITER
+from schedcmp.addresses import following
+from schedcmp.addresses.claim import STALE_S, WRITER
+from schedcmp.addresses.mirror import LIST, Mirror
+from schedcmp.addresses.remote import Remote
 from schedcmp.errors import RunError
-from schedcmp.mirror import LIST, Mirror
-from schedcmp.remote import Remote
 from schedcmp.store.folder import DATABASE, is_of_a_run
 from schedcmp.store.store import Store
 

@@ -23,7 +23,7 @@ import schedcmp
 from schedcmp.engine.solo import SoloEngine
 from schedcmp.errors import RequestError
 from schedcmp.prepare import Prepared
-from schedcmp.several import Several, prepare_all
+from schedcmp.runs.several import Several, prepare_all
 from schedcmp.sweep.document import checked
 from schedcmp.sweep.models import members
 from schedcmp.sweep.source import read

@@ -13,8 +13,8 @@ from test_run import run
 from test_store import PNG, result, same_key
 
 from schedcmp.axes import FOLDERS
-from schedcmp.paths import ImagePaths
 from schedcmp.prepare import Prepared
+from schedcmp.runs.paths import ImagePaths
 from schedcmp.store.held import Held, held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep

@@ -14,8 +14,8 @@ from schedcmp.cli import console
 from schedcmp.cli import progress as module
 from schedcmp.cli.pace import Pace, Work
 from schedcmp.cli.progress import progress, stage
-from schedcmp.execution import Execution
 from schedcmp.prepare import Prepared
+from schedcmp.runs.execution import Execution
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from schedcmp.execution import Execution
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Reference, StoredCell
+from schedcmp.runs.execution import Execution
 from schedcmp.store.store import Store
 from schedcmp.truth import reference
 

@@ -15,7 +15,6 @@ from test_energy import fewer_steps
 from test_reference import TINY
 from test_sweep import refusal, sweep_of, write
 
-from schedcmp.execution import Execution, rounds
 from schedcmp.prepare import prepare
 from schedcmp.readings import readings
 from schedcmp.report.answer import answer, near_enough, tolerance
@@ -23,7 +22,8 @@ from schedcmp.report.answer_json import as_json
 from schedcmp.report.enough import enough
 from schedcmp.report.sentences import markdown
 from schedcmp.report.write import write_reports
-from schedcmp.search import Known, next_count
+from schedcmp.runs.execution import Execution, rounds
+from schedcmp.runs.search import Known, next_count
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
 from schedcmp.sweep.steps import Search

@@ -27,11 +27,11 @@ DOCS = PACKAGE.parent / "docs" / "extending.md"
 # and what writes for other programs or reads them
 NAMING = {
     "axes.py", "records.py", "sweep/keys.py", "sweep/words.py",
-    "prepare.py", "pipelines/arguments.py", "pipelines/guidance.py", "estimate.py",
+    "prepare/prepared.py", "prepare/few_steps.py", "runs/estimate.py", "pipelines/arguments.py",
+    "pipelines/guidance.py",
     "engine/job.py", "engine/packed.py", "engine/solo.py", "backend/scan.py",
-    "few_steps.py", "infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
-    "report/paste/diffusers_code.py",
-    "report/paste/invokeai.py", "store/rows.py",
+    "report/paste/infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
+    "report/paste/diffusers_code.py", "report/paste/invokeai.py", "store/rows.py",
     "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/made.py", "remake/own.py",
     "remake/sweep.py", "remake/swarmui.py",
 }  # fmt: skip

@@ -19,7 +19,7 @@ from test_run import run as exit_code
 from schedcmp.cli import console
 from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
-from schedcmp.texts import csv_text, visible
+from schedcmp.guard.texts import csv_text, visible
 
 TITLE, RED, CSI, TURN = "\x1b]0;pwned\x07", "\x1b[31mred", "\x9b31m", "\u202e"
 EVIL = f"a{TITLE}{RED}{CSI}{TURN}\r\x08b"

@@ -8,7 +8,7 @@ from typing import Any
 
 from schedcmp.checkpoint.given import Given, given
 from schedcmp.errors import CheckpointError, PartError, one_line
-from schedcmp.foreign import IMPORT_S, contained
+from schedcmp.guard.foreign import IMPORT_S, contained
 
 _KEY = ("python",)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from schedcmp import shortage
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.cache import caching
 from schedcmp.checkpoint.elsewhere import Elsewhere
@@ -28,6 +27,7 @@ from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError, PartError, RequestError, one_line
+from schedcmp.guard import shortage
 from schedcmp.pipelines.packages import install
 from schedcmp.registry.postpone import STATISTICS, postponed
 

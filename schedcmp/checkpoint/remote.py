@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
+from schedcmp.addresses.remote import Remote, failing_as
 from schedcmp.checkpoint.layout import TEXTS
 from schedcmp.errors import CheckpointError, RequestError
 from schedcmp.files import cache_folder
-from schedcmp.remote import Remote, failing_as
 
 _CHECKPOINT = (*TEXTS, ".safetensors")
 

@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from schedcmp import __version__, shortage
+from schedcmp import __version__
 from schedcmp.cli.process import NO_ROOM, UNFINISHED, Commands
 from schedcmp.errors import RequestError
 from schedcmp.files import is_address
+from schedcmp.guard import shortage
 
 app = typer.Typer(
     cls=Commands,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from schedcmp.errors import RunFolderError
 from schedcmp.files import write_atomically
-from schedcmp.texts import visible
+from schedcmp.guard.texts import visible
 
 
 class _Terminal(Console):

@@ -15,10 +15,10 @@ from schedcmp.checkpoint.find import find_checkpoint
 from schedcmp.cli.console import say, table, warn, write
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError, RequestError, RunFolderError
-from schedcmp.few_steps import few_steps
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.tasks import argument_names
 from schedcmp.prepare import scheduler_config_of
+from schedcmp.prepare.few_steps import few_steps
 from schedcmp.registry.build import Recipe, resolve, told_left_out
 from schedcmp.registry.compat import OWN, Compatibility, compatibility, judge, listed_classes
 from schedcmp.registry.entry import Entry, SigmaSchedule

@@ -11,9 +11,9 @@ from schedcmp.cli.console import say
 from schedcmp.cli.pace import Work
 from schedcmp.cli.places import Place
 from schedcmp.cli.progress import progress
-from schedcmp.execution import Execution
-from schedcmp.pending import divided
 from schedcmp.prepare import Prepared
+from schedcmp.runs.execution import Execution
+from schedcmp.runs.pending import divided
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew

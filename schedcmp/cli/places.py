@@ -14,12 +14,12 @@ from rich.markup import escape
 from schedcmp.cli.console import err, note, say, warn
 from schedcmp.errors import RequestError, RunError
 from schedcmp.files import is_address
+from schedcmp.guard.texts import visible
 from schedcmp.store.folder import DATABASE
-from schedcmp.texts import visible
 
 if TYPE_CHECKING:
-    from schedcmp.following import Following
-    from schedcmp.mirror import Mirror
+    from schedcmp.addresses.following import Following
+    from schedcmp.addresses.mirror import Mirror
     from schedcmp.store.several import Shown
 
 _SHOWN = 5
@@ -52,8 +52,8 @@ def place(name: str, *, new: bool = True) -> Iterator[Place]:
     if not is_address(name):
         yield Place(Path(name), str(Path(name)))
         return
-    from schedcmp.following import Following
-    from schedcmp.mirror import Mirror
+    from schedcmp.addresses.following import Following
+    from schedcmp.addresses.mirror import Mirror
 
     mirror = Mirror(name, note)
     with mirror.writing(new=new):
@@ -81,7 +81,7 @@ def reading(name: str, *, images: bool = True) -> Iterator[Path]:
     if not is_address(name):
         yield Path(name)
         return
-    from schedcmp.mirror import Mirror
+    from schedcmp.addresses.mirror import Mirror
 
     mirror = Mirror(name, note)
     if images:
@@ -96,7 +96,7 @@ def look(name: str) -> tuple[Path, bool]:
     """A run's folder on this host, and whether there is a run already. Writes nothing. Raises RequestError."""
     if not is_address(name):
         return Path(name), Path(name).exists()
-    from schedcmp.mirror import Mirror
+    from schedcmp.addresses.mirror import Mirror
 
     mirror = Mirror(name)
     return mirror.folder, mirror.exists()

@@ -12,9 +12,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from schedcmp import shortage
 from schedcmp.errors import RequestError, SchedcmpError
-from schedcmp.interrupts import interruptible
+from schedcmp.guard import shortage
+from schedcmp.guard.interrupts import interruptible
 
 REFUSED, UNFINISHED, INTERRUPTED = 2, 1, 130
 NO_ROOM = b"error: the memory is full. What was finished is kept: repeat the command to go on\n"

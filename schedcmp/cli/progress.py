@@ -16,7 +16,7 @@ from rich.text import Text
 
 from schedcmp.cli.console import err, note
 from schedcmp.cli.pace import Pace, Work, duration
-from schedcmp.texts import visible
+from schedcmp.guard.texts import visible
 
 _LOG_EVERY_S = 5.0
 _REFRESHES_PER_S = 4

@@ -15,13 +15,13 @@ from schedcmp.cli.places import Place, look, place, tell_unreadable
 from schedcmp.cli.process import INTERRUPTED, UNFINISHED, starting
 from schedcmp.cli.progress import stage
 from schedcmp.cli.recommending import show
-from schedcmp.estimate import estimate
-from schedcmp.execution import Execution, rounds
-from schedcmp.pending import pending_cells
 from schedcmp.prepare import Prepared
 from schedcmp.records import Length, Task, length_of
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
-from schedcmp.several import Several, prepare_all
+from schedcmp.runs.estimate import estimate
+from schedcmp.runs.execution import Execution, rounds
+from schedcmp.runs.pending import pending_cells
+from schedcmp.runs.several import Several, prepare_all
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.several import Shown, opened, place_of

@@ -12,9 +12,9 @@ from schedcmp.cli.console import note, say, table, write
 from schedcmp.cli.looking import scheduler_config
 from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
+from schedcmp.guard.texts import csv_text
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
-from schedcmp.texts import csv_text
 from schedcmp.truth.convergence import Fit
 from schedcmp.truth.measure import Point, sampling_floor
 from schedcmp.truth.plot import convergence_plot, plot_format

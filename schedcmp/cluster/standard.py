@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schedcmp.cluster.worker import Introduction
-from schedcmp.provenance import machine_of
+from schedcmp.prepare.provenance import machine_of
 
 _COMPARED = (
     "fingerprint", "device", "device_name", "dtype", "cuda", "driver", "schedcmp", "torch", "diffusers", "transformers",

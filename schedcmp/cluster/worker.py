@@ -9,14 +9,14 @@ from itertools import islice
 from threading import Condition
 from typing import Any
 
-from schedcmp.background import in_background
-from schedcmp.encode import encoded
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.sharing import crews
 from schedcmp.engine.throughput import Throughput
-from schedcmp.engines import Engines
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
+from schedcmp.runs.background import in_background
+from schedcmp.runs.encode import encoded
+from schedcmp.runs.engines import Engines
 from schedcmp.sweep.document import checked
 from schedcmp.sweep.source import parse
 

@@ -17,7 +17,7 @@ from schedcmp.axes import arguments_of
 from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.pipelines.guidance import guidance_arguments
 from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe

@@ -23,7 +23,7 @@ from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import replaced
 from schedcmp.engine.result import failed, finished, made_by
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult
 
 CONTROLNET = "controlnet"  # the component; its calls are packed as a denoiser's, and are no NFE

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from schedcmp import shortage
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Sizes, Waiting
 from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together, unpacked
@@ -27,6 +26,7 @@ from schedcmp.engine.result import harmless_warnings_ignored
 from schedcmp.engine.sharing import crews, exact
 from schedcmp.engine.streams import Streams
 from schedcmp.engine.throughput import Throughput
+from schedcmp.guard import shortage
 from schedcmp.records import Cell, CellResult, Worn
 
 _LONGEST_WAIT_S = 2.0  # of an image, for others to be decoded with

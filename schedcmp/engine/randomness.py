@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from schedcmp.engine.sharing import solve
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.registry.build import Recipe
 from schedcmp.samplers.global_random import Own, sources
 

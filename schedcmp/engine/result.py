@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from schedcmp import shortage
 from schedcmp.checkpoint.layout import denoisers
+from schedcmp.guard import shortage
 from schedcmp.image import flatness, pixels_sha256
 from schedcmp.pipelines.inputs import OUTPUTS
 from schedcmp.records import Cell, CellResult, Timing

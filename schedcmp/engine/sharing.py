@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from schedcmp.engine.guarded import seeded
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe

@@ -13,7 +13,7 @@ from schedcmp.engine.clock import Clock, PeakMemory, RunDelay
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
 from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult, Timing
 
 

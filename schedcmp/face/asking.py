@@ -17,7 +17,7 @@ from schedcmp.sweep.source import Source, parse, read
 
 if TYPE_CHECKING:
     from schedcmp.prepare import Prepared
-    from schedcmp.several import Several
+    from schedcmp.runs.several import Several
 
 CALL = "schedcmp.run()"
 _NOTHING = yaml.MappingNode("", [], yaml.Mark(CALL, 0, 0, 0, "", 0))
@@ -42,7 +42,7 @@ def asked(
     sweep: str | PathLike[str] | Mapping[str, Any] | None, keywords: Mapping[str, Any], pipeline: Any
 ) -> Prepared | Several:
     """Raises RequestError for whatever is wrong with the request; loads no weights."""
-    from schedcmp.several import prepared
+    from schedcmp.runs.several import prepared
 
     source = _source(sweep, keywords)
     checkpoint = None

@@ -47,7 +47,7 @@ def run(
         RequestError: the sweep is wrong; nothing is written.
         RunError: the disk is full or fails; what was finished is kept.
     """
-    from schedcmp.several import Several
+    from schedcmp.runs.several import Several
     from schedcmp.store.several import opened
 
     prepared = asked(sweep, keys, pipeline)
@@ -69,8 +69,8 @@ def _run(prepared: Prepared, output: str, *, fresh: bool, progress: bool) -> Pat
     """Make what is missing, and the reports; returns the run's folder."""
     from schedcmp.cli.making import make, workers
     from schedcmp.cli.places import place
-    from schedcmp.execution import Execution, rounds
     from schedcmp.report.page import write_page
+    from schedcmp.runs.execution import Execution, rounds
     from schedcmp.store.store import Store
 
     _warn(prepared.warnings, 4)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from PIL import Image
 
 from schedcmp.errors import one_line
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.metrics.metric import Metric
 from schedcmp.readings import NOTE, noted
 from schedcmp.records import StoredCell

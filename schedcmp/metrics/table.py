@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from schedcmp.errors import SweepError, shown
-from schedcmp.foreign import IMPORT_S, contained
+from schedcmp.guard.foreign import IMPORT_S, contained
 from schedcmp.metrics.metric import Metric
 
 ENTRY_POINTS = "schedcmp.metrics"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from schedcmp.errors import RegistryError
-from schedcmp.foreign import OvertimeError
+from schedcmp.guard.foreign import OvertimeError
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry

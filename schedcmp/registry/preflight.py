@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from schedcmp.errors import RegistryError
-from schedcmp.foreign import RunawayError, contained
+from schedcmp.guard.foreign import RunawayError, contained
 from schedcmp.pipelines.beginning import begun
 from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments, unvisited
 from schedcmp.registry.build import MOST_NOISE, Recipe

@@ -15,7 +15,7 @@ from typing import Any, cast
 import yaml
 
 from schedcmp.errors import RegistryError, shown
-from schedcmp.foreign import IMPORT_S, contained
+from schedcmp.guard.foreign import IMPORT_S, contained
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, Implementation, SigmaSchedule
 from schedcmp.registry.naming import (
     Absent,

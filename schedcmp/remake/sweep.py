@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from schedcmp.errors import RequestError
+from schedcmp.guard.texts import visible
 from schedcmp.remake import a1111, comfyui, invokeai, own, swarmui
 from schedcmp.remake.made import Made
 from schedcmp.remake.reading import Text, texts
 from schedcmp.remake.schedulers import schedulers
 from schedcmp.sweep.notation import foreign_notation
-from schedcmp.texts import visible
 
 _READERS: tuple[ModuleType, ...] = (own, swarmui, invokeai, comfyui, a1111)  # the most certain first
 _STEPS, _GUIDANCE, _MODEL = 20, 7.0, "builtin:tiny"

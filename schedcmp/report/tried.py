@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from schedcmp import shortage
 from schedcmp.errors import one_line
+from schedcmp.guard import shortage
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from schedcmp.guard.texts import visible
 from schedcmp.report.altered import altered
 from schedcmp.report.answer import Answer, answer, tolerance
 from schedcmp.report.grid import GridAxes, write_grids
@@ -26,7 +27,6 @@ from schedcmp.report.tables import (
 )
 from schedcmp.report.tried import tried
 from schedcmp.store.several import Shown
-from schedcmp.texts import visible
 
 
 class Reports(NamedTuple):

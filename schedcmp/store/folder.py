@@ -20,7 +20,7 @@ from schedcmp.files import UNFINISHED, is_address, is_whole_png, open_regular, w
 
 DATABASE = "run.sqlite"
 LOCK = ".run.lock"
-MODELS = "models.json"  # where a sweep has several checkpoints, see `several`
+MODELS = "models.json"  # where a sweep has several checkpoints, see `store.several`
 RESULTS = (MODELS, "sweep.yaml", "results.csv", "distribution.csv", "answer.md", "report.html")
 RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references", "inputs")
 TIMINGS = tuple(f"timings.{ending}" for ending in ("csv", "md", "json", "tex"))

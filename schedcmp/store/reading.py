@@ -69,7 +69,7 @@ class Results:
         return {found.cell.id: found for found in stored if found}
 
     def own(self, stored: StoredCell) -> tuple[Results, StoredCell]:
-        """The run that a cell is of, and the cell there; see `several`."""
+        """The run that a cell is of, and the cell there; see `store.several`."""
         return self, stored
 
     def metrics(self) -> dict[str, dict[str, float]]:

@@ -32,7 +32,7 @@ from schedcmp.sweep.source import parse
 _OF_THE_PLAN = ("index", "nfe_budget")  # the same cell may stand elsewhere in another plan
 NAMES = tuple(axis.by_name for axis in INPUTS if axis.by_name)
 PER_PLAN = (*_OF_THE_PLAN, *NAMES)  # what of a cell another plan may change
-_OF_NO_RUN = tuple(name for axis in INPUTS if not axis.kept for name in axis.fields)  # see `several`
+_OF_NO_RUN = tuple(name for axis in INPUTS if not axis.kept for name in axis.fields)  # see `store.several`
 CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in (*_OF_THE_PLAN, *_OF_NO_RUN))
 # Those that a run of an earlier schedcmp may lack, or have nothing in: what an image need not have
 LATER_COLUMNS = {f.name: f.default for f in fields(Cell) if f.name in CELL_COLUMNS and f.default is not MISSING}

@@ -153,7 +153,7 @@ class Store(Results):
         """Store a finished cell, its files first.
 
         Args:
-            image_path: where no other cell's image is, see `paths`.
+            image_path: where no other cell's image is, see `runs.paths`.
             latents: a .npy file's bytes, where they will be needed.
 
         Raises:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from schedcmp.errors import RegistryError
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.pipelines.beginning import begun
 from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.registry.build import Recipe

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from schedcmp.errors import RegistryError
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.spacing.flow import is_flow
 

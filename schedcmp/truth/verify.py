@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from schedcmp.foreign import contained
+from schedcmp.guard.foreign import contained
 from schedcmp.registry.build import resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry

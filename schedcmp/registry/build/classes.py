@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from schedcmp.errors import RegistryError
-from schedcmp.foreign import IMPORT_S, contained
+from schedcmp.guard.foreign import IMPORT_S, contained
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.postpone import STATISTICS, postponed
 

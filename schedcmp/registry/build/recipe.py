@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from schedcmp.errors import RegistryError
-from schedcmp.foreign import TRIAL_S, contained
+from schedcmp.guard.foreign import TRIAL_S, contained
 from schedcmp.registry.build.classes import refuse_huge
 from schedcmp.registry.entry import Entry
 from schedcmp.spacing.flow import FlowSpacing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schedcmp.errors import RequestError
-from schedcmp.infotext import a1111_parameters
+from schedcmp.report.paste.infotext import a1111_parameters
 from schedcmp.report.paste.subject import Subject
 
 

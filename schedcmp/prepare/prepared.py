@@ -17,10 +17,8 @@ from schedcmp.checkpoint.find import find_checkpoint, portable, settled
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, PartError, RegistryError, RequestError, SweepError
-from schedcmp.few_steps import few_steps
 from schedcmp.files import where_it_is
 from schedcmp.inputs.given import inputs_of
-from schedcmp.loras import Loras
 from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.arguments import not_taken, refused_arguments
@@ -29,7 +27,9 @@ from schedcmp.pipelines.evaluations import evaluations
 from schedcmp.pipelines.guidance import default_guidance, guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, missing_packages
-from schedcmp.provenance import image_key, machine_and_versions, machine_of
+from schedcmp.prepare.few_steps import few_steps
+from schedcmp.prepare.loras import Loras
+from schedcmp.prepare.provenance import image_key, machine_and_versions, machine_of
 from schedcmp.records import Cell, Length, Worn, length_of
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe, mended, told_left_out
@@ -75,7 +75,7 @@ class Prepared:
             RequestError: whatever is wrong with the request.
         """
         self._source = source
-        self.plain: Path | None = None  # the run of the same checkpoint unchanged, see `several`
+        self.plain: Path | None = None  # the run of the same checkpoint unchanged, see `runs.several`
         found = checkpoint or find_checkpoint(
             sweep.model, source, safety_checker=sweep.safety_checker, progress=progress
         )

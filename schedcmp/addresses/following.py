@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from threading import Event, Thread
 
+from schedcmp.addresses.mirror import Mirror
 from schedcmp.errors import SchedcmpError
-from schedcmp.mirror import Mirror
 
 EVERY_S = 60.0
 _SHARE = 0.1  # of the run's time, at most, when sending takes longer

@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 
 from schedcmp.errors import SchedcmpError
-from schedcmp.pending import divided
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, StoredCell
+from schedcmp.runs.pending import divided
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.store import Store
 

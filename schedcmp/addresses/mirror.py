@@ -23,10 +23,10 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from schedcmp.claim import WRITER, Claim
+from schedcmp.addresses.claim import WRITER, Claim
+from schedcmp.addresses.remote import PART, Remote, failing_as
 from schedcmp.errors import RunError, RunFolderError
 from schedcmp.files import cache_folder, slug, write_atomically
-from schedcmp.remote import PART, Remote, failing_as
 from schedcmp.store.folder import DATABASE, is_of_a_run, place, refuse_strangers, remove_file
 from schedcmp.store.schema import snapshot
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from schedcmp.background import in_background
 from schedcmp.files import to_json
 from schedcmp.metrics.clip_model import Clip
 from schedcmp.metrics.distribution import measure_distribution
@@ -16,11 +15,12 @@ from schedcmp.metrics.energy import measure_energy
 from schedcmp.metrics.look import look_of
 from schedcmp.metrics.measuring import measure
 from schedcmp.metrics.plain import measure_plain
-from schedcmp.paths import ImagePaths
-from schedcmp.pending import divided, pending_cells, pending_references
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult, length_of
-from schedcmp.search import next_steps
+from schedcmp.runs.background import in_background
+from schedcmp.runs.paths import ImagePaths
+from schedcmp.runs.pending import divided, pending_cells, pending_references
+from schedcmp.runs.search import next_steps
 from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
@@ -154,7 +154,7 @@ class Execution:
             self.store.note("machines", (self.store.meta("machines") or {}) | self.crew.machines)
             return
         from schedcmp.engine.phases import phases
-        from schedcmp.engines import Engines
+        from schedcmp.runs.engines import Engines
 
         engines = Engines(self.prepared, self.pipeline, evaluated, timed)
         with phases(self.pipeline, doing):
@@ -165,7 +165,7 @@ class Execution:
 
     def _keep(self, result: CellResult) -> CellResult:
         """Store a result; returns what of it is worth remembering."""
-        from schedcmp.encode import encoded, wants_latents
+        from schedcmp.runs.encode import encoded, wants_latents
 
         prepared, cell = self.prepared, result.cell
         result = encoded(prepared, result)

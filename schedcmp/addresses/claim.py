@@ -17,8 +17,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from schedcmp.addresses.remote import Remote
 from schedcmp.errors import RunFolderError
-from schedcmp.remote import Remote
 
 WRITER = ".run.writer.json"
 STALE_S = 180.0  # a writer that was not heard of for so long is dead

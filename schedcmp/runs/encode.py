@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from schedcmp.image import encode_png, fingerprint
-from schedcmp.infotext import a1111_parameters
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
+from schedcmp.report.paste.infotext import a1111_parameters
 
 
 def encoded(prepared: Prepared, result: CellResult) -> CellResult:

@@ -1,0 +1,1 @@
+"""A prepared sweep becomes a folder: what is still to be made, by which engine, and where each image goes."""
