@@ -94,13 +94,13 @@ class Sweep(Keys):
     timing: Timings = Field(Timing(), description="how latency is measured (below), or `off`")
     metrics: Metrics = Field(
         ("auto",),
-        description="what is measured of the images: `reference`, `clip`, `preference`, `adherence`, a class of"
-        " your own by its path, or `off`; `auto` is `reference` where the denoiser is small and that costs no"
-        " more than the sweep ([metrics.md](metrics.md))",
+        description="what is measured of the images: `reference`, `lpips`, `dists`, `clip`, `preference`, `aesthetic`,"
+        " `adherence`, a class of your own by its path, or `off`; `auto` is `reference` where the denoiser is small and"
+        " that costs no more than the sweep ([metrics.md](metrics.md))",
     )
     clip_model: str = Field(
         "openai/clip-vit-large-patch14",
-        description="a CLIP model in transformers' format, for `clip` and `real_images`: a folder or a hub id",
+        description="a CLIP or SigLIP model in transformers' format, for `clip` and `real_images`: a folder or hub id",
     )
     real_images: str | None = Field(
         None, description="a folder of real images, or its address, to compare each scheduler's images with as a whole"

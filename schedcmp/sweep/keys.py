@@ -55,9 +55,11 @@ class Keys(Part):
     negative_prompt: Texts = Field(
         ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"
     )
-    guidance_scale: Numbers = Field(
-        (7.5,),
-        description='classifier-free guidance: one, several, or a range such as `"1..9 step 0.5"`; 1 or less is off',
+    guidance_scale: Numbers | None = Field(
+        None,
+        description='classifier-free guidance: one, several, or a range such as `"1..9 step 0.5"`; 1 or less is off;'
+        " the default of the pipeline's own call by default (Stable Diffusion 7.5, XL 5, 3 7, Flux 3.5), off for what"
+        " was distilled without",
     )
     width: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
     height: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")

@@ -48,7 +48,7 @@ def make_plan(
     appraiser: Appraiser,
     searched: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> Plan:
-    """Look up the sweep's schedulers and lay out its cells; its LoRAs are found already.
+    """Look up the sweep's schedulers and lay out its cells; its LoRAs and its guidance are found already.
 
     Args:
         searched: numbers of steps by label, where the sweep leaves them to be found.
