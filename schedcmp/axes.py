@@ -172,6 +172,13 @@ def canonical(value: Any) -> str:
     return json.dumps(float(value) if type(value) is int else value)
 
 
+_AS_WRITTEN = "plain"
+
+
+def _read_as(name: str) -> str:
+    return "" if name == _AS_WRITTEN else name
+
+
 def _pixels(width: int | None, height: int | None) -> str:
     return f"{width}x{height}" if width or height else "own"
 
@@ -229,6 +236,15 @@ _ROWS = (
         subject="The negative prompt", depth=1, prose=True,
         label=lambda value: f"negative prompt: {value or 'none'}",
         request=lambda c: {},  # with the prompt
+    ),
+    Axis(
+        name="prompt_syntax", title="Prompts read as", role="content", short="syntax", optional=True, depth=1,
+        subject="How prompts are read",
+        unrolled=lambda sweep: [{"prompt_syntax": _read_as(name)} for name in sweep.prompt_syntax or ("",)],
+        known_as=lambda c: (c.prompt_syntax or _AS_WRITTEN,),
+        show=lambda value: value or _AS_WRITTEN,
+        label=lambda value: f"prompts {value}",
+        again=lambda c: {"prompt_syntax": [c.prompt_syntax]} if c.prompt_syntax else {},
     ),
     Axis(
         name="guidance_scale", title="Guidance", role="setting", short="guidance", subject="Guidance", shown=True,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.cache import refuse_cache
+from schedcmp.checkpoint.emphasis import A1111, PACKAGE, no_weights
 from schedcmp.checkpoint.find import find_checkpoint, portable, settled
 from schedcmp.checkpoint.ip_adapter import places
 from schedcmp.checkpoint.source import Checkpoint
@@ -159,6 +160,8 @@ class Prepared:
             raise SweepError(f"{self._source.where(('call', name))}: call: {why}")
         for key, why in not_taken(self.checkpoint.pipeline_class, self.sweep):
             raise SweepError(f"{self._source.where((key,))}: {key}: {why}")
+        if A1111 in self._syntaxes and (why := no_weights(self.checkpoint, self.sweep)):
+            raise SweepError(f"{self._source.where(('prompt_syntax',))}: prompt_syntax: {A1111}: {why}")
         sizes = [(width, height) for width, height in self.sweep.sizes if width and height]
         if wrong := size_refusal(self.checkpoint.pipeline_class, self.checkpoint.config, sizes):
             key = "size" if self.sweep.size else "width"
@@ -238,8 +241,8 @@ class Prepared:
             *filter(None, [self.loras.cost_told if self.sweep.timing.mode == "solo" else ""]),
             *filter(None, (found.leaves(self.supported) for found in self.few_steps)),
             *filter(None, [told_left_out(self.scheduler_config)]),
-            *foreign_notation(self._texts),
-            *cut_prompts(self.checkpoint, self._texts),
+            *foreign_notation(self._texts, weights=A1111 in self._syntaxes),
+            *(cut_prompts(self.checkpoint, self._texts) if {*self._syntaxes} != {A1111} else ()),
             *self._inert_guidance(),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
@@ -284,6 +287,10 @@ class Prepared:
 
             if not repeats(recipe, max(n for at, n, _ in self.trajectories if at == label)):
                 yield f"{label}: draws random numbers that no seed governs, so that no image of it can be made again"
+
+    @property
+    def _syntaxes(self) -> tuple[str, ...]:
+        return self.sweep.prompt_syntax or ()
 
     @property
     def _texts(self) -> dict[str, str]:
@@ -379,6 +386,7 @@ class Prepared:
             **({} if self.sweep.safety_checker else {"safety_checker": False}),
             "optimize": self.sweep.optimize.enabled,
             **({"peft": version("peft")} if self.loras.adapters else {}),
+            **({PACKAGE: version(PACKAGE)} if A1111 in self._syntaxes else {}),
             **({"distilled": [found.told for found in self.few_steps]} if self.few_steps else {}),
             **self._backend,
             **machine_and_versions(self.device),

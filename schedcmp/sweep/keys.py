@@ -26,6 +26,7 @@ from schedcmp.sweep.parts import (
     Sigmas,
     Sizes,
     Strengths,
+    Syntaxes,
     Texts,
     Words,
 )
@@ -54,6 +55,11 @@ class Keys(Part):
     )
     negative_prompt: Texts = Field(
         ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"
+    )
+    prompt_syntax: Syntaxes | None = Field(
+        None,
+        description="`a1111`: (more), [less], (so much:1.3) and BREAK are read as weights and chunks (below);"
+        " `plain`, the default: prompts are taken as they are written",
     )
     guidance_scale: Numbers | None = Field(
         None,

@@ -34,6 +34,9 @@ Strengths = Annotated[
     BeforeValidator(numbers, json_schema_input_type=float | str | list[float | str]),
 ]
 Words = Annotated[tuple[str, ...], BeforeValidator(words, json_schema_input_type=str | list[str])]
+Syntaxes = Annotated[
+    tuple[Literal["plain", "a1111"], ...], BeforeValidator(words, json_schema_input_type=str | list[str])
+]
 Sigmas = Annotated[
     tuple[str, ...],
     BeforeValidator(sigma_names, json_schema_input_type=str | list[str | float | list[float]]),
