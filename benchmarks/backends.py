@@ -26,7 +26,7 @@ import torch
 from throughput import packed
 
 from schedcmp.backend.runtime import described
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import Prepared, prepare_sweep
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse
 
@@ -47,7 +47,7 @@ def prepared(way: str, **changes: Any) -> Prepared:
         "timing": {"mode": "off"},
         "metrics": "off",
     }
-    return Prepared(Sweep.model_validate(sweep | WAYS[way] | changes), parse("model: builtin:tiny", "backends"))
+    return prepare_sweep(Sweep.model_validate(sweep | WAYS[way] | changes), parse("model: builtin:tiny", "backends"))
 
 
 def seconds(run: Callable[[], Any]) -> float:

@@ -156,7 +156,7 @@ def images(tmp_path: Path) -> dict[str, str]:
 
 
 def made(prepared: Prepared, engine: str) -> dict[str, CellResult]:
-    engines = Engines(prepared, prepared.load(), lambda evaluations: None)
+    engines = Engines(prepared, prepared.loader.load(), lambda evaluations: None)
     run = engines.other if engine == "packed" else engines.timed
     results = {result.cell.id: result for result in run.run(prepared.supported)}
     assert not [result.error for result in results.values() if result.status == "failed"]

@@ -65,7 +65,7 @@ def _run(prepared: Prepared, output: str | None, *, fresh: bool, alone: bool = T
     from schedcmp.report.page import write_page
 
     with (
-        workers(prepared) as crew,
+        workers(prepared) as (prepared, crew),
         _headed(prepared, output) as where,
         Store.create(where.folder, mend=set_aside if fresh else None) as store,
     ):
@@ -183,7 +183,7 @@ def _steps(steps: int, strength: float | None) -> str:
 
 def _headline(prepared: Prepared, *, device: bool = False) -> None:
     plan = prepared.plan
-    where = f" ({prepared.device}, {prepared.dtype})" if device else ""
+    where = f" ({prepared.origin.device}, {prepared.origin.dtype})" if device else ""
     say(
         f"{prepared.sweep.name}: {len(plan.entries)} schedulers, {len(plan.cells):,} cells, "
         f"{prepared.total_nfe:,} denoiser evaluations on {prepared.checkpoint.name}{where}"
