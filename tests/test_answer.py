@@ -13,6 +13,8 @@ from test_run import run
 
 from schedcmp.errors import RequestError
 from schedcmp.metrics.clip import ClipScore
+from schedcmp.metrics.clipped import Clipped
+from schedcmp.metrics.perceptual import Lpips
 from schedcmp.metrics.sharpness import Sharpness
 from schedcmp.readings import noted, readings
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
@@ -260,6 +262,15 @@ def test_more_is_better_where_the_metric_says_so() -> None:
     found = the_answer(run_of(8, name="clip"))
     assert found.choices[0].best.scheduler == "ddim"
     assert (found.limit, found.fastest) == (None, None)
+
+
+def test_nothing_converges_by_a_number_that_says_nothing_of_it() -> None:
+    known = readings(noted([Clipped().reading, Lpips().reading]))
+    for name in ("clipped", "lpips"):
+        (found,) = answer(run_of(8, name=name), metric=name, known=known)
+        assert found.choices[0].best.scheduler == "deis"
+        assert (found.limit, found.fastest) == (None, None)
+        assert "converged" not in sentences(found)[0]
 
 
 def test_the_metric_is_the_distance_unless_another_is_asked_for() -> None:

@@ -54,6 +54,7 @@ KNOWN = [
     ("Tongyi-MAI/Z-Image-Turbo", "ZImagePipeline", "Z-Image-Turbo", (8, 9)),
     ("Qwen-Image-Lightning-8steps-V1.0.safetensors", "QwenImagePipeline", "Qwen-Image-Lightning", (8, 8)),
     ("builtin:tiny-lcm", SD, "builtin:tiny-lcm", (1, 8)),
+    ("builtin:tiny-flow-turbo", SD3, "builtin:tiny-flow-turbo", (1, 8)),
 ]
 OTHERS = [
     ("builtin:tiny", SD), ("builtin:tiny-flow", SD3), ("stabilityai/stable-diffusion-xl-base-1.0", SDXL),
@@ -117,6 +118,24 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return writing
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "own", "taken"),
+    [
+        ("stabilityai/sdxl-turbo", SDXL, 5, 0),
+        ("Tongyi-MAI/Z-Image-Turbo", "ZImagePipeline", 5, 0),  # which guides above 0
+        ("alimama-creative/FLUX.1-Turbo-Alpha", FLUX, 3.5, 3.5),
+        ("black-forest-labs/FLUX.1-schnell", FLUX, 3.5, 3.5),  # which has no place for it
+        ("ByteDance/Hyper-SD-CFG", SD, 9, 8),
+    ],
+)
+def test_guidance_that_nobody_gives_is_as_the_authors_have_it(
+    name: str, pipeline: str, own: float, taken: float
+) -> None:
+    found = distilled([name], pipeline)
+    assert found is not None
+    assert found.nearest(own) == taken
 
 
 def test_a_sweep_that_leaves_the_range_is_told_so(lcm_lora: Path, write: Callable[..., Path]) -> None:

@@ -27,8 +27,8 @@ DOCS = PACKAGE.parent / "docs" / "extending.md"
 # and what writes for other programs or reads them
 NAMING = {
     "axes/table.py", "records.py", "sweep/keys.py", "sweep/words.py",
-    "prepare/costs.py", "prepare/remarks.py", "prepare/few_steps.py", "runs/estimate.py", "pipelines/arguments.py",
-    "pipelines/guidance.py",
+    "prepare/costs.py", "prepare/few_steps.py", "prepare/preparing.py", "prepare/remarks.py", "runs/estimate.py",
+    "pipelines/arguments.py", "pipelines/guidance.py",
     "engine/job.py", "engine/packed.py", "engine/solo.py", "backend/scan.py",
     "report/paste/infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
     "report/paste/diffusers_code.py", "report/paste/invokeai.py", "store/rows.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -12,8 +14,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from latents import Latents
 from torch.nn.functional import pad
 
+from schedcmp.checkpoint.adapters import find_adapter
 from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
@@ -122,3 +126,37 @@ def test_one_padding_token_stands_for_all(bench: Workbench) -> None:
         finally:
             transformer.set_attn_processor(processors)
     torch.testing.assert_close(short, long, atol=1e-4, rtol=1e-4)
+
+
+def test_the_turbo_lora_draws_in_one_step_what_takes_the_model_guidance_and_many() -> None:
+    lora, registry = find_adapter("builtin:tiny-flow-turbo"), builtin_registry()
+    config = mended(FOUND.scheduler_config, FOUND.pipeline_class)
+    pipeline = load(FOUND, "cpu")
+    wear = Wardrobe(pipeline, {lora.digest: lora}).wear
+    bench = Workbench(pipeline, {"euler": resolve(registry.entry("euler"), config)}, wear=wear)
+    worn = json.dumps({"name": "turbo", "adapters": [["builtin:tiny-flow-turbo", "", 1.0, lora.digest]]})
+
+    def drawn(lora: str, steps: int, guidance: float) -> dict[str, CellResult]:
+        cells = [cell("euler", steps, seed, prompt) for seed, prompt in enumerate(HELD_OUT)]
+        found = packed(bench, [replace(c, guidance_scale=guidance, lora=lora) for c in cells])
+        return {r.cell.prompt: r for r in found.values()}
+
+    ends = drawn("", 16, 3.0)
+
+    def away(images: dict[str, CellResult]) -> float:
+        """Root mean square, of 255 levels."""
+        return float(np.sqrt(np.mean([(pixels(images[i]) - pixels(end)) ** 2 for i, end in ends.items()])))
+
+    one = drawn(worn, 1, 1.0)
+    assert np.mean([adherence(r.image, prompt) for prompt, r in one.items()]) >= 0.95
+    assert away(one) < 0.5 * min(away(drawn("", 1, guidance)) for guidance in (1.0, 3.0))
+
+    first = next(iter(one.values()))
+    theirs = StableDiffusion3Pipeline.from_pretrained(FOUND.path, text_encoder_3=None, tokenizer_3=None)
+    theirs.load_lora_weights(lora.file.path.parent)
+    theirs.set_progress_bar_config(disable=True)
+    image = theirs(
+        first.cell.prompt, num_inference_steps=1, guidance_scale=1.0,
+        generator=torch.Generator().manual_seed(first.cell.seed),
+    ).images[0]  # fmt: skip
+    assert np.abs(pixels(first) - np.asarray(image, int)).max() <= 1

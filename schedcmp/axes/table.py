@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from schedcmp.axes.axis import INPUT_ROLES, Axis
-from schedcmp.axes.words import arguments, canonical, lora_name, pixels, plain_name, worn_again
+from schedcmp.axes.words import arguments, canonical, lora_name, pixels, plain_name, text, worn_again
 
 
 def _files(name: str, key: str, title: str, short: str) -> Axis:
@@ -74,6 +74,11 @@ _ROWS = (
     _files("init_image", "image", "Image", "image"),
     _files("mask", "mask", "Mask", "mask"),
     _files("control_image", "control_image", "Control image", "control"),
+    _files("ip_adapter_image", "ip_adapter_image", "IP-Adapter image", "adapter-image"),
+    Axis(
+        name="ip_adapter_scale", title="IP-Adapter", role="setting", short="adapter", optional=True, depth=3,
+        subject="The IP-Adapter's scale", label=lambda value: f"IP-Adapter {text(value)}",
+    ),
     Axis(
         name="strength", title="Strength", role="setting", optional=True, argument="strength", depth=3,
     ),

@@ -82,7 +82,7 @@ def fetch_model(repository: str, *, progress: bool = False) -> Path:
             there = True
         except Exception:  # raised below, unless it is in the cache
             there = False
-        patterns = ["*.json", "*.txt", "model.safetensors"]
+        patterns = ["*.json", "*.txt", "*.model", "model.safetensors"]
         folder = snapshot_download(repository, allow_patterns=patterns, local_files_only=not there)
     return Path(folder)
 

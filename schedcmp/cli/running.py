@@ -137,6 +137,9 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     ]
     steps = "steps at strength" if from_images else "steps"
     table(["scheduler", "class", steps, "NFE", "cells"], rows, left=("scheduler", "class"))
+    if prepared.own_guidance is not None:
+        pipeline = prepared.checkpoint.pipeline_class
+        say(f"guidance {prepared.own_guidance:g}, as none is given: {pipeline}'s own default")
     folder, exists = look(name)
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:

@@ -27,7 +27,7 @@ class Costs:
 
     def most(self, sweep: Sweep) -> int:
         """The same, of the sweep's cells that have most."""
-        axes = product(sweep.guidance_scale, sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
+        axes = product(sweep.guidance_scale or (), sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
         return max(self._each(*values) for values in axes)
 
     def _each(self, guidance: float, negative: str, call: str) -> int:

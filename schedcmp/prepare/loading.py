@@ -84,8 +84,8 @@ class Loader:
         return pipeline
 
     def wearing(self, pipeline: Any) -> Callable[[Worn], None]:
-        """What puts a cell's LoRAs on the pipeline, loaded once. Raises SweepError for one that does not fit."""
-        if not self._loras.adapters:
+        """What puts a cell's `dress` on the pipeline, loaded once. Raises SweepError for a LoRA that does not fit."""
+        if not self._loras.adapters and not self._checkpoint.ip_adapter:
             return lambda worn: None
         if self._dressed is None or self._dressed[0] is not pipeline:
             from schedcmp.checkpoint.wardrobe import Wardrobe

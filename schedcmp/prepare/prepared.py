@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint.find import portable
+from schedcmp.checkpoint.ip_adapter import places
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.files import where_it_is
 from schedcmp.inputs.given import Inputs
@@ -38,6 +39,7 @@ class Prepared:
     inputs: Inputs
     loras: Loras
     few_steps: tuple[FewSteps, ...]
+    own_guidance: float | None  # the pipeline's or checkpoint's, which is taken where the sweep gives none
     scheduler_config: Mapping[str, Any]
     appraisal: Appraisal
     costs: Costs
@@ -128,6 +130,8 @@ class Prepared:
         """The sweep, repeatable from any folder: a checkpoint on the disk has its whole path."""
         paths = {name: getattr(self.sweep, name) for name in ("clip_model", "real_images", "controlnet")}
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
+        if adapter := self.sweep.ip_adapter:
+            update["ip_adapter"] = adapter.model_copy(update=places(self.checkpoint))
         update |= self.inputs.written
         return self.sweep.model_copy(update=update | {"model": portable(self.sweep.model)})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.inputs.given import inputs_of
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
+from schedcmp.pipelines.guidance import default_guidance
 from schedcmp.prepare.checks import refuse_places, refuse_unfit
 from schedcmp.prepare.costs import Costs
 from schedcmp.prepare.few_steps import FewSteps, few_steps
@@ -58,8 +59,11 @@ def prepare_sweep(
         raise CheckpointError(f"{source.at('model')}: {error}") from error
     refuse_unfit(inputs, source)
     loras = Loras(sweep, source, checkpoint, progress=progress)
-    sweep = sweep.model_copy(update={"lora": loras.values or None})
     distilled = tuple(few_steps(checkpoint, loras.adapters.values()))
+    sweep = sweep.model_copy(update={"lora": loras.values or None})
+    own_guidance = None if sweep.guidance_scale else _own_guidance(checkpoint, distilled)
+    if own_guidance is not None:
+        sweep = sweep.model_copy(update={"guidance_scale": (own_guidance,)})
     costs = Costs(checkpoint)
     appraisal = _appraisal(sweep, config, distilled, costs.most(sweep))
     plan = make_plan(sweep, source, builtin_registry(), appraisal)
@@ -67,7 +71,7 @@ def prepare_sweep(
     loader = Loader(sweep, source, checkpoint, loras, progress=progress)
     tried = _tried(plan, source, appraisal)
     prepared = _with_metrics(
-        Prepared(sweep, source, inputs, loras, distilled, config, appraisal, costs, loader, plan, *tried)
+        Prepared(sweep, source, inputs, loras, distilled, own_guidance, config, appraisal, costs, loader, plan, *tried)
     )
     refuse_places(sweep, source)
     return prepared
@@ -85,6 +89,12 @@ def scheduler_config_of(model: str) -> dict[str, Any]:
     """The scheduler config of what a sweep calls a model, as its pipeline has it. Raises RequestError."""
     checkpoint = find_checkpoint(Model(id=model))
     return mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
+
+
+def _own_guidance(checkpoint: Checkpoint, distilled: Iterable[FewSteps]) -> float:
+    """What is taken where the sweep gives no guidance scale."""
+    own = default_guidance(checkpoint.pipeline_class, checkpoint.config)
+    return next((found.kind.nearest(own) for found in distilled if not found.digest), own)
 
 
 def _appraisal(sweep: Sweep, config: Mapping[str, Any], distilled: Sequence[FewSteps], evaluations: int) -> Appraisal:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 def remarks(prepared: Prepared) -> Iterator[str]:
     """In sentences, those on the whole sweep first."""
     sweep, checkpoint, texts = prepared.sweep, prepared.checkpoint, _texts(prepared.sweep)
-    guidance = sweep.guidance_scale if "guidance_scale" in sweep.model_fields_set else ()
     yield from prepared.source.remarks
     yield from prepared.plan.warnings
     yield from checkpoint.remarks
@@ -31,7 +30,7 @@ def remarks(prepared: Prepared) -> Iterator[str]:
     yield from filter(None, [told_left_out(prepared.scheduler_config)])
     yield from foreign_notation(texts)
     yield from cut_prompts(checkpoint, texts)
-    yield from inert_guidance(checkpoint.pipeline_class, checkpoint.config, guidance, sweep.negative_prompt, sweep.call)
+    yield from _inert_guidance(prepared)
     for _, reason, where in _gathered({at: (why,) for at, why in prepared.unsupported.items()}):
         yield f"unsupported: {reason}{where}"
     for label, remark, where in _gathered({at: found.remarks for at, found in prepared.trajectories.items()}):
@@ -46,6 +45,15 @@ def _texts(sweep: Sweep) -> dict[str, str]:
     prompts, negatives = sweep.prompt, [text for text in sweep.negative_prompt if text]
     named = {f"prompt {name}" if len(prompts) > 1 else "prompt": text for name, text in prompts.items()}
     return named | {f"negative_prompt {i}" if i else "negative_prompt": text for i, text in enumerate(negatives)}
+
+
+def _inert_guidance(prepared: Prepared) -> Iterator[str]:
+    """What of the sweep's guidance and negative prompts changes nothing."""
+    sweep, checkpoint = prepared.sweep, prepared.checkpoint
+    scales, negatives = sweep.guidance_scale or (), sweep.negative_prompt
+    for told in inert_guidance(checkpoint.pipeline_class, checkpoint.config, scales, negatives, sweep.call):
+        if prepared.own_guidance is None or told.startswith("negative_prompt"):
+            yield told
 
 
 def _gathered(texts: Mapping[Length, Iterable[str]]) -> Iterator[tuple[str, str, str]]:

@@ -155,7 +155,7 @@ def _answer(
     allowed = [p for p in measured if budget is None or budget.allows(p)]
     turns = common_turns(found)
     by_latency = not doubted and len(turns) >= FEWEST_OF_A_MEDIAN
-    distance = metric is not None and not metric.higher
+    distance = metric is not None and metric.near is not None
     limit = near_enough(metric, limit) if metric else limit
     near = [p for p in allowed if distance and _within(p.quality, limit)]
     candidates = near if metric else [p for p in found if budget is None or budget.allows(p)]
@@ -194,7 +194,7 @@ def tolerance(sweep: Mapping[str, Any]) -> float:
 
 def near_enough(metric: Reading, limit: float) -> float:
     """What a limit in standard deviations of the latents is in a metric; an energy distance grows with their square."""
-    return limit if metric.near is None else metric.near * (limit / CONVERGED) ** 2
+    return limit if metric.near is None else metric.near * (limit / CONVERGED) ** (2 if metric.whole else 1)
 
 
 def _within(quality: Estimate | None, limit: float) -> bool:

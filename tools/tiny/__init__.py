@@ -5,9 +5,9 @@
 - `vae`: 3x64x64 pixels <-> 4x16x16 latents
 - `diffusion`: the text encoder and the UNet, trained together to predict the noise
 - `flow`: two text encoders and a transformer, trained together to predict the velocity, by `diffusion`'s and the data
-- `distil`: a LoRA for few steps, from the paths of the first
+- `distil`: LoRAs for few steps of both, from their `paths`; `worlds`: what those two need to know of a checkpoint
 - `captioned`: what those two share; `training`: what all training loops share; `export`: writes the checkpoints
-- `train`: runs all of it (`python -m tools.tiny.train`, then with `--flow` and `--lcm`)
+- `train`: runs all of it (`python -m tools.tiny.train`, then with `--flow` and `--few-step`)
 - `judge`: a classifier that reads a drawing's attributes back from a picture
 - `evaluate`: how often the trained pipeline draws what the caption says (`python -m tools.tiny.evaluate`)
 """

@@ -113,7 +113,7 @@ class PaddedOnce:
         key = torch.cat([attn.norm_k(split(attn.to_k(image))), attn.norm_added_k(split(attn.add_k_proj(text)))], 2)
         value = torch.cat([split(attn.to_v(image)), split(attn.add_v_proj(text))], 2)
         scores = query / math.sqrt(query.shape[3]) @ key.transpose(2, 3)  # (n, heads, tokens, tokens)
-        copies = torch.zeros(scores.shape[3], dtype=scores.dtype)
+        copies = scores.new_zeros(scores.shape[3])
         copies[-1] = math.log(PADDING)
         joint = ((scores + copies).softmax(-1).to(value.dtype) @ value).transpose(1, 2).flatten(2)
         image, text = joint.split([image.shape[1], text.shape[1]], 1)

@@ -1,4 +1,4 @@
-"""Train the built-in checkpoints from nothing: `python -m tools.tiny.train`, then again with `--flow` and `--lcm`.
+"""Train the built-in checkpoints from nothing: `python -m tools.tiny.train`, then again with `--flow` and `--few-step`.
 
 Each stage leaves its result in the work folder and is skipped when it is there; an interrupted stage goes on
 from its last save and draws the same random numbers as if it had not been interrupted. One thread is enough:
@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,22 @@ from transformers import CLIPTokenizer
 
 from tools.tiny.captions import MAX_TOKENS, all_words
 from tools.tiny.diffusion import DenoiserRecipe, DenoiserTrainer
-from tools.tiny.distil import Distiller, DistilRecipe, Tiny, make_paths
+from tools.tiny.distil import Distiller, DistilRecipe
 from tools.tiny.export import export, export_flow, export_lora
 from tools.tiny.flow import FlowRecipe, FlowTrainer, Teacher
+from tools.tiny.paths import PathRecipe, make_paths
 from tools.tiny.shapes import POSITIONS, SIDE, Drawing, Pixels, draw_many
 from tools.tiny.tokenizer import build_tokenizer
 from tools.tiny.training import log, save
 from tools.tiny.vae import SCALING_FACTOR, VaeRecipe, VaeTrainer, encode_all, new_vae, psnr, whiten
+from tools.tiny.worlds import Diffusion, Flow, World
 
 Stage = tuple[str, Callable[[Path], None]]  # the file that it leaves in the work folder, and what makes it
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "outputs" / "tiny"
 CHECKPOINT = ROOT / "schedcmp" / "builtin" / "tiny"
-LCM_LORA = ROOT / "schedcmp" / "builtin" / "tiny-lcm"
+BUILTIN = ROOT / "schedcmp" / "builtin"
 FLOW_CHECKPOINT = ROOT / "schedcmp" / "builtin" / "tiny-flow"
 PICTURES = 24_000
 DATA_SEED = 1
@@ -102,17 +105,20 @@ def train_flow(work: Path) -> None:
     save(work / "flow.pt", {name: network.state_dict() for name, network in networks.items()})
 
 
-def make_lcm_paths(work: Path) -> None:
-    """lcm_paths.pt: see `make_paths`."""
+def make_few_step_paths(work: Path, name: str, device: torch.device) -> None:
+    """paths.pt: see `make_paths`."""
     drawings, _ = load_data(work)
     tokenizer = CLIPTokenizer.from_pretrained(CHECKPOINT / "tokenizer")
-    save(work / "lcm_paths.pt", make_paths(Tiny(CHECKPOINT), drawings, tokenizer, DistilRecipe()))
+    world = FEW_STEP[name][0]().to(device)
+    save(work / f"{name}_paths.pt", make_paths(world, drawings, tokenizer, PathRecipe(), device))
 
 
-def train_lcm(work: Path) -> None:
-    """lcm: a folder with the LoRA."""
-    paths, tiny = torch.load(work / "lcm_paths.pt", weights_only=True), Tiny(CHECKPOINT)
-    tiny.save(work / "lcm", Distiller(tiny, paths, DistilRecipe()).run(work / "lcm_run.pt"))
+def distil(work: Path, name: str, device: torch.device) -> None:
+    """NAME: a folder with the LoRA."""
+    load_world, recipe = FEW_STEP[name]
+    world = load_world().to(device)
+    paths = torch.load(work / f"{name}_paths.pt", map_location=device, weights_only=True)
+    world.save(work / name, Distiller(world, paths, recipe).run(work / f"{name}_run.pt"))
 
 
 DATA: Stage = ("images.npy", make_data)
@@ -127,31 +133,39 @@ FLOW_STAGES: list[Stage] = [
     ("flow_latents.pt", make_flow_latents),
     ("flow.pt", train_flow),
 ]
-LCM_STAGES: list[Stage] = [
-    DATA,
-    ("lcm_paths.pt", make_lcm_paths),
-    ("lcm", train_lcm),
-]
+FEW_STEP: dict[str, tuple[Callable[[], World], DistilRecipe]] = {
+    "tiny-lcm": (lambda: Diffusion(CHECKPOINT), DistilRecipe(iterations=2000)),
+    "tiny-flow-turbo": (lambda: Flow(FLOW_CHECKPOINT), DistilRecipe(iterations=1500)),
+}
+
+
+def few_step_stages(name: str, device: torch.device) -> list[Stage]:
+    return [
+        DATA,
+        (f"{name}_paths.pt", partial(make_few_step_paths, name=name, device=device)),
+        (name, partial(distil, name=name, device=device)),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=WORK, help="folder for intermediate files")
     parser.add_argument("--out", type=Path, help="folder for the checkpoint")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--flow", action="store_true", help="train the transformer of builtin:tiny-flow")
-    which.add_argument("--lcm", action="store_true", help="train the LoRA builtin:tiny-lcm")
+    parser.add_argument("--flow", action="store_true", help="train the transformer of builtin:tiny-flow")
+    parser.add_argument("--few-step", choices=FEW_STEP, help="train a LoRA of few steps instead")
+    parser.add_argument("--device", type=torch.device, default="cpu", help="where LoRAs of few steps are trained")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     args.work.mkdir(parents=True, exist_ok=True)
-    for result, stage in LCM_STAGES if args.lcm else FLOW_STAGES if args.flow else STAGES:
+    few_step = args.few_step and few_step_stages(args.few_step, args.device)
+    for result, stage in few_step or (FLOW_STAGES if args.flow else STAGES):
         if not (args.work / result).exists():
             start = time.perf_counter()
             stage(args.work)
-            log.info("%s took %.0f s", stage.__name__, time.perf_counter() - start)
-    if args.lcm:
-        export_lora(args.work / "lcm", args.out or LCM_LORA)
+            log.info("%s took %.0f s", result, time.perf_counter() - start)
+    if args.few_step:
+        export_lora(args.work / args.few_step, args.out or BUILTIN / args.few_step)
     elif args.flow:
         export_flow(args.work, args.out or FLOW_CHECKPOINT, CHECKPOINT)
     else:

@@ -71,7 +71,7 @@ def run_loop(
     """Call `step(iteration)` up to `total`, saving to `path` now and then; go on from there after a crash."""
     first = 0
     if path.exists():
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
         load(saved)
         first = int(saved["iteration"])
         log.info("%s: resumed at iteration %d", path.stem, first)
