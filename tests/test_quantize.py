@@ -19,7 +19,7 @@ from schedcmp.checkpoint.load import load
 from schedcmp.checkpoint.quantize import METHODS
 from schedcmp.errors import RequestError
 from schedcmp.prepare import prepare
-from schedcmp.sweep.parts import Model
+from schedcmp.sweep.parts.model import Model
 
 torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
 

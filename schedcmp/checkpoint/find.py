@@ -11,7 +11,7 @@ from schedcmp.files import where_it_is
 
 if TYPE_CHECKING:
     from schedcmp.sweep.document import Sweep
-    from schedcmp.sweep.parts import Model
+    from schedcmp.sweep.parts.model import Model
     from schedcmp.sweep.source import Source
 
 

@@ -26,7 +26,7 @@ from schedcmp.registry.plot import sigma_curves, sigma_plot
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import Registry, builtin_registry, class_entry
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.parts import Model
+from schedcmp.sweep.parts.model import Model
 
 if TYPE_CHECKING:
     from schedcmp.backend.ways import Ways

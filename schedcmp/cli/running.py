@@ -26,7 +26,7 @@ from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.several import Shown, opened, place_of
 from schedcmp.store.store import Store
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 
 if TYPE_CHECKING:
     from schedcmp.report.write import Reports

@@ -10,8 +10,8 @@ from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.files import where_it_is
 from schedcmp.pipelines.adapters import takes_adapters
-from schedcmp.sweep.adapters import FoundAdapter, Lora, as_loras
 from schedcmp.sweep.document import Sweep
+from schedcmp.sweep.parts.adapters import FoundAdapter, Lora, as_loras
 from schedcmp.sweep.source import Source
 
 _NOT_OPTIMIZED = {

@@ -25,7 +25,7 @@ from schedcmp.registry.build import Recipe, mended
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep.document import Sweep, load
-from schedcmp.sweep.parts import Model
+from schedcmp.sweep.parts.model import Model
 from schedcmp.sweep.plan import Plan, make_plan
 from schedcmp.sweep.source import Source
 

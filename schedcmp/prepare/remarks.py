@@ -11,7 +11,7 @@ from schedcmp.records import Length
 from schedcmp.registry.build import told_left_out
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.notation import foreign_notation
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.truth.energy import FEWEST_SEEDS
 
 if TYPE_CHECKING:

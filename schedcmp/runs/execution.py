@@ -25,7 +25,7 @@ from schedcmp.runs.search import next_steps
 from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.truth.metrics import measure_references
 
 if TYPE_CHECKING:

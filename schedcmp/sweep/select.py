@@ -12,9 +12,9 @@ from schedcmp.errors import RegistryError, SweepError
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.parts import EntrySpec
+from schedcmp.sweep.parts.entries import EntrySpec
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.sweep.source import Source
-from schedcmp.sweep.steps import Search
 
 EVERYTHING = "*"
 Index = dict[str, int]  # a position on each axis, by the sweep's key
