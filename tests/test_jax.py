@@ -183,7 +183,7 @@ def registry_distance(sd1: Path, recipes: Any, latents: Latents, max_batch: int)
     expected = dict(latents.of)
     latents.of.clear()
     engine = packed(ours, recipes, max_batch)
-    engine._fixed_shapes = True
+    engine._models._fixed_shapes = True
     results = ran(engine, cells)
     assert not [r.error for r in results.values() if r.status == "failed"]
     return worst(latents, expected)

@@ -29,7 +29,7 @@ NAMING = {
     "axes/table.py", "records.py", "sweep/keys.py", "sweep/words.py",
     "prepare/costs.py", "prepare/few_steps.py", "prepare/preparing.py", "prepare/remarks.py", "runs/estimate.py",
     "pipelines/arguments.py", "pipelines/guidance.py",
-    "engine/job.py", "engine/packed.py", "engine/solo.py", "backend/scan.py",
+    "engine/job.py", "engine/queue.py", "engine/solo.py", "backend/scan.py",
     "report/paste/infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
     "report/paste/diffusers_code.py", "report/paste/invokeai.py", "store/rows.py",
     "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/made.py", "remake/own.py",

@@ -13,7 +13,7 @@ from schedcmp.cluster.connect import connected
 from schedcmp.cluster.members import PATIENCE_S, Lost, Member, Members
 from schedcmp.cluster.standard import machine, most_common, objection
 from schedcmp.cluster.worker import Report
-from schedcmp.engine.packed import most_rows
+from schedcmp.engine.queue import most_rows
 from schedcmp.engine.solo import in_turn
 from schedcmp.engine.throughput import Throughput
 from schedcmp.errors import RunError
