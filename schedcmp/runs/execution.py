@@ -17,6 +17,8 @@ from schedcmp.metrics.measuring import measure
 from schedcmp.metrics.plain import measure_plain
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult, length_of
+from schedcmp.report.paste.spelling import spelling
+from schedcmp.report.paste.subject import SPELLING
 from schedcmp.runs.background import in_background
 from schedcmp.runs.paths import ImagePaths
 from schedcmp.runs.pending import divided, pending_cells, pending_references
@@ -198,7 +200,10 @@ def _described(prepared: Prepared) -> dict[str, Any]:
         }
         for (label, steps, strength), trajectory in prepared.trajectories.items()
     ]
-    return {"environment": prepared.environment, "warnings": prepared.warnings, "trajectories": trajectories}
+    classes = {r.cls for r in prepared.recipes.values() if r.cls.__module__.startswith("diffusers.")}
+    spelled = spelling(prepared.environment["pipeline"], sorted(classes, key=lambda cls: cls.__name__))
+    told = {"environment": prepared.environment, "warnings": prepared.warnings, SPELLING: spelled}
+    return told | {"trajectories": trajectories}
 
 
 def _unsupported(prepared: Prepared) -> Iterator[CellResult]:
