@@ -235,6 +235,11 @@ _ROWS = (
     _files("init_image", "image", "Image", "image"),
     _files("mask", "mask", "Mask", "mask"),
     _files("control_image", "control_image", "Control image", "control"),
+    _files("ip_adapter_image", "ip_adapter_image", "IP-Adapter image", "adapter-image"),
+    Axis(
+        name="ip_adapter_scale", title="IP-Adapter", role="setting", short="adapter", optional=True, depth=3,
+        subject="The IP-Adapter's scale", label=lambda value: f"IP-Adapter {text(value)}",
+    ),
     Axis(
         name="strength", title="Strength", role="setting", optional=True, argument="strength", depth=3,
     ),

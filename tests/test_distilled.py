@@ -120,6 +120,24 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return writing
 
 
+@pytest.mark.parametrize(
+    ("name", "pipeline", "own", "taken"),
+    [
+        ("stabilityai/sdxl-turbo", SDXL, 5, 0),
+        ("Tongyi-MAI/Z-Image-Turbo", "ZImagePipeline", 5, 0),  # which guides above 0
+        ("alimama-creative/FLUX.1-Turbo-Alpha", FLUX, 3.5, 3.5),
+        ("black-forest-labs/FLUX.1-schnell", FLUX, 3.5, 3.5),  # which has no place for it
+        ("ByteDance/Hyper-SD-CFG", SD, 9, 8),
+    ],
+)
+def test_guidance_that_nobody_gives_is_as_the_authors_have_it(
+    name: str, pipeline: str, own: float, taken: float
+) -> None:
+    found = distilled([name], pipeline)
+    assert found is not None
+    assert found.nearest(own) == taken
+
+
 def test_a_sweep_that_leaves_the_range_is_told_so(lcm_lora: Path, write: Callable[..., Path]) -> None:
     inside = prepare(write(lora=str(lcm_lora), guidance_scale=1))
     assert [text for text in inside.warnings if "fused" in text]

@@ -34,7 +34,7 @@ from schedcmp.sweep.plan import identity, make_plan
 from schedcmp.sweep.source import parse
 
 FOLDER = Path(__file__).parent / "golden"
-BASE = {"model": "builtin:tiny", "schedulers": "ddim", "steps": [4], "seeds": 0}
+BASE = {"model": "builtin:tiny", "guidance_scale": 7.5, "schedulers": "ddim", "steps": [4], "seeds": 0}
 SWEEPS: dict[str, dict[str, Any]] = {
     "inputs": {
         "prompt": {"cat": "a cat", "dog": "a dog, sleeping"},

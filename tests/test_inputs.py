@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 from test_families import half_a_mask, picture
 from test_run import run
 
+import schedcmp
 from schedcmp.axes import plain_name
 from schedcmp.engine.guarded import seeded
 from schedcmp.errors import CheckpointError, SweepError
@@ -455,3 +457,72 @@ def test_a_given_pipelines_parts_do_other_tasks_and_stay_as_they_are(sd1: Path, 
     assert type(loaded) is diffusers.StableDiffusionImg2ImgPipeline
     assert loaded.unet is pipeline.unet
     assert pipeline.vae.dtype == torch.bfloat16
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two schedulers, two seeds each, in a folder "out"."""
+    folder = tmp_path_factory.mktemp("earlier")
+    sweep = SMALL | {"schedulers": ["ddim", "euler-a"], "steps": [2, 3], "seeds": "0..1", "prompt": "a red circle"}
+    (folder / "first.yaml").write_text(yaml.safe_dump({"model": "builtin:tiny", "metrics": "off", **sweep}))
+    assert run("run", folder / "first.yaml", "-o", folder / "out") == 0
+    return folder / "out"
+
+
+def test_images_of_an_earlier_run_are_inputs(write_sweep: Write, tmp_path: Path, earlier: Path) -> None:
+    shutil.copytree(earlier, tmp_path / "out")
+    chosen = {"run": "out", "scheduler": "Euler a", "steps": 3}
+    sweep = write_sweep(**SMALL, image=chosen, mask={"run": "out", "scheduler": "ddim", "steps": 2, "seeds": 1})
+    prepared = prepare(sweep)
+    cells = prepared.plan.cells
+    assert [plain_name(c.init_image) for c in cells] == [f"euler-a-steps-003-seed-000{seed}" for seed in (0, 1)]
+    given = prepared.inputs.of(cells[1])["image"]
+    own = Image.open(tmp_path / "out/images/euler-a/steps-003/seed-0001.png")
+    assert np.array_equal(pixels(given), pixels(own))
+    assert run("run", sweep, "-o", tmp_path / "second", "--set", "engine=solo") == 0
+    again = prepare(tmp_path / "second/sweep.yaml")
+    assert [c.id for c in again.plan.cells] == [c.id for c in cells]
+    second = schedcmp.open(tmp_path / "second")
+    names: dict[str, Any] = {}
+    exec(second.code(second.cells[1]), names)
+    assert np.array_equal(pixels(names["image"]), pixels(second.image(second.cells[1])))
+    assert len(prepare(write_sweep(**SMALL, image=[{"run": "out"}, "out/images/ddim/steps-002"])).plan.cells) == 10
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ({"run": "nowhere"}, "image: there is no folder nowhere"),
+        ({"run": "s3://bucket/out"}, "image: s3://bucket/out is an address"),
+        ({"run": "."}, "image: .*has no run.sqlite; give the folder of a run"),
+        ({"run": "out", "scheduler": "heun"}, "image: out has no finished image with scheduler 'heun'; it has: ddim"),
+        ({"run": "out", "seed": 7}, "image: out has no finished image with seed 7; it has: 0, 1"),
+        ({"run": "out", "file": "../run.sqlite"}, "image: out has no finished image with file '../run.sqlite'"),
+        ({"run": "out", "schedular": "ddim"}, "unknown key 'image.0.schedular'; did you mean 'scheduler'"),
+        ([{"run": "out"}, {"run": "out", "seed": 1}], "image: .* is the same image as .*; remove one of the two"),
+        ({"folder": "out"}, "image: "),
+        ([], "image: is an empty list"),
+    ],
+)
+def test_what_an_earlier_run_has_not_is_refused(
+    write_sweep: Write, tmp_path: Path, earlier: Path, image: Any, told: str
+) -> None:
+    (tmp_path / "out").symlink_to(earlier)
+    with pytest.raises(SweepError, match=rf"sweep.yaml:\d+: {told}"):
+        prepare(write_sweep(**SMALL, image=image))
+
+
+@pytest.mark.parametrize("damage", ["other", "link", "gone"])
+def test_an_earlier_image_that_is_not_what_was_made_is_refused(
+    write_sweep: Write, tmp_path: Path, earlier: Path, damage: str
+) -> None:
+    shutil.copytree(earlier, tmp_path / "out")
+    image = tmp_path / "out/images/ddim/steps-002/seed-0000.png"
+    if damage == "other":
+        picture(3).save(image)
+    else:
+        kept = image.rename(tmp_path / "kept.png")
+        if damage == "link":
+            image.symlink_to(kept)
+    with pytest.raises(SweepError, match=r"image: .*seed-0000.png is not what its run has made; repeat that run"):
+        prepare(write_sweep(**SMALL, image={"run": "out"}))

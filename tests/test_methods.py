@@ -268,7 +268,7 @@ def test_a_class_from_elsewhere_takes_levels_where_it_has_a_place_for_them() -> 
 
 @pytest.mark.parametrize("kind", ["sd3", "flux"])
 def test_everything_holds_nothing_twice(kind: str, tmp_path: Path) -> None:
-    sweep, source = load(write(tmp_path, GOOD | {"schedulers": "*"}))
+    sweep, source = load(write(tmp_path, GOOD | {"guidance_scale": 2, "schedulers": "*"}))
     appraisal = Appraisal(CONFIGS[kind])
     entries = make_plan(sweep, source, REGISTRY, appraisal).entries
     assert len({appraisal.work(entry) for entry in entries.values()}) == len(entries)

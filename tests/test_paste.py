@@ -61,7 +61,7 @@ def test_a_program_begins_from_the_same_images(sd1: Path, tmp_path: Path) -> Non
     exec(made.code(stored), names)
     assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), made.code(stored)
     assert "Denoising strength: 0.6" in made.code(stored, "a1111")
-    with pytest.raises(RequestError, match="begins with noise, and this cell with an image"):
+    with pytest.raises(RequestError, match="begins with noise and a prompt alone, and this cell with an image"):
         made.code(stored, "comfyui")
 
 

@@ -23,10 +23,11 @@ from diffusers import (
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.load import load
 from schedcmp.cli.looking import _with_verdict, list_schedulers
+from schedcmp.cli.running import show_plan
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.pipelines.arithmetic import size_multiple, size_refusal
 from schedcmp.pipelines.evaluations import evaluations
-from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
+from schedcmp.pipelines.guidance import default_guidance, guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, packages
 from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
@@ -100,6 +101,24 @@ def test_a_last_timestep_that_the_loop_leaves_out_is_not_counted() -> None:
     assert preflight(own, 2).nfe == 2
     assert leaves_out_last("SanaSprintPipeline", own.build())
     assert not leaves_out_last("SanaPipeline", own.build())
+
+
+def test_timesteps_that_are_not_whole_are_refused_where_a_pipeline_refuses_them() -> None:
+    registry = builtin_registry()
+    config = mended({"_class_name": "PNDMScheduler"}, "StableDiffusionSAGPipeline")
+    assert preflight(resolve(registry.entry("ddim"), config), 4).nfe == 4
+    for name in ("euler", "heun-3"):
+        with pytest.raises(RegistryError, match="between whole ones, which StableDiffusionSAGPipeline refuses"):
+            preflight(resolve(registry.entry(name), config), 4)
+
+
+def test_a_state_that_cannot_be_copied_is_not_for_a_pipeline_of_views() -> None:
+    registry, config = builtin_registry(), {"_class_name": "PNDMScheduler"}
+    assert not misused("StableDiffusionPanoramaPipeline", UniPCMultistepScheduler())
+    for name in ("heun-3", "dpmpp-sde"):
+        scheduler = resolve(registry.entry(name), config).build()
+        assert "cannot be copied" in misused("StableDiffusionPanoramaPipeline", scheduler)
+        assert not misused("StableDiffusionPipeline", scheduler)
 
 
 def test_more_timesteps_than_a_pipeline_has_values_for_are_refused() -> None:
@@ -291,6 +310,36 @@ def test_guidance_that_is_on_is_not_remarked_on() -> None:
 )
 def test_what_a_guidance_scale_is_to_a_pipeline(pipeline: str, parts: dict[str, Any], given: dict[str, Any]) -> None:
     assert guidance_arguments(pipeline, configs(**parts), 5, "") == given
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "parts", "guidance"),
+    [
+        ("StableDiffusionPipeline", {}, 7.5),
+        ("StableDiffusionXLPipeline", {}, 5),
+        ("StableDiffusion3Pipeline", {}, 7),
+        ("FluxPipeline", {"transformer": {"guidance_embeds": True}}, 3.5),
+        ("QwenImagePipeline", {}, 4),  # true_cfg_scale's
+        ("HunyuanImagePipeline", {"transformer": {"guidance_embeds": True}}, 3.25),
+        ("HunyuanImagePipeline", {}, 1),  # its guider has its own
+        ("QwenImage21Pipeline", {}, 1),  # takes none
+        ("Ideogram4Pipeline", {}, 7),  # what its schedule begins with
+        ("SomebodysPipeline", {}, 7.5),
+    ],
+)
+def test_a_pipelines_own_guidance(pipeline: str, parts: dict[str, Any], guidance: float) -> None:
+    assert default_guidance(pipeline, configs(**parts)) == guidance
+
+
+def test_without_a_guidance_scale_the_pipelines_own_is_planned_and_told(
+    write_sweep: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_sweep(model="builtin:tiny-flow", guidance_scale=None, negative_prompt="b", schedulers=["euler"])
+    prepared = prepare(sweep)
+    assert {c.guidance_scale for c in prepared.plan.cells} == {7}
+    assert prepared.portable_sweep.guidance_scale == (7,)
+    show_plan(sweep, (), None)
+    assert "guidance 7, as none is given: StableDiffusion3Pipeline's own default" in capsys.readouterr().out
 
 
 def test_further_arguments_win_over_guidance() -> None:

@@ -78,14 +78,15 @@ class Known:
 
 
 def plan_of(tmp_path: Path, judge: Any = lambda entry: ("ok", ""), **changes: Any) -> Plan:
-    sweep, source = load(write(tmp_path, {k: v for k, v in (GOOD | changes).items() if v is not None}))
+    document = GOOD | {"guidance_scale": 7.5} | changes
+    sweep, source = load(write(tmp_path, {k: v for k, v in document.items() if v is not None}))
     return make_plan(sweep, source, builtin_registry(), Known(judge))
 
 
 def test_a_sweep_is_read_with_its_defaults(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path)
     assert (sweep.name, sweep.steps, sweep.seeds) == ("sweep", (4, 8), (0, 1, 2))
-    assert (sweep.guidance_scale, sweep.sigmas, sweep.generator, sweep.dtype) == ((7.5,), ("default",), "cpu", "auto")
+    assert (sweep.guidance_scale, sweep.sigmas, sweep.generator, sweep.dtype) == (None, ("default",), "cpu", "auto")
     assert sweep.grid.rows == ("scheduler",)
 
 

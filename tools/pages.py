@@ -20,13 +20,15 @@ from schedcmp.cli import app
 from schedcmp.sweep.adapters import AdapterSpec
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.executor import Executor, Ray
-from schedcmp.sweep.keys import Exclude
-from schedcmp.sweep.parts import EntrySpec, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
+from schedcmp.sweep.keys import Exclude, OfRun
+from schedcmp.sweep.parts import EntrySpec, Grid, IpAdapter, Jax, MetricSpec, Model, Optimize, Part, Timing
 from schedcmp.sweep.steps import Auto
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, type[Part]] = {
     "model": Model,
+    "image: {run: ...}": OfRun,
+    "ip_adapter": IpAdapter,
     "lora": AdapterSpec,
     "schedulers": EntrySpec,
     "steps: {auto: ...}": Auto,

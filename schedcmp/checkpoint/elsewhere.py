@@ -16,6 +16,9 @@ from schedcmp.files import user_path
 
 # What the libraries call the weights of a model in a folder
 _FILE_NAMES = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
+IMAGE_ENCODER = "image_encoder"
+# Components that a checkpoint need not name: library and class, where that is always the same
+BESIDE = {"controlnet": ("diffusers", ""), IMAGE_ENCODER: ("transformers", "CLIPVisionModelWithProjection")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,20 @@ def _folder(own: layout.Component, path: Path, checkpoint: Path) -> Elsewhere:
     return found
 
 
+def image_encoder(name: str) -> Elsewhere:
+    """The CLIP model that an IP-Adapter sees images with.
+
+    Raises:
+        CheckpointError: it is not there, or is none.
+    """
+    path, (_, cls) = user_path(name), BESIDE[IMAGE_ENCODER]
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{path} has no config.json; name the folder of the image encoder as `image_encoder`.")
+    if layout.read_json(path / "config.json").get("architectures") != [cls]:
+        raise CheckpointError(f"{path} holds no {cls}; give the folder of an IP-Adapter's image encoder.")
+    return _alone(IMAGE_ENCODER, path, layout.Component(path.name, "transformers", cls))
+
+
 def controlnet(name: str) -> Elsewhere:
     """The ControlNet that a sweep names.
 
@@ -115,10 +132,13 @@ def controlnet(name: str) -> Elsewhere:
     cls = str(layout.read_json(path / "config.json").get("_class_name", ""))
     if not (cls.isidentifier() and "ControlNet" in cls):
         raise CheckpointError(f"controlnet: {path} holds a {cls or 'model of no name'}, which is no ControlNet.")
-    part = layout.Component(path.name, "diffusers", cls)
+    return _alone("controlnet", path, layout.Component(path.name, "diffusers", cls))
+
+
+def _alone(name: str, path: Path, part: layout.Component) -> Elsewhere:
     names = [f"{path.name}/{file.name}" for file in path.iterdir()]
     weights = layout.choose_weights([part], names, None, str(path.parent))
-    return _in_folder("controlnet", path, weights, names)[0]
+    return _in_folder(name, path, weights, names)[0]
 
 
 def _remedy(kind: Kind) -> str:

@@ -171,6 +171,9 @@ def _digest(pipeline: Any) -> str:
             adapters = {
                 what: getattr(module, what, None) for what in ("scaling", "_active_adapter", "_disable_adapters")
             }
+            scale = getattr(module, "scale", None)
+            if isinstance(scale, list):  # of an IP-Adapter's layers
+                adapters["scale"] = scale
             if any(value is not None for value in adapters.values()):
                 content.update(f"{name}.{key} {adapters}".encode())
     return content.hexdigest()

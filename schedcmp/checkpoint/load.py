@@ -16,9 +16,10 @@ import torch
 
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.cache import caching
-from schedcmp.checkpoint.elsewhere import Elsewhere
+from schedcmp.checkpoint.elsewhere import BESIDE, Elsewhere
 from schedcmp.checkpoint.embeddings import learn
 from schedcmp.checkpoint.given import Given
+from schedcmp.checkpoint.ip_adapter import see
 from schedcmp.checkpoint.kinds import GGUF
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quantize import config as quantization
@@ -135,6 +136,8 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype, vae_dtype: torch.dtype | 
         try:
             pipeline = _load_from(folder, checkpoint, pipeline_class, dtype, vae_dtype)
             learn(pipeline, checkpoint.embeddings, folder)
+            if checkpoint.ip_adapter:
+                see(pipeline, folder)
             return pipeline
         except Exception as error:
             error.args = tuple(str(arg).replace(str(folder), str(checkpoint.config_folder)) for arg in error.args)
@@ -199,7 +202,7 @@ def _load_elsewhere(
 ) -> Any:
     """A component that the checkpoint takes from elsewhere; its files are in `folder`, as one of its own would be."""
     index = layout.read_json(folder / layout.MODEL_INDEX)
-    library, class_name = index.get(part.name, ("diffusers", ""))  # a ControlNet is beside what it names
+    library, class_name = BESIDE.get(part.name) or index[part.name]
     name = layout.read_json(part.config).get("_class_name", class_name)
     if library not in layout.LIBRARIES:
         raise CheckpointError(f"{checkpoint.path}: {part.name} is of {library}, which cannot be taken from elsewhere.")

@@ -67,6 +67,7 @@ class Checkpoint:
     beside: tuple[ContentFile, ...]  # what else loading reads: the scheduler's config, the indexes of shards
     elsewhere: tuple[Elsewhere, ...] = ()  # components that are not loaded from `path`
     embeddings: tuple[Embedding, ...] = ()  # what it learns beside
+    ip_adapter: bool = False  # whether one is among its content, see `checkpoint.ip_adapter`
     quantized: Mapping[str, str] = field(default_factory=dict)  # components whose weights have fewer bits: how
     remarks: tuple[str, ...] = ()  # what its user should know of it
 

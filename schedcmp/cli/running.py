@@ -137,6 +137,8 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     ]
     steps = "steps at strength" if from_images else "steps"
     table(["scheduler", "class", steps, "NFE", "cells"], rows, left=("scheduler", "class"))
+    if prepared.sweep.guidance_scale != prepared.asked.guidance_scale:
+        say(f"guidance {prepared.own_guidance:g}, as none is given: {prepared.checkpoint.pipeline_class}'s own default")
     folder, exists = look(name)
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:

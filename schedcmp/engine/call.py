@@ -25,8 +25,9 @@ _TIMESTEPS = ("timestep", "timesteps")
 _SHARED = ("txt_ids", "img_ids", "freqs_cis", "rotary", "rope")
 # Answers of all layers of a text encoder, (layers, rows, ...)
 _ROWS_SECOND = ("llama3",)
-# A ControlNet's answers, one for each of the denoiser's blocks, even if there are as many of these as rows
-_BY_BLOCK = ("residual", "block_samples")
+# A ControlNet's answers, one for each of the denoiser's blocks, and what each IP-Adapter sees: not one for each row,
+# even if there are as many of these
+_BY_BLOCK = ("residual", "block_samples", "image_embeds")
 
 
 class NoRowsError(ValueError):

@@ -66,7 +66,7 @@ class Workbench:
         """
         if cells[0].images:  # some draw what they make of an image from the global generator (Stable Diffusion 3's)
             torch.manual_seed(cells[0].seed)
-        self.wear(cells[0].worn)
+        self.wear(cells[0].dress)
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
         arguments = self._arguments(*cells)

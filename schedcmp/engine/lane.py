@@ -26,6 +26,7 @@ from schedcmp.engine.result import failed, finished, made_by
 from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult
 
+_ENCODERS = ("text_encoder", "image_encoder")
 CONTROLNET = "controlnet"  # the component; its calls are packed as a denoiser's, and are no NFE
 
 
@@ -103,7 +104,7 @@ def parking(pipeline: Any, at_once: Callable[[Call], None] = lambda call: None) 
         _park(pipeline, "vae", "decode", "vae.decode", models, changed, at_once, stack)
         for name in pipeline.components:
             module = getattr(pipeline, name)
-            if name.startswith("text_encoder") and isinstance(module, torch.nn.Module):
+            if name.startswith(_ENCODERS) and isinstance(module, torch.nn.Module):
                 stack.enter_context(replaced(module, "forward", _remembered(module.forward)))
         if hasattr(getattr(pipeline, "vae", None), "encode"):  # what is random of it is drawn from its answer
             stack.enter_context(replaced(pipeline.vae, "encode", _remembered(pipeline.vae.encode)))

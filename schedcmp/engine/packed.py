@@ -94,7 +94,7 @@ class PackedEngine:
         that is stopped again and again gets on."""
         groups: dict[Worn, list[Cell]] = {}
         for cell in cells:
-            groups.setdefault(cell.worn, []).append(cell)
+            groups.setdefault(cell.dress, []).append(cell)
         for worn, alike_dressed in sorted(groups.items(), key=lambda item: bool(item[0])):
             self._bench.wear(worn)
             self._openings = Openings()

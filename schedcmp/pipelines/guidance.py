@@ -15,6 +15,7 @@ _RULES = ("__call__", "do_classifier_free_guidance")
 _THIRDS = "do_perturbed_attention_guidance"  # whose batch has a third part
 _TRUE, _DISTILLED = "true_cfg_scale", "distilled_guidance_scale"
 _SCHEDULE = "guidance_schedule"  # which would be taken instead of a guidance_scale
+_STABLE_DIFFUSION, _OFF = 7.5, 1.0
 _NO_TEXT = " "  # guidance by true_cfg_scale is on with a negative prompt alone
 
 
@@ -49,6 +50,21 @@ def guided_by(source: PipelineSource, configs: Configs) -> str | None:
     if _DISTILLED in source.arguments and _distilled(configs):
         return _DISTILLED
     return "guidance_scale" if "guidance_scale" in source.arguments else None
+
+
+def default_guidance(pipeline: str, configs: Configs) -> float:
+    """What the pipeline's own call takes where nobody gives a guidance scale: of a schedule the first.
+
+    1, which is off, where it takes none; Stable Diffusion's, of a class that is not diffusers'.
+    """
+    source = pipeline_source(pipeline)
+    if source is None:
+        return _STABLE_DIFFUSION
+    name = guided_by(source, configs)
+    written = [source.written_defaults[key] for key in (name, _SCHEDULE) if key in source.written_defaults]
+    constants = [node for default in written for node in ast.walk(default) if isinstance(node, ast.Constant)]
+    values = [node.value for node in sorted(constants, key=lambda node: (node.lineno, node.col_offset))]
+    return next((float(value) for value in values if isinstance(value, int | float)), _OFF)
 
 
 def _distilled(configs: Configs) -> bool:

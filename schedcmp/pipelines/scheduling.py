@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from schedcmp.pipelines.conditions import Conditions, reached
@@ -21,6 +23,9 @@ _SET_LATER = ("timesteps", "sigmas")  # maybe by `set_timesteps` only
 _PLAIN = ("device", "dtype", "shape")  # of timesteps, whichever they are
 _VARIANCE = "variance_type"
 _FEW_STEPS = 2
+_VIEWS, _STEPS_OF_VIEWS = 2, 4  # a tree of random numbers is in use from the third step on
+_DTYPE = "timesteps.dtype"
+_STATE_COPIED = "copy.deepcopy(self.scheduler.__dict__)"
 _ALL_BUT_LAST = "timesteps[:-1]"
 
 
@@ -52,12 +57,14 @@ def misused(pipeline: str, scheduler: Any) -> str:
     return next(_misuses(use, scheduler), "") if use else ""
 
 
-def too_many(pipeline: str, scheduler: Any, steps: int) -> str:
-    """Why the pipeline cannot go on to all of the scheduler's timesteps for so many steps; empty if it can."""
+def unvisited(pipeline: str, scheduler: Any, steps: int) -> str:
+    """Why the pipeline cannot go to all of the timesteps that its scheduler has set; empty if it can."""
     use, count = _use_of(pipeline, scheduler), len(scheduler.timesteps)
-    if not use or not use.counts_steps or count <= steps:
-        return ""
-    return f"it visits {count} timesteps, and {use.source.name} has values for {steps} alone"
+    if use and use.counts_steps and count > steps:
+        return f"it visits {count} timesteps, and {use.source.name} has values for {steps} alone"
+    if use and use.whole_timesteps and scheduler.timesteps.is_floating_point():
+        return f"it visits timesteps between whole ones, which {use.source.name} refuses"
+    return ""
 
 
 def leaves_out_last(pipeline: str, scheduler: Any) -> bool:
@@ -72,6 +79,8 @@ def _misuses(use: _Use, scheduler: Any) -> Iterator[str]:
         yield f"it takes no prediction of the variance, which {use.source.name} leaves to it"
     if getattr(getattr(scheduler, "contract", None), "adaptive", False) and use.computes_with_timesteps:
         yield f"it chooses its steps as it goes, and {use.source.name} computes with all timesteps beforehand"
+    if use.copies_state and not _outlives_copies(scheduler):
+        yield f"its state cannot be copied, which {use.source.name} does for each of its views"
     if getattr(scheduler, "needs_unconditional", False) and not use.unconditional:
         yield (
             "it needs the denoiser's answers with and without the prompt from one batch, without first, which"
@@ -111,6 +120,24 @@ def _takes_variance(scheduler: Any) -> bool:
         return False
 
 
+def _outlives_copies(scheduler: Any) -> bool:
+    """Whether it goes on from copies of its state, one for each of several views. It is tried."""
+    import torch
+
+    trial, x = copy.deepcopy(scheduler), torch.zeros(1, 4, 2, 2)
+    try:
+        trial.set_timesteps(_STEPS_OF_VIEWS)
+        states = [copy.deepcopy(vars(trial))] * _VIEWS
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
+            for t, view in product(trial.timesteps, range(_VIEWS)):
+                vars(trial).update(states[view])
+                trial.step(x, t, trial.scale_model_input(x, t), return_dict=False)
+                states[view] = copy.deepcopy(vars(trial))
+    except Exception:  # third-party code raises what it likes
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class _Use:
     """What a pipeline does with a scheduler of one kind."""
@@ -124,6 +151,8 @@ class _Use:
     knows_flow_sigmas: bool
     computes_with_timesteps: bool  # with all of them, beside visiting each
     counts_steps: bool  # has a list with a value for each step that the user asks for
+    whole_timesteps: bool  # others are refused
+    copies_state: bool  # of the scheduler, to go back to it
     all_but_last: bool  # the last timestep is left out
     unconditional: bool  # the denoiser answers without the prompt in the first half of a batch
 
@@ -158,6 +187,8 @@ def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
         knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
         computes_with_timesteps=any(map(_is_computation, nodes)),
         counts_steps=bool(_subscripts(nodes) & _a_value_each(nodes)),
+        whole_timesteps=any(isinstance(n, ast.Compare) and ast.unparse(n.left) == _DTYPE for n in nodes),
+        copies_state=any(isinstance(n, ast.Call) and ast.unparse(n) == _STATE_COPIED for n in nodes),
         all_but_last=_ALL_BUT_LAST in _subscripts(nodes),
         unconditional=itself and unconditional_first(source),
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,6 +22,8 @@ class PipelineSource:
 
     name: str
     tree: ast.ClassDef
+    _walked: dict[str, Sequence[ast.AST]] = field(default_factory=dict, repr=False, compare=False)
+    _targets: dict[str, Mapping[str, list[ast.expr]]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def methods(self) -> dict[str, ast.FunctionDef]:
@@ -34,14 +36,19 @@ class PipelineSource:
         return {a.arg: a for a in [*call.posonlyargs, *call.args, *call.kwonlyargs][1:]}
 
     @cached_property
-    def defaults(self) -> dict[str, Any]:
-        """Of `__call__`'s arguments, where they are literals."""
+    def written_defaults(self) -> dict[str, ast.expr]:
+        """Of `__call__`'s arguments."""
         call = self.methods["__call__"].args
         names = [a.arg for a in [*call.posonlyargs, *call.args]]
         pairs = [*zip(names[len(names) - len(call.defaults) :], call.defaults, strict=True)]
         pairs += [(a.arg, d) for a, d in zip(call.kwonlyargs, call.kw_defaults, strict=True) if d is not None]
+        return dict(pairs)
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Of `__call__`'s arguments, where they are literals."""
         found = {}
-        for name, node in pairs:
+        for name, node in self.written_defaults.items():
             with suppress(ValueError):
                 found[name] = ast.literal_eval(node)
         return found
@@ -49,16 +56,27 @@ class PipelineSource:
     def walk(self, *methods: str) -> Iterator[ast.AST]:
         """All that stands in these methods."""
         for name in methods:
-            if name in self.methods:
-                yield from ast.walk(self.methods[name])
+            yield from self._nodes(name)
 
     def assigned(self, target: str, *methods: str) -> list[ast.expr]:
         """What is assigned to a name or attribute, as it is written ("self.vae_scale_factor")."""
-        return [
-            node.value
-            for node in self.walk(*methods)
-            if isinstance(node, ast.Assign) and target in map(ast.unparse, node.targets)
-        ]
+        return [value for name in methods for value in self._assigned(name).get(target, ())]
+
+    def _nodes(self, method: str) -> Sequence[ast.AST]:
+        if method not in self._walked:
+            found = self.methods.get(method)
+            self._walked[method] = tuple(ast.walk(found)) if found else ()
+        return self._walked[method]
+
+    def _assigned(self, method: str) -> Mapping[str, list[ast.expr]]:
+        """By target, in a method."""
+        if method not in self._targets:
+            found: dict[str, list[ast.expr]] = {}
+            for node in (n for n in self._nodes(method) if isinstance(n, ast.Assign)):
+                for target in dict.fromkeys(map(ast.unparse, node.targets)):
+                    found.setdefault(target, []).append(node.value)
+            self._targets[method] = found
+        return self._targets[method]
 
 
 @lru_cache(maxsize=8)

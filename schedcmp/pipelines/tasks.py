@@ -25,7 +25,7 @@ def task_pipeline(own: str, given: Collection[str], *, controlnet: bool = False)
 
     Args:
         own: the class that the checkpoint was saved as.
-        given: keys of the sweep that have images, as `sweep.keys.FILES`.
+        given: keys of the sweep that have images of the task, see `_TASKS`.
         controlnet: the sweep names a ControlNet, beside what the checkpoint has.
 
     Raises:
@@ -62,6 +62,7 @@ def argument_names(pipeline: str) -> dict[str, str]:
     names = {"image": "image", "mask": "mask_image", "control_image": "control_image"}
     if "ControlNet" in pipeline and "control_image" not in takes:
         names = {"control_image": "image"}
+    names["ip_adapter_image"] = "ip_adapter_image"
     return {key: name for key, name in names.items() if name in takes}
 
 

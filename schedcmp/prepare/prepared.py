@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.cache import refuse_cache
 from schedcmp.checkpoint.find import find_checkpoint, portable, settled
+from schedcmp.checkpoint.ip_adapter import places
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import CheckpointError, PartError, RegistryError, RequestError, SweepError
@@ -24,7 +25,7 @@ from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_referenc
 from schedcmp.pipelines.arguments import not_taken, refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.evaluations import evaluations
-from schedcmp.pipelines.guidance import guidance_arguments, inert_guidance
+from schedcmp.pipelines.guidance import default_guidance, guidance_arguments, inert_guidance
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, missing_packages
 from schedcmp.prepare.few_steps import few_steps
@@ -90,10 +91,11 @@ class Prepared:
         self._known_evaluations: dict[tuple[float, str, str], int] = {}
         self._check_pipeline()
         self._check_backend()
-        self._asked = sweep
+        self.asked = sweep
         self.loras = Loras(sweep, source, self.checkpoint, progress=progress)
-        self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None})
         self.few_steps = tuple(few_steps(self.checkpoint, self.loras.adapters.values()))
+        guidance = sweep.guidance_scale or (self.own_guidance,)
+        self.sweep = sweep = sweep.model_copy(update={"lora": self.loras.values or None, "guidance_scale": guidance})
         suited = {sampler for found in self.few_steps for sampler in found.kind.suits}
         if appraisal is None:
             strengths, most = sweep.strength or (None,), self._most_evaluations()
@@ -116,7 +118,7 @@ class Prepared:
     def with_steps(self, searched: Mapping[str, tuple[int, ...]]) -> Prepared:
         """The same with other numbers of steps, where the sweep leaves them to be found. Raises RequestError."""
         found = Prepared(
-            self._asked,
+            self.asked,
             self._source,
             progress=self._progress,
             checkpoint=self.checkpoint,
@@ -130,6 +132,12 @@ class Prepared:
         from schedcmp.truth.beginning import wrong_in_the_middle
 
         return wrong_in_the_middle(recipe, self.scheduler_config)
+
+    @cached_property
+    def own_guidance(self) -> float:
+        """What is taken where the sweep gives no guidance scale."""
+        own = default_guidance(self.checkpoint.pipeline_class, self.checkpoint.config)
+        return next((found.kind.nearest(own) for found in self.few_steps if not found.digest), own)
 
     def _check_backend(self) -> None:
         """Raises SweepError for what the backend cannot do."""
@@ -223,8 +231,6 @@ class Prepared:
         """What the user should know before trusting the comparison."""
         refused = _gathered({at: (reason,) for at, reason in self.unsupported.items()})
         doubts = _gathered({at: trajectory.remarks for at, trajectory in self.trajectories.items()})
-        pipeline, configs = self.checkpoint.pipeline_class, self.checkpoint.config
-        guidance = self.sweep.guidance_scale if "guidance_scale" in self.sweep.model_fields_set else ()
         return (
             *self._source.remarks,
             *self.plan.warnings,
@@ -234,13 +240,21 @@ class Prepared:
             *filter(None, [told_left_out(self.scheduler_config)]),
             *foreign_notation(self._texts),
             *cut_prompts(self.checkpoint, self._texts),
-            *inert_guidance(pipeline, configs, guidance, self.sweep.negative_prompt, self.sweep.call),
+            *self._inert_guidance(),
             *(f"unsupported: {reason}{where}" for _, reason, where in refused),
             *(f"{label}: {remark}{where}" for label, remark, where in doubts),
             *self._unsearched(),
             *self._idle_options(),
             *self._unrepeatable(),
         )
+
+    def _inert_guidance(self) -> Iterator[str]:
+        """What of the sweep's guidance and negative prompts changes nothing."""
+        sweep, checkpoint = self.sweep, self.checkpoint
+        scales, negatives = sweep.guidance_scale or (), sweep.negative_prompt
+        for told in inert_guidance(checkpoint.pipeline_class, checkpoint.config, scales, negatives, sweep.call):
+            if self.asked.guidance_scale or told.startswith("negative_prompt"):
+                yield told
 
     def _unsearched(self) -> Iterator[str]:
         """Of which schedulers it cannot be found how many steps they need."""
@@ -304,7 +318,7 @@ class Prepared:
     def _most_evaluations(self) -> int:
         """As `_evaluations`, of the cells that have most."""
         sweep = self.sweep
-        axes = product(sweep.guidance_scale, sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
+        axes = product(sweep.guidance_scale or (), sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
         return max(self._evaluations(*values) for values in axes)
 
     @property
@@ -411,6 +425,8 @@ class Prepared:
         """The sweep, repeatable from any folder: a checkpoint on the disk has its whole path."""
         paths = {name: getattr(self.sweep, name) for name in ("clip_model", "real_images", "controlnet")}
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
+        if adapter := self.sweep.ip_adapter:
+            update["ip_adapter"] = adapter.model_copy(update=places(self.checkpoint))
         update |= self.inputs.written
         return self.sweep.model_copy(update=update | {"model": portable(self.sweep.model)})
 
@@ -440,8 +456,8 @@ class Prepared:
         return pipeline
 
     def wearing(self, pipeline: Any) -> Callable[[Worn], None]:
-        """What puts a cell's LoRAs on the pipeline, loaded once. Raises SweepError for one that does not fit."""
-        if not self.loras.adapters:
+        """What puts a cell's `dress` on the pipeline, loaded once. Raises SweepError for a LoRA that does not fit."""
+        if not self.loras.adapters and not self.checkpoint.ip_adapter:
             return lambda worn: None
         if self._dressed is None or self._dressed[0] is not pipeline:
             from schedcmp.checkpoint.wardrobe import Wardrobe

@@ -56,6 +56,13 @@ class Distilled:
             return "guidance off"
         return f"guidance off or up to {high:g}" if low <= 1 else f"guidance {low:g} to {high:g}"
 
+    def nearest(self, guidance: float) -> float:
+        """What its authors take that is nearest to a pipeline's own guidance; where they have none, that is off."""
+        if self.guidance is None:
+            return guidance
+        low, high = self.guidance
+        return low if high <= 1 else min(max(guidance, low), high)
+
     def outside(self, steps: Iterable[int], guidance: Iterable[float]) -> list[str]:
         """What of a sweep leaves the authors' range, in words."""
         low, high = self.steps

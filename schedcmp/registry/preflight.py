@@ -12,7 +12,7 @@ from typing import Any
 from schedcmp.errors import RegistryError
 from schedcmp.guard.foreign import RunawayError, contained
 from schedcmp.pipelines.beginning import begun
-from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments, too_many
+from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments, unvisited
 from schedcmp.registry.build import MOST_NOISE, Recipe
 from schedcmp.registry.build.kinds import kind_of
 
@@ -83,7 +83,7 @@ def _preflight(recipe: Recipe, steps: int, strength: float | None) -> Trajectory
     timesteps = tuple(float(t) for t in scheduler.timesteps)
     # A sampler function's levels are those it was given; it may evaluate elsewhere
     sigmas = tuple(float(s) for s in getattr(scheduler, "schedule", getattr(scheduler, "sigmas", ())))
-    beyond = too_many(recipe.pipeline, scheduler, steps)
+    beyond = unvisited(recipe.pipeline, scheduler, steps)
     if wrong := beyond or next(_certainly_wrong(scheduler, timesteps, sigmas, steps), ""):
         raise RegistryError(f"{name}: at {steps} steps {wrong}")
     levels = () if _rises(scheduler) else sigmas

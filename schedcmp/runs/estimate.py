@@ -74,7 +74,7 @@ def _costs(stored: StoredCell, prepared: Prepared) -> list[tuple[float, float]]:
     """Seconds per evaluation, and beside them, of a timed image that costs as much as this sweep's: same size, guidance
     on or off."""
     sweep, cell, nfe = prepared.sweep, stored.cell, stored.result.nfe
-    same_guidance = any((g > 1) == (cell.guidance_scale > 1) for g in sweep.guidance_scale)
+    same_guidance = any((g > 1) == (cell.guidance_scale > 1) for g in sweep.guidance_scale or ())
     if not nfe or not same_guidance or (cell.width, cell.height) != (sweep.width, sweep.height):
         return []
     return [(sum(t.step_s) / nfe, t.latency_s - sum(t.step_s)) for t in stored.result.timings]

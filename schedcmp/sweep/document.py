@@ -15,11 +15,12 @@ from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
 from schedcmp.sweep.adapters import AdapterSpec, Lora
 from schedcmp.sweep.executor import Executor, Executors, Ray
-from schedcmp.sweep.keys import FILES, Exclude, Keys
+from schedcmp.sweep.keys import FILES, Exclude, Keys, OfRun
 from schedcmp.sweep.parts import (
     EntrySpec,
     Grid,
     Groups,
+    IpAdapter,
     Jax,
     Metrics,
     MetricSpec,
@@ -201,7 +202,7 @@ def _message(error: ValidationError, source: Source) -> str:
     """The first problem (by line) of a failed check, in the user's words."""
     problems = error.errors(include_url=False)
     first = min(problems, key=_urgency)
-    path = [step for step in first["loc"] if step not in ("str", "EntrySpec", "counts", "search")]
+    path = [step for step in first["loc"] if step not in (*_UNIONS, "counts", "search")]
     key = ".".join(str(step) for step in path)
     named = first["msg"].removeprefix("Value error, ").partition(":")[0]  # what is wrong between keys names one of them
     where = source.where(path[:-1] if first["type"] == "missing" else path or [named])
@@ -211,7 +212,7 @@ def _message(error: ValidationError, source: Source) -> str:
 def _urgency(problem: Any) -> tuple[int, int]:
     """An unknown key explains the missing one; of a union's, the problem deepest inside it is the one meant."""
     location = problem["loc"]
-    union = "str" in location or "EntrySpec" in location
+    union = any(part in location for part in _UNIONS)
     return (0 if problem["type"] == "extra_forbidden" else 1 + (not location), -len(location) if union else 0)
 
 
@@ -223,6 +224,7 @@ def _problem(problem: Any, key: str) -> str:
     return f"{f'{key}: ' if key else ''}{in_words(problem)}"
 
 
+_UNIONS = ("str", "EntrySpec", "OfRun")  # what stands in a problem's place for a member of a union
 _PARTS: tuple[type[Part], ...] = (
     Sweep,
     EntrySpec,
@@ -232,9 +234,11 @@ _PARTS: tuple[type[Part], ...] = (
     Auto,
     Grid,
     Model,
+    IpAdapter,
     Optimize,
     Jax,
     Exclude,
+    OfRun,
     Executor,
     Ray,
     Lora,

@@ -198,6 +198,23 @@ ModelSpec = Annotated[
 ]
 
 
+class IpAdapter(Part):
+    """What lets a UNet see an image beside the prompt."""
+
+    path: Annotated[str, Field(min_length=1)] = Field(description="its `.safetensors` file, or a folder with one")
+    image_encoder: str | None = Field(
+        None, description="its CLIP model's folder; by default `image_encoder` beside the file, or the checkpoint's"
+    )
+
+
+IpAdapterSpec = Annotated[
+    IpAdapter,
+    BeforeValidator(
+        lambda value: {"path": value} if isinstance(value, str) else value, json_schema_input_type=str | IpAdapter
+    ),
+]
+
+
 class EntrySpec(Part):
     """A scheduler of the sweep: by name, with other options than it has; or one of the user's own."""
 

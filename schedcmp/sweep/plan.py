@@ -48,7 +48,7 @@ def make_plan(
     appraiser: Appraiser,
     searched: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> Plan:
-    """Look up the sweep's schedulers and lay out its cells; its LoRAs are found already.
+    """Look up the sweep's schedulers and lay out its cells; its LoRAs and its guidance are found already.
 
     Args:
         searched: numbers of steps by label, where the sweep leaves them to be found.
@@ -153,7 +153,7 @@ class _Exclusion:
         hits = self._all
         for key, indifferent in self._indifferent.items():
             named = indifferent
-            for value in _values(cell, key):
+            for value in names_on(cell, key):
                 named |= self._bits.get((key, value), 0)
             hits &= named
             if not hits:
@@ -181,7 +181,7 @@ def _rule(exclude: Exclude, registry: Registry) -> Rule:
     return allowed
 
 
-def _values(cell: Cell, key: str) -> tuple[Any, ...]:
+def names_on(cell: Cell, key: str) -> tuple[Any, ...]:
     """What a cell is called on an axis, or on a part of one."""
     axis, _, part = key.partition(".")
     found: Any = AXES[axis].known_as(cell)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from schedcmp.axes import arguments_of, plain_name
+from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
 from schedcmp.registry.build import load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
@@ -14,8 +15,10 @@ from schedcmp.report.paste.parts_code import parts
 from schedcmp.report.paste.spelling import spelling
 from schedcmp.report.paste.subject import Subject
 from schedcmp.spacing.written import read_levels
+from schedcmp.store.images import name_of, stem_of
+from schedcmp.sweep.keys import SEEN
 
-_BUILTIN = "builtin:"
+_BUILTIN, _ENCODER = "builtin:", BESIDE[IMAGE_ENCODER][1]
 _TORCH = {"float32": "torch.float32", "float16": "torch.float16", "bfloat16": "torch.bfloat16"}
 
 
@@ -40,6 +43,8 @@ def _imports(subject: Subject, body: str) -> Iterator[str]:
         yield f"from diffusers import {', '.join(sorted(names))}"
     if "python" in subject.model:
         yield f"import {subject.model['python'].rpartition('.')[0]}"
+    if f"{_ENCODER}." in body:
+        yield f"from transformers import {_ENCODER}"
     if "load_file(" in body:
         yield "from safetensors.torch import load_file"
     if "schedcmp." in body:
@@ -63,12 +68,15 @@ def _pipeline(subject: Subject) -> Iterator[str]:
         options["vae"] = f"AutoencoderKL.{method}({model['vae']!r}, {argument}={dtype})"
     if subject.sweep.get("controlnet"):
         options["controlnet"] = f"AutoModel.from_pretrained({subject.sweep['controlnet']!r}, {argument}={dtype})"
+    if encoder := (subject.sweep.get("ip_adapter") or {}).get(IMAGE_ENCODER):
+        options[IMAGE_ENCODER] = f"{_ENCODER}.from_pretrained({encoder!r}, {argument}={dtype})"
     if not subject.sweep.get("safety_checker", True):
         options |= {"safety_checker": "None", "requires_safety_checker": "False"}
     method = "from_single_file" if model["id"].endswith(".safetensors") else "from_pretrained"
     arguments = ", ".join([_place(model["id"]), *(f"{name}={value}" for name, value in options.items())])
     yield f"pipe = {environment['pipeline']}.{method}({arguments})"
     yield from parts(model, _place(model["id"]), f"{argument}={dtype}")
+    yield from _ip_adapter(subject)
     if environment["device"] != "cpu":
         yield f'pipe.to("{environment["device"]}")'
     if "vae_dtype" in environment:
@@ -86,6 +94,14 @@ def _adapters(subject: Subject) -> Iterator[str]:
         yield f'pipe.load_lora_weights({_place(place)}{named}, adapter_name="lora{i}")'
     if weights:
         yield f"pipe.set_adapters({[*weights]!r}, {[*weights.values()]!r})"
+
+
+def _ip_adapter(subject: Subject) -> Iterator[str]:
+    if adapter := subject.sweep.get("ip_adapter"):
+        path = Path(adapter["path"])
+        names = f"{str(path.parent)!r}, subfolder='', weight_name={path.name!r}"
+        yield f"pipe.load_ip_adapter({names}, {IMAGE_ENCODER}_folder=None)"
+        yield f"pipe.set_ip_adapter_scale({subject.cell.ip_adapter_scale!r})"
 
 
 def _place(model: str) -> str:
@@ -163,12 +179,22 @@ def _call(subject: Subject) -> Iterator[str]:
 def _images(subject: Subject) -> Iterator[str]:
     """The files, as `inputs.pictures` brings them to the size."""
     for key, token in subject.cell.images.items():
-        path = next(path for path in subject.sweep[key] if Path(path).stem.startswith(plain_name(token)))
+        path = next(path for path, name in _named(subject.sweep[key]) if name == plain_name(token))
         resampling = "NEAREST" if key == "mask" else "LANCZOS"
-        size = f"{subject.size}, Image.Resampling.{resampling}"
-        yield f'{key} = ImageOps.fit(ImageOps.exif_transpose(Image.open({path!r})).convert("RGB"), {size})'
+        image = f'ImageOps.exif_transpose(Image.open({path!r})).convert("RGB")'
+        fitted = f"ImageOps.fit({image}, {subject.size}, Image.Resampling.{resampling})"
+        yield f"{key} = {image if key == SEEN else fitted}"
     if subject.cell.images:
         yield f"torch.manual_seed({subject.cell.seed})"
+
+
+def _named(items: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """The files of a resolved sweep's key, and what cells call them."""
+    for item in items:
+        if isinstance(item, dict):  # those of an earlier run
+            yield from ((f"{item['run']}/{file}", name_of(file)) for file in item["file"])
+        else:
+            yield item, stem_of(Path(item))
 
 
 def _handed_on(subject: Subject) -> Iterator[str]:
