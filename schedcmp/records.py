@@ -55,7 +55,7 @@ class Cell:
     @property
     def reference_solver(self) -> str:
         """Whose image this is to be compared with others, by its name; empty for a cell of the sweep."""
-        return self.scheduler.removeprefix(REFERENCE) if self.scheduler.startswith(REFERENCE) else ""
+        return solver_of(self.scheduler)
 
     @property
     def task(self) -> Task:
@@ -100,6 +100,11 @@ class Cell:
         return {key: token for key, token in given.items() if token}
 
 
+def solver_of(label: str) -> str:
+    """Of a reference's label; empty for that of a cell of the sweep."""
+    return label.removeprefix(REFERENCE) if label.startswith(REFERENCE) else ""
+
+
 Length = tuple[str, int, float | None]  # a scheduler's label, its steps, and the strength that says how many run
 
 
@@ -142,7 +147,7 @@ class CellResult:
     latents: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # what the VAE was given
     png: bytes | None = field(default=None, compare=False, repr=False)  # its file, where it is made already
     fingerprint: bytes | None = field(default=None, compare=False, repr=False)  # see `image.fingerprint`
-    # What its timings depend on, see `prepare.provenance.machine_of`; empty: the run's own
+    # What its timings depend on, see `prepare.origin.machine_of`; empty: the run's own
     machine: str = field(default="", compare=False)
 
 

@@ -65,7 +65,7 @@ def test_what_is_read_and_what_is_not_is_told(folders: dict[str, Path], monkeypa
     assert "'((a))' (a weight: say it in plain words, or add prompt_syntax: a1111)" in told[0]
     assert "'BREAK' (a new chunk: leave it out, or add prompt_syntax: a1111)" in told[0]
     monkeypatch.setattr(emphasis, "find_spec", lambda name: True)
-    monkeypatch.setattr("schedcmp.prepare.prepared.version", lambda name: "1")
+    monkeypatch.setattr("schedcmp.prepare.origin.version", lambda name: "1")
     (told_now,) = [text for text in prepare(written(folders["sd"], prompt=prompt)).warnings if "drawn" in text]
     assert "prompt two: is drawn as it is written" in told_now
     assert "only weights and BREAK are read: '[a:b:0.5]'" in told_now

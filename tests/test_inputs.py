@@ -166,7 +166,7 @@ def images(tmp_path: Path) -> dict[str, str]:
 
 
 def made(prepared: Prepared, engine: str) -> dict[str, CellResult]:
-    engines = Engines(prepared, prepared.load(), lambda evaluations: None)
+    engines = Engines(prepared, prepared.loader.load(), lambda evaluations: None)
     run = engines.other if engine == "packed" else engines.timed
     results = {result.cell.id: result for result in run.run(prepared.supported)}
     assert not [result.error for result in results.values() if result.status == "failed"]
@@ -305,7 +305,7 @@ def test_a_changed_image_is_another_cell_and_a_run_goes_on(write_sweep: Write, t
     (other,) = prepare(write_sweep(**SMALL, image="a.png")).plan.cells
     assert other.id != first.plan.cells[0].id
     assert other.task != first.plan.cells[0].task
-    (result,) = Engines(first, first.load(), lambda n: None).other.run(first.supported)
+    (result,) = Engines(first, first.loader.load(), lambda n: None).other.run(first.supported)
     assert result.status == "failed"
     assert "has changed since the run began; run the sweep again" in str(result.error)
 
@@ -471,7 +471,7 @@ def test_a_given_pipelines_parts_do_other_tasks_and_stay_as_they_are(sd1: Path, 
     pipeline.vae.to(torch.bfloat16)
     saved_picture(tmp_path / "a.png")
     given = asked(None, {**SMALL, "prompt": "a", "metrics": "off", "image": str(tmp_path / "a.png")}, pipeline)
-    loaded = given.load()
+    loaded = given.loader.load()
     assert type(loaded) is diffusers.StableDiffusionImg2ImgPipeline
     assert loaded.unet is pipeline.unet
     assert pipeline.vae.dtype == torch.bfloat16

@@ -291,7 +291,7 @@ def test_a_lora_that_does_not_fit_is_refused_with_its_line(
 ) -> None:
     sweep = write(f"[none, {folders['b']}, {other(folders, tmp_path, MISFITS[how])}]")
     with pytest.raises(RequestError, match=r"sweep\.yaml:5: lora: .*other does not fit this StableDiffusionPipeline"):
-        prepare(sweep).load()
+        prepare(sweep).loader.load()
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,7 @@ def test_packages_that_a_pipeline_needs_are_named_with_their_command(
     assert not packages("StableDiffusionPipeline")
     assert not packages("PixArtAlphaPipeline")  # which asks for it where captions are to be cleaned, and else goes on
     assert install(["torchvision", "ftfy"]) == 'pip install "schedcmp[families]" torchvision'
-    monkeypatch.setattr("schedcmp.prepare.prepared.missing_packages", lambda _: ["ftfy"])
+    monkeypatch.setattr("schedcmp.prepare.checks.missing_packages", lambda _: ["ftfy"])
     with pytest.raises(CheckpointError, match=r'needs ftfy: pip install "schedcmp\[families\]"'):
         prepare(write_sweep())
 

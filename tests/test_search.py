@@ -26,7 +26,7 @@ from schedcmp.runs.execution import Execution, rounds
 from schedcmp.runs.search import Known, next_count
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 
 AUTO = TINY | {"schedulers": ["ddim", "dpmpp-2m-karras"], "steps": {"auto": {"tolerance": 0.15}}, "seeds": "0..2"}
 

@@ -26,10 +26,11 @@ from schedcmp.registry.plot import sigma_curves, sigma_plot
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import Registry, builtin_registry, class_entry
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.parts import Model
+from schedcmp.sweep.parts.model import Model
 
 if TYPE_CHECKING:
     from schedcmp.backend.ways import Ways
+    from schedcmp.truth.verdict import Verdict
 
 _MARKS = {"ok": "✓", "needs": "+", "wrong": "✗", "unsupported": "–"}
 
@@ -129,12 +130,12 @@ def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[C
     from schedcmp.truth.quick import quick
 
     verdicts = quick([resolve(c.entry, config) for c in found if c.status == "ok" and not c.entry.suits], config)
-    return [_with_verdict(c, *verdicts.get(c.entry.name, ("", ""))) for c in found]
+    return [_with_verdict(c, verdicts[c.entry.name]) if c.entry.name in verdicts else c for c in found]
 
 
-def _with_verdict(c: Compatibility, verdict: str, why: str) -> Compatibility:
-    said = ", ".join(filter(None, (verdict.partition(" (to")[0], why)))
-    if verdict.startswith("does not converge") and c.reason != OWN:
+def _with_verdict(c: Compatibility, verdict: Verdict) -> Compatibility:
+    said = ", ".join(filter(None, (verdict.text.partition(" (to")[0], verdict.why)))
+    if verdict.kind == "does not converge" and c.reason != OWN:
         return replace(c, status="wrong", reason=said)
     return replace(c, reason="; ".join(filter(None, (c.reason, said))))
 

@@ -26,7 +26,7 @@ from schedcmp.store.folder import DATABASE
 from schedcmp.store.rescue import set_aside
 from schedcmp.store.several import Shown, opened, place_of
 from schedcmp.store.store import Store
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 
 if TYPE_CHECKING:
     from schedcmp.report.write import Reports
@@ -65,7 +65,7 @@ def _run(prepared: Prepared, output: str | None, *, fresh: bool, alone: bool = T
     from schedcmp.report.page import write_page
 
     with (
-        workers(prepared) as crew,
+        workers(prepared) as (prepared, crew),
         _headed(prepared, output) as where,
         Store.create(where.folder, mend=set_aside if fresh else None) as store,
     ):
@@ -137,8 +137,9 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     ]
     steps = "steps at strength" if from_images else "steps"
     table(["scheduler", "class", steps, "NFE", "cells"], rows, left=("scheduler", "class"))
-    if prepared.sweep.guidance_scale != prepared.asked.guidance_scale:
-        say(f"guidance {prepared.own_guidance:g}, as none is given: {prepared.checkpoint.pipeline_class}'s own default")
+    if prepared.own_guidance is not None:
+        pipeline = prepared.checkpoint.pipeline_class
+        say(f"guidance {prepared.own_guidance:g}, as none is given: {pipeline}'s own default")
     folder, exists = look(name)
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:
@@ -185,7 +186,7 @@ def _steps(steps: int, strength: float | None) -> str:
 
 def _headline(prepared: Prepared, *, device: bool = False) -> None:
     plan = prepared.plan
-    where = f" ({prepared.device}, {prepared.dtype})" if device else ""
+    where = f" ({prepared.origin.device}, {prepared.origin.dtype})" if device else ""
     say(
         f"{prepared.sweep.name}: {len(plan.entries)} schedulers, {len(plan.cells):,} cells, "
         f"{prepared.total_nfe:,} denoiser evaluations on {prepared.checkpoint.name}{where}"
@@ -255,7 +256,7 @@ def _finish(store: Shown, where: Place, places: Sequence[str] = (), *, packed: b
     _send(store, places, reports)
     for sentence in reports.seen[:_SHOWN_WARNINGS]:
         console.warn(sentence.rstrip("."))
-    show(reports.answers, most=_SHOWN_SENTENCES)
+    show(reports.answers, most=_SHOWN_SENTENCES, first=reports.settings)
     _tell_files(where, reports.files)
     failed = sum(stored.result.status == "failed" for stored in cells)
     missing = store.planned() - len(cells)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RequestError
-from schedcmp.sweep.executor import Ray
+from schedcmp.sweep.parts.executor import Ray
 
 INSTALL = 'executor: ray needs the package ray: pip install "schedcmp[ray]"'
 _ANSWER_S = 10.0

@@ -17,7 +17,9 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.call import Call, bind, bits, join, named
+from schedcmp.engine.calls.call import Call, bind, has_named_arguments
+from schedcmp.engine.calls.joining import join
+from schedcmp.engine.calls.signature import bits
 from schedcmp.engine.coefficients import remembered
 from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import Workbench
@@ -127,7 +129,7 @@ def _park(
 ) -> None:
     owner = getattr(pipeline, component, None)
     real = getattr(owner, method, None)
-    if real is None or not named(real):
+    if real is None or not has_named_arguments(real):
         return
     models[target] = real
 

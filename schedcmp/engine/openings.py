@@ -15,7 +15,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.call import bits
+from schedcmp.engine.calls.signature import bits
 from schedcmp.engine.lane import Lane
 
 _MOST = 32  # answers that are kept

@@ -65,7 +65,7 @@ class Inputs:
         for image, mask in ((self.pictures[one], self.pictures[other]) for one, other in pairs):
             if not _alike(image.size, mask.size):
                 raise SweepError(
-                    f"{source.where(('mask',))}: mask: {mask.path} ({_shown(mask)}) has other proportions than"
+                    f"{source.at('mask')}: {mask.path} ({_shown(mask)}) has other proportions than"
                     f" {image.path} ({_shown(image)}); give a mask of the image's size"
                 )
 
@@ -98,7 +98,7 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
     strength = default_strength(pipeline)
     if sweep.strength and strength is None:
         told = f"{pipeline} begins with noise alone, and takes none; add `image`, or leave it out"
-        raise SweepError(f"{source.where(('strength',))}: strength: {told}")
+        raise SweepError(f"{source.at('strength')}: {told}")
     update: dict[str, Any] = {key: tuple(p.token for p in pictures) for key, pictures in found.items()}
     update |= {"strength": (strength,)} if strength is not None and not sweep.strength else {}
     update |= {"ip_adapter_scale": (1.0,)} if sweep.ip_adapter and not sweep.ip_adapter_scale else {}
@@ -156,7 +156,7 @@ def _read(
                     raise ValueError(f"{picture.path} is the same image as {other.path}; remove one of the two")
                 found[mark] = picture
         except ValueError as error:
-            raise SweepError(f"{source.where((key, i))}: {key}: {error}") from error
+            raise SweepError(f"{source.at(key, i)}: {error}") from error
     return read
 
 

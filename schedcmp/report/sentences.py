@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from schedcmp.readings import Reading
-from schedcmp.report.answer import Answer, Choice
+from schedcmp.report.answer import Answer, Budget, Choice
 from schedcmp.report.enough import Enough, enough, oracle_order, told_order
 from schedcmp.report.numbers import NONE, seconds
 from schedcmp.report.quality import Pair, Point, Unsound, goodness
@@ -33,6 +33,7 @@ def markdown(
     seen: Sequence[str] = (),
     beside: Iterable[Answer] = (),
     orders: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    first: str = "",
 ) -> str:
     """`answer.md`: the sentences and the Pareto front, a section for each setting.
 
@@ -40,8 +41,9 @@ def markdown(
         seen: sentences on what else was seen.
         beside: answers by a metric that not all schedulers have.
         orders: what the oracle says of schedulers, where the run has asked it.
+        first: a section on all settings together, see `report.across`.
     """
-    parts = ["# Which scheduler?"]
+    parts = ["# Which scheduler?", *([first] if first else [])]
     told = (*answers, *beside)
     for found, heading in zip(told, headings(told), strict=True):
         titles = [heading] if heading else []
@@ -137,19 +139,18 @@ def _told(found: Answer, point: Point, metric: Reading) -> str:
 def _budgets(found: Answer) -> Iterator[str]:
     for choice, before in zip(found.choices, (None, *found.choices), strict=False):
         if before and before.best is choice.best:
-            yield f"Up to {_limit(choice)}: still {short(choice.best)}."
+            yield f"Up to {budget_words(choice.budget)}: still {short(choice.best)}."
         else:
             yield _budget(found, choice)
 
 
-def _limit(choice: Choice) -> str:
-    limit = choice.budget.limit
-    return f"{limit:g} NFE" if choice.budget.unit == "NFE" else seconds(limit)
+def budget_words(budget: Budget) -> str:
+    return f"{budget.limit:g} NFE" if budget.unit == "NFE" else seconds(budget.limit)
 
 
 def _budget(found: Answer, choice: Choice) -> str:
     assert found.metric
-    best = f"p to {_limit(choice)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
+    best = f"p to {budget_words(choice.budget)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
     if not choice.others:
         return f"U{best}; nothing else to compare with."
     if not choice.alike:
@@ -267,7 +268,9 @@ def _ranking(found: Answer, metric: Reading, choice: Choice) -> str:
     alike = {id(p) for p, _ in choice.alike}
     rows = [[*_row(found, choice.best), "the best"]]
     rows += [[*_row(found, p), "not told apart" if id(p) in alike else "worse"] for p, _ in choice.others]
-    return _table(f"All up to {_limit(choice)}, each with the most steps.", metric, rows, "against the best")
+    return _table(
+        f"All up to {budget_words(choice.budget)}, each with the most steps.", metric, rows, "against the best"
+    )
 
 
 def _row(found: Answer, p: Point) -> list[str]:

@@ -2,7 +2,7 @@
 
 import { $, button, copy, h, keyValues, pictureOf, select } from "./dom.js";
 import { digits, isNumber, mebibytes, seconds } from "./format.js";
-import { address, at, byId, command, describe, isMade, label, mark, metrics, run, varies } from "./run.js";
+import { address, at, byId, command, describe, isMade, label, mark, metrics, program, run, varies } from "./run.js";
 import { set, state } from "./state.js";
 import { layOut } from "./layout.js";
 import { grid, placeOf } from "./grid.js";
@@ -123,17 +123,26 @@ function measured(cell) {
 }
 
 function commandBox(cell) {
-  const text = command(cell);
   const told = h("span", { role: "status" });
-  const press = async (event) => {
-    await copy(text, event.currentTarget ?? told);
-    told.textContent = "copied";
+  const copier = (name, text, key) => {
+    const press = async (event) => {
+      await copy(text, event.currentTarget ?? told);
+      told.textContent = "copied";
+    };
+    return button(name, press, { "data-key": key });
   };
+  const python = program(cell);
   return h(
     "div",
     { class: "command" },
-    h("code", { id: "command", tabindex: 0 }, text),
-    h("p", {}, button("Copy", press, { "data-key": "copy" }), told),
+    h("code", { id: "command", tabindex: 0 }, command(cell)),
+    h(
+      "div",
+      { class: "row-of" },
+      copier("Copy", command(cell), "copy"),
+      python ? copier("Copy as diffusers program", python, "python") : null,
+      told,
+    ),
   );
 }
 
