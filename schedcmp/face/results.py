@@ -69,7 +69,7 @@ class Run:
     @property
     def answer(self) -> str:
         """Which scheduler to take, and how sure that is, a sentence a line."""
-        from schedcmp.report.sentences import headings, sentences
+        from schedcmp.report.words.sentences import headings, sentences
 
         answers = self.recommend()
         heads = [[f"{heading}:"] if heading else [] for heading in headings(answers)]
