@@ -41,6 +41,7 @@ class Axis:
         prose: a text that people write; above a grid it has a line of its own.
         kept: a run's store has it; else it is what tells runs apart that are read as one.
         argument: of the pipeline's call, where the value is handed over as it is.
+        pictured: the value is an image, of which a run's folder has a small copy.
         named: `exclude` takes names, not values as the key has them.
         rule: what `exclude` takes, for people; by default what the key does.
         unrolled: sweep → its values, each as fields of `Cell`.
@@ -71,6 +72,7 @@ class Axis:
     prose: bool = False
     kept: bool = True
     argument: str = ""
+    pictured: bool = False
     named: bool = False
     rule: str = _BY_NAME
     unrolled: Callable[[Sweep], Iterable[Mapping[str, Any]]] = _BY_NAME

@@ -16,7 +16,7 @@ from schedcmp.axes.words import arguments, canonical, lora_name, pixels, plain_n
 def _files(name: str, key: str, title: str, short: str) -> Axis:
     """Images that cells are given; a cell has the name and a hash of its own."""
     return Axis(
-        name=name, key=key, title=title, role="content", short=short, optional=True, depth=1, named=True,
+        name=name, key=key, title=title, role="content", short=short, optional=True, depth=1, named=True, pictured=True,
         rule="names of images",
         known_as=lambda c: (getattr(c, name), plain_name(getattr(c, name))),
         label=lambda token: f"{short} {plain_name(token) or 'none'}",

@@ -101,7 +101,7 @@ def finish(store: Shown, where: Place, places: Sequence[str] = (), *, packed: bo
     _send(store, places, reports)
     for sentence in reports.seen[:SHOWN_WARNINGS]:
         console.warn(sentence.rstrip("."))
-    show(reports.answers, most=_SHOWN_SENTENCES)
+    show(reports.answers, most=_SHOWN_SENTENCES, first=reports.settings)
     _tell_files(where, reports.files)
     failed = sum(stored.result.status == "failed" for stored in cells)
     missing = store.planned() - len(cells)

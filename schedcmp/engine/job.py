@@ -22,7 +22,7 @@ from schedcmp.guard.private import execution_device, knowing_its_device
 from schedcmp.pipelines.guidance import guidance_arguments
 from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
-from schedcmp.samplers.global_random import Own, sources
+from schedcmp.samplers.global_random import Own, sources, torch_sources
 from schedcmp.samplers.running import seed_from
 
 WARMUP_STEPS = 2
@@ -65,8 +65,6 @@ class Workbench:
         Args:
             cells: one, or several that differ only by their seeds: images of one call, each with its generator.
         """
-        if cells[0].images:  # some draw what they make of an image from the global generator (Stable Diffusion 3's)
-            torch.manual_seed(cells[0].seed)
         self.wear(cells[0].dress)
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
@@ -78,6 +76,11 @@ class Workbench:
         if getattr(scheduler, "needs_unconditional", False):
             scheduler.unconditional_output = watched(pipeline).unconditional
         return pipeline, arguments
+
+    def own_random(self, cell: Cell) -> Callable[[], AbstractContextManager[None]]:
+        """What to open while a cell's pipeline runs: torch's global generators as its seed has them, where it is given
+        images. Some pipelines draw from these what they make of one (Stable Diffusion 3's)."""
+        return Own(torch_sources(self.device), cell.seed).in_charge if cell.images else nullcontext
 
     def _guarded(self, scheduler: Any, cell: Cell, arguments: Mapping[str, Any]) -> Any:
         """The scheduler; one from elsewhere with a limit of time, and global random numbers of the cell's own."""

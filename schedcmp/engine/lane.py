@@ -46,13 +46,15 @@ class Lane(greenlet):
         self.call: Call | None = None
         self.results: list[CellResult] = []
         self._bench = bench
+        self._own_random = bench.own_random(cells[0])
         self.asked = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
         self._pixels: torch.Tensor | None = None  # what it made of them
 
     def resume(self, answer: Any = None) -> Call | None:
         """Go on with a model's answer; with an exception as the answer, it is raised where the model was called."""
-        self.call = self.throw(answer) if isinstance(answer, Exception) else self.switch(answer)
+        with self._own_random():
+            self.call = self.throw(answer) if isinstance(answer, Exception) else self.switch(answer)
         return self.call
 
     def _work(self, _: object) -> None:

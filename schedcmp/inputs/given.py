@@ -16,12 +16,13 @@ from schedcmp.inputs.earlier import pictures_of_run
 from schedcmp.inputs.pictures import Picture, pictures_of
 from schedcmp.inputs.seen import refuse_unseeing, seeing
 from schedcmp.pipelines.beginning import default_strength
-from schedcmp.pipelines.tasks import argument_names, task_pipeline
+from schedcmp.pipelines.tasks import argument_names, leads_by_mask, task_pipeline
 from schedcmp.records import Cell
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.keys import FILES, SEEN, OfRun
 from schedcmp.sweep.source import Source
 
+_EXTRA_CHANNELS = ("extra_conditioning_channels", "extra_condition_channels")  # of a ControlNet that sees a mask
 _ALIKE = 0.01  # of proportions: what rounding to whole pixels may change
 
 
@@ -93,6 +94,7 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
         key = str(error).partition(":")[0]
         raise SweepError(f"{source.where((key,))}: {error}") from error
     refuse_unseeing(pipeline, sweep, source)
+    _refuse_other_controlnet(checkpoint, pipeline, source)
     strength = default_strength(pipeline)
     if sweep.strength and strength is None:
         told = f"{pipeline} begins with noise alone, and takes none; add `image`, or leave it out"
@@ -121,6 +123,16 @@ def _led(checkpoint: Checkpoint, name: str, source: Source) -> Checkpoint:
         return with_part(checkpoint, controlnet(name))
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
+
+
+def _refuse_other_controlnet(checkpoint: Checkpoint, pipeline: str, source: Source) -> None:
+    """Raises SweepError for one that sees a mask where there is none, or the other way round."""
+    config = checkpoint.config("controlnet")
+    known = [config[name] for name in _EXTRA_CHANNELS if name in config]
+    if known and bool(known[0]) != leads_by_mask(pipeline):
+        told = "sees an image and its mask; give these as `image` and `mask`, and no `control_image`"
+        plain = "sees an image alone, and no mask; give that as `control_image`, without `image` and `mask`"
+        raise SweepError(f"{source.at('controlnet')}: {told if known[0] else plain}")
 
 
 def _read(

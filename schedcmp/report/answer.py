@@ -172,7 +172,7 @@ def _answer(
         fastest,
         None if any(p is hopeful for p in near) else hopeful,
         as_fast,
-        _choices(allowed, metric, [budget] if budget else _budgets(measured)) if metric else (),
+        _choices(allowed, metric, [budget] if budget else usual_budgets(measured)) if metric else (),
         tuple(front(allowed, metric, by_latency=by_latency)) if metric else (),
         by_latency,
         len(turns),
@@ -221,7 +221,7 @@ def _leaders(
     return near[best], tuple(alike)
 
 
-def _budgets(points: Sequence[Point]) -> list[Budget]:
+def usual_budgets(points: Sequence[Point]) -> list[Budget]:
     """The numbers of evaluations at which most schedulers were run, and the largest of all."""
     usual = Counter(p.nfe for p in points).most_common(_MOST_BUDGETS)
     limits = {nfe for nfe, count in usual if count >= usual[0][1] / 2} | {max((p.nfe for p in points), default=0)}

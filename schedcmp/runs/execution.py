@@ -18,6 +18,8 @@ from schedcmp.metrics.plain import measure_plain
 from schedcmp.prepare import Prepared
 from schedcmp.prepare.preparing import with_steps
 from schedcmp.records import Cell, CellResult, length_of
+from schedcmp.report.paste.spelling import spelling
+from schedcmp.report.paste.subject import SPELLING
 from schedcmp.runs.background import in_background
 from schedcmp.runs.paths import ImagePaths
 from schedcmp.runs.pending import divided, pending_cells, pending_references
@@ -199,7 +201,11 @@ def _described(prepared: Prepared) -> dict[str, Any]:
         }
         for (label, steps, strength), trajectory in prepared.trajectories.items()
     ]
-    return {"environment": prepared.origin.environment, "warnings": prepared.warnings, "trajectories": trajectories}
+    classes = {r.cls for r in prepared.recipes.values() if r.cls.__module__.startswith("diffusers.")}
+    environment = prepared.origin.environment
+    spelled = spelling(environment["pipeline"], sorted(classes, key=lambda cls: cls.__name__))
+    told = {"environment": environment, "warnings": prepared.warnings, SPELLING: spelled}
+    return told | {"trajectories": trajectories}
 
 
 def _unsupported(prepared: Prepared) -> Iterator[CellResult]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
-from schedcmp.files import to_json
-from schedcmp.pipelines.source import pipeline_source
-from schedcmp.pipelines.tasks import argument_names
-from schedcmp.registry.build import constructor_defaults, load_class
+from schedcmp.registry.build import load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
 from schedcmp.report.paste.parts_code import parts
+from schedcmp.report.paste.spelling import spelling
 from schedcmp.report.paste.subject import Subject
 from schedcmp.spacing.written import read_levels
 from schedcmp.store.images import name_of, stem_of
@@ -113,6 +110,14 @@ def _place(model: str) -> str:
     return repr(model)
 
 
+def _spelling(subject: Subject) -> Mapping[str, Any]:
+    """As the run has kept it, so that no library is loaded."""
+    if subject.spelling is not None:
+        return subject.spelling
+    classes = [] if "." in _class(subject) else [load_class(_class(subject))]
+    return spelling(subject.environment["pipeline"], classes)
+
+
 def _class(subject: Subject) -> str:
     return str(subject.config["_class_name"])
 
@@ -123,9 +128,8 @@ def _scheduler(subject: Subject) -> Iterator[str]:
     if "." in _class(subject) or "_levels" in config or subject.cell.shift:
         yield f"pipe.scheduler = schedcmp.build({_built(subject)})"
         return
-    defaults = constructor_defaults(load_class(_class(subject)))
-    stored = json.loads(to_json(defaults))  # what is no number of JSON's is a text there
-    options = {name: value for name, value in config.items() if name in defaults and value != stored[name]}
+    defaults = _spelling(subject)["defaults"][_class(subject)]
+    options = {name: value for name, value in config.items() if name in defaults and value != defaults[name]}
     if subject.entry and subject.entry.seed:
         options[subject.entry.seed] = subject.cell.seed
     yield f"pipe.scheduler = {_class(subject)}("
@@ -162,10 +166,10 @@ def _call(subject: Subject) -> Iterator[str]:
         yield f"    negative_prompt={cell.negative_prompt!r},"
     yield f"    num_inference_steps={cell.steps},"
     yield f"    guidance_scale={cell.guidance_scale!r},"
-    source = pipeline_source(subject.environment["pipeline"])
-    if cell.width and cell.height and not (source and "width" not in source.arguments):
+    spelled = _spelling(subject)
+    if cell.width and cell.height and spelled["sized"]:
         yield f"    width={cell.width}, height={cell.height},"
-    names = argument_names(subject.environment["pipeline"])
+    names = spelled["images"]
     yield from (f"    {names[key]}={key}," for key in cell.images)
     yield from (f"    {name}={value!r}," for name, value in (arguments_of(cell) | cell.arguments).items())
     yield "    generator=generator,"

@@ -11,7 +11,7 @@ from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.enough import Enough, enough, oracle_order, told_order
 from schedcmp.report.numbers import seconds
 from schedcmp.report.quality import Point
-from schedcmp.report.words.parts import interval, latency_of, limit_of, number
+from schedcmp.report.words.parts import budget_words, interval, latency_of, number
 from schedcmp.report.words.sentences import headings, sentences
 
 
@@ -20,6 +20,7 @@ def markdown(
     seen: Sequence[str] = (),
     beside: Iterable[Answer] = (),
     orders: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    first: str = "",
 ) -> str:
     """`answer.md`: the sentences and the Pareto front, a section for each setting.
 
@@ -27,8 +28,9 @@ def markdown(
         seen: sentences on what else was seen.
         beside: answers by a metric that not all schedulers have.
         orders: what the oracle says of schedulers, where the run has asked it.
+        first: a section on all settings together, see `report.across`.
     """
-    parts = ["# Which scheduler?"]
+    parts = ["# Which scheduler?", *([first] if first else [])]
     told = (*answers, *beside)
     for found, heading in zip(told, headings(told), strict=True):
         titles = [heading] if heading else []
@@ -58,7 +60,9 @@ def _ranking(found: Answer, metric: Reading, choice: Choice) -> str:
     alike = {id(p) for p, _ in choice.alike}
     rows = [[*_row(found, choice.best), "the best"]]
     rows += [[*_row(found, p), "not told apart" if id(p) in alike else "worse"] for p, _ in choice.others]
-    return _table(f"All up to {limit_of(choice)}, each with the most steps.", metric, rows, "against the best")
+    return _table(
+        f"All up to {budget_words(choice.budget)}, each with the most steps.", metric, rows, "against the best"
+    )
 
 
 def _row(found: Answer, p: Point) -> list[str]:

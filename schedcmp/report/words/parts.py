@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schedcmp.readings import Reading
-from schedcmp.report.answer import Answer, Choice
+from schedcmp.report.answer import Answer, Budget
 from schedcmp.report.enough import Enough
 from schedcmp.report.numbers import NONE, seconds
 from schedcmp.report.quality import Point, Unsound
@@ -49,9 +49,8 @@ def interval(row: Enough) -> str:
     return "" if row.low is None else f" [{row.low}, {row.high or '?'}]"
 
 
-def limit_of(choice: Choice) -> str:
-    limit = choice.budget.limit
-    return f"{limit:g} NFE" if choice.budget.unit == "NFE" else seconds(limit)
+def budget_words(budget: Budget) -> str:
+    return f"{budget.limit:g} NFE" if budget.unit == "NFE" else seconds(budget.limit)
 
 
 def named(points: Sequence[Point]) -> str:

@@ -9,7 +9,7 @@ from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.enough import enough
 from schedcmp.report.quality import Pair, Point, Unsound, goodness
-from schedcmp.report.words.parts import cost_of, few, interval, limit_of, named, number, quality, short
+from schedcmp.report.words.parts import budget_words, cost_of, few, interval, named, number, quality, short
 from schedcmp.truth.energy import FEWEST_SEEDS
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN
 
@@ -66,14 +66,14 @@ def _told(found: Answer, point: Point, metric: Reading) -> str:
 def _budgets(found: Answer) -> Iterator[str]:
     for choice, before in zip(found.choices, (None, *found.choices), strict=False):
         if before and before.best is choice.best:
-            yield f"Up to {limit_of(choice)}: still {short(choice.best)}."
+            yield f"Up to {budget_words(choice.budget)}: still {short(choice.best)}."
         else:
             yield _budget(found, choice)
 
 
 def _budget(found: Answer, choice: Choice) -> str:
     assert found.metric
-    best = f"p to {limit_of(choice)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
+    best = f"p to {budget_words(choice.budget)}: {short(choice.best)}, {quality(choice.best, found.metric)}"
     if not choice.others:
         return f"U{best}; nothing else to compare with."
     if not choice.alike:
