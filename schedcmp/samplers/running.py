@@ -59,7 +59,7 @@ class Noise:
         return self._own.in_charge()
 
 
-class Run(greenlet):
+class Sampling(greenlet):
     """A sampler function that waits at `x` and `sigma` for its model's answer; ended when `sigma` is None."""
 
     def __init__(self, call: Callable[[Model], torch.Tensor], noise: Noise) -> None:

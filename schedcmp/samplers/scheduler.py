@@ -16,7 +16,7 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 
 from schedcmp.samplers.contract import Contract, Trial, level
 from schedcmp.samplers.coordinates import OWN, Coordinates
-from schedcmp.samplers.running import Generators, Noise, Run
+from schedcmp.samplers.running import Generators, Noise, Sampling
 
 
 class LazyTimesteps(Sequence[torch.Tensor]):
@@ -63,7 +63,7 @@ class SamplerScheduler:
     coordinates: Coordinates = OWN
     generator: Generators = None
     unconditional_output: Callable[[torch.Tensor], torch.Tensor] | None = None
-    _run: Run | None = None
+    _run: Sampling | None = None
     _begin_index: int | None = None
     _step_index: int | None = None
 
@@ -153,7 +153,7 @@ class SamplerScheduler:
     def _options(self) -> dict[str, Any]:
         return {name: self.config[name] for name in self.contract.options}
 
-    def _begin(self, sample: torch.Tensor, timestep: float | torch.Tensor) -> Run:
+    def _begin(self, sample: torch.Tensor, timestep: float | torch.Tensor) -> Sampling:
         """Run the function to its first call of the model. `sample`: (B, ...), the pipeline's latents."""
         schedule = self._schedule_from(timestep)
         x = sample.float() if sample.dtype in (torch.float16, torch.bfloat16) else sample
@@ -161,7 +161,7 @@ class SamplerScheduler:
         x = x / self.coordinates.scale(float(schedule[0]))
         noise = Noise(self.generator, x)
         contract, options = self.contract, self._options  # not self: the function would keep its own greenlet alive
-        run = self._run = Run(lambda model: contract.call(model, x, schedule, noise, options), noise)
+        run = self._run = Sampling(lambda model: contract.call(model, x, schedule, noise, options), noise)
         run.go_on(run.model)
         self._arrived(run)
         return run
@@ -182,7 +182,7 @@ class SamplerScheduler:
             raise RuntimeError(f"{type(self).__name__} cannot begin in the middle of its steps")
         return schedule
 
-    def _arrived(self, run: Run) -> None:
+    def _arrived(self, run: Sampling) -> None:
         """Look where the function waits now."""
         assert self._step_index is not None
         if run.sigma is not None:

@@ -221,7 +221,7 @@ def _array(values: Any) -> Levels:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedLevels:
     """What stands in for a scheduler's `_convert_to_karras`: it answers with the levels of a schedule instead.
 
     The schedulers that have `use_karras_sigmas` all take their noise levels from that method, find the timesteps that
@@ -240,13 +240,13 @@ class Listed:
         return levels
 
 
-def listed(name: str, scheduler: Any) -> Listed:
+def listed(name: str, scheduler: Any) -> ListedLevels:
     """The schedule called `name`, or the list that it is, for an unused scheduler's own noise levels.
 
     Raises ValueError.
     """
     values = read_levels(name)
-    return Listed(partial(given, values) if values else SCHEDULES[name], own_sigmas(scheduler))
+    return ListedLevels(partial(given, values) if values else SCHEDULES[name], own_sigmas(scheduler))
 
 
 def own_sigmas(scheduler: Any) -> Levels:
