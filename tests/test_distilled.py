@@ -16,8 +16,9 @@ from test_cli import output
 from test_tiny_flow import HELD_OUT
 
 from schedcmp.checkpoint.adapters import find_adapter
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine

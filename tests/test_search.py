@@ -20,7 +20,7 @@ from schedcmp.readings import readings
 from schedcmp.report.answer import answer, near_enough, tolerance
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.enough import enough
-from schedcmp.report.sentences import markdown
+from schedcmp.report.words.markdown import markdown
 from schedcmp.report.write import write_reports
 from schedcmp.runs.execution import Execution, rounds
 from schedcmp.runs.search import Known, next_count

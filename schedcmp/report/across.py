@@ -16,7 +16,7 @@ from schedcmp.records import StoredCell
 from schedcmp.report.answer import Answer, Budget, usual_budgets
 from schedcmp.report.numbers import NONE
 from schedcmp.report.quality import Point, goodness, points
-from schedcmp.report.sentences import budget_words, few, number, quality, short
+from schedcmp.report.words.parts import budget_words, few, number, quality, short
 from schedcmp.truth.statistics import LEVEL, Difference, compare
 
 _MOST_COLUMNS = 8  # of a table
