@@ -42,6 +42,7 @@ class Cell:
     init_image: str = ""  # what it begins from, as `inputs.pictures.Picture.token`; empty: noise alone
     mask: str = ""  # where that is painted anew
     control_image: str = ""  # what a ControlNet is led by
+    prompt_syntax: str = ""  # in which its prompts are read; empty: as they are
     ip_adapter_image: str = ""  # what an IP-Adapter sees
     ip_adapter_scale: float | None = None  # how much that counts; None: there is none
     strength: float | None = None  # how much of the image is noised away; None: its pipeline does not take it

@@ -8,9 +8,23 @@ see docs/extending.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from schedcmp.axes.axis import INPUT_ROLES, Axis
-from schedcmp.axes.words import arguments, canonical, lora_name, pixels, plain_name, text, worn_again
+from schedcmp.axes.words import (
+    AS_WRITTEN,
+    arguments,
+    canonical,
+    lora_name,
+    pixels,
+    plain_name,
+    read_as,
+    text,
+    worn_again,
+)
+
+if TYPE_CHECKING:
+    from schedcmp.axes.setting import Setting
 
 
 def _files(name: str, key: str, title: str, short: str) -> Axis:
@@ -66,6 +80,15 @@ _ROWS = (
         subject="The negative prompt", depth=1, prose=True,
         label=lambda value: f"negative prompt: {value or 'none'}",
         request=lambda c: {},  # with the prompt
+    ),
+    Axis(
+        name="prompt_syntax", title="Prompts read as", role="content", short="syntax", optional=True, depth=1,
+        subject="How prompts are read",
+        unrolled=lambda sweep: [{"prompt_syntax": read_as(name)} for name in sweep.prompt_syntax or ("",)],
+        known_as=lambda c: (c.prompt_syntax or AS_WRITTEN,),
+        show=lambda value: value or AS_WRITTEN,
+        label=lambda value: f"prompts {value}",
+        again=lambda c: {"prompt_syntax": [c.prompt_syntax]} if c.prompt_syntax else {},
     ),
     Axis(
         name="guidance_scale", title="Guidance", role="setting", short="guidance", subject="Guidance", shown=True,
@@ -138,3 +161,8 @@ PAGED = tuple(sorted((a for a in _ROWS if a.depth is not None), key=lambda axis:
 FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS and axis.kept)
 PLAIN = tuple(axis for axis in INPUTS if not axis.optional)
 OPTIONAL = tuple(axis for axis in _ROWS if axis.optional)
+
+
+def is_guided(of: Setting) -> bool:
+    """Whether each evaluation takes two rows, in most pipelines."""
+    return (of.guidance_scale or 0) > 1

@@ -47,5 +47,13 @@ def canonical(value: Any) -> str:
     return json.dumps(float(value) if type(value) is int else value)
 
 
+AS_WRITTEN = "plain"
+
+
+def read_as(syntax: str) -> str:
+    """As `Cell.prompt_syntax` has it: nothing, where prompts are taken as they are written."""
+    return "" if syntax == AS_WRITTEN else syntax
+
+
 def pixels(width: int | None, height: int | None) -> str:
     return f"{width}x{height}" if width or height else "own"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from schedcmp.axes import arguments_of
+from schedcmp.checkpoint.emphasis import Embedder
 from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
@@ -133,7 +134,7 @@ class Workbench:
             type(self.pipeline).__name__, self._config, cell.guidance_scale, cell.negative_prompt, cell.arguments
         )
         return {
-            "prompt": cell.prompt,
+            **self._texts(cell, settings.pop("negative_prompt", None)),
             "num_inference_steps": cell.steps,
             "generator": generators if more else generators[0],
             **({"num_images_per_prompt": len(generators)} if more else {}),
@@ -143,6 +144,17 @@ class Workbench:
             **arguments_of(cell),
             **cell.arguments,
         }
+
+    def _texts(self, cell: Cell, negative: str | None) -> Mapping[str, Any]:
+        """The prompts of a call, or what they were read as."""
+        if cell.prompt_syntax:
+            return self._embedder.arguments(cell.prompt, negative, cell.worn)
+        takes = negative is not None and "negative_prompt" in self._takes
+        return {"prompt": cell.prompt, **({"negative_prompt": negative} if takes else {})}
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return Embedder(self.pipeline)
 
 
 def hand_over(pipeline: Any, before: Any, scheduler: Any) -> None:

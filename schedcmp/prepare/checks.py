@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.cache import refuse_cache
+from schedcmp.checkpoint.emphasis import A1111, no_weights
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import CheckpointError, PartError, SweepError
 from schedcmp.inputs.given import Inputs
@@ -60,6 +61,8 @@ def _refuse_arguments(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> N
         raise SweepError(f"{source.at('call', name)}: {why}")
     for key, why in not_taken(pipeline, sweep):
         raise SweepError(f"{source.at(key)}: {why}")
+    if A1111 in (sweep.prompt_syntax or ()) and (why := no_weights(checkpoint, sweep)):
+        raise SweepError(f"{source.at('prompt_syntax')}: {A1111}: {why}")
     sizes = [(width, height) for width, height in sweep.sizes if width and height]
     if wrong := size_refusal(pipeline, checkpoint.config, sizes):
         raise SweepError(f"{source.at('size' if sweep.size else 'width')}: {wrong}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp import __version__
+from schedcmp.checkpoint.emphasis import A1111, PACKAGE
 from schedcmp.registry.build import Recipe
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def origin_here(prepared: Prepared) -> Origin:
         **({} if prepared.sweep.safety_checker else {"safety_checker": False}),
         "optimize": enabled,
         **({"peft": version("peft")} if prepared.loras.adapters else {}),
+        **({PACKAGE: version(PACKAGE)} if A1111 in (prepared.sweep.prompt_syntax or ()) else {}),
         **({"distilled": [found.told for found in prepared.few_steps]} if prepared.few_steps else {}),
         **loader.backend,
         **machine_and_versions(loader.device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from schedcmp.checkpoint.emphasis import A1111
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.pipelines.guidance import inert_guidance
 from schedcmp.records import Length
@@ -28,8 +29,10 @@ def remarks(prepared: Prepared) -> Iterator[str]:
         yield "latencies with a LoRA include its layers, which would cost nothing if they were fused into the weights"
     yield from filter(None, (found.leaves(prepared.supported) for found in prepared.few_steps))
     yield from filter(None, [told_left_out(prepared.scheduler_config)])
-    yield from foreign_notation(texts)
-    yield from cut_prompts(checkpoint, texts)
+    syntaxes = {*(sweep.prompt_syntax or ())}
+    yield from foreign_notation(texts, weights=A1111 in syntaxes)
+    if syntaxes != {A1111}:  # which reads long ones in chunks
+        yield from cut_prompts(checkpoint, texts)
     yield from _inert_guidance(prepared)
     for _, reason, where in _gathered({at: (why,) for at, why in prepared.unsupported.items()}):
         yield f"unsupported: {reason}{where}"

@@ -27,7 +27,7 @@ from schedcmp.sweep.parts.fields import (
 )
 from schedcmp.sweep.parts.model import IpAdapterSpec, ModelSpec
 from schedcmp.sweep.parts.steps import Steps
-from schedcmp.sweep.parts.texts import Prompts, Texts
+from schedcmp.sweep.parts.texts import Prompts, Syntaxes, Texts
 from schedcmp.sweep.values import words
 
 SEEN = "ip_adapter_image"  # which no task is about, and which stays at its own size
@@ -52,6 +52,11 @@ class Keys(Part):
     )
     negative_prompt: Texts = Field(
         ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"
+    )
+    prompt_syntax: Syntaxes | None = Field(
+        None,
+        description="`a1111`: (more), [less], (so much:1.3) and BREAK are read as weights and chunks (below);"
+        " `plain`, the default: prompts are taken as they are written",
     )
     guidance_scale: Numbers | None = Field(
         None,

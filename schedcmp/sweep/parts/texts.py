@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -18,6 +18,9 @@ def printable(text: str) -> str:
     return text
 
 
+Syntaxes = Annotated[
+    tuple[Literal["plain", "a1111"], ...], BeforeValidator(words, json_schema_input_type=str | list[str])
+]
 Texts = Annotated[
     tuple[Annotated[str, AfterValidator(printable)], ...],
     BeforeValidator(lambda v: as_texts(v or ""), json_schema_input_type=str | list[str] | dict[str, str]),
