@@ -40,7 +40,7 @@ def convergence_data(found: Answer, orders: Mapping[str, Mapping[str, Any]] = Ma
 def _told_orders(found: Answer, orders: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for row in enough(found):
         if row.order and row.names[0] in orders:
-            yield row.names[0], f", order {row.order.order:.1f} ({oracle_order(orders[row.names[0]])})"
+            yield row.names[0], f", order {row.order.order:.1f}, oracle's {oracle_order(orders[row.names[0]])}"
 
 
 def draw_convergence(lines: Sequence[Line], metric: Reading, title: str) -> Figure:
