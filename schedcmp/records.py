@@ -42,6 +42,7 @@ class Cell:
     init_image: str = ""  # what it begins from, as `inputs.pictures.Picture.token`; empty: noise alone
     mask: str = ""  # where that is painted anew
     control_image: str = ""  # what a ControlNet is led by
+    prompt_syntax: str = ""  # in which its prompts are read; empty: as they are
     ip_adapter_image: str = ""  # what an IP-Adapter sees
     ip_adapter_scale: float | None = None  # how much that counts; None: there is none
     strength: float | None = None  # how much of the image is noised away; None: its pipeline does not take it
@@ -54,7 +55,7 @@ class Cell:
     @property
     def reference_solver(self) -> str:
         """Whose image this is to be compared with others, by its name; empty for a cell of the sweep."""
-        return self.scheduler.removeprefix(REFERENCE) if self.scheduler.startswith(REFERENCE) else ""
+        return solver_of(self.scheduler)
 
     @property
     def task(self) -> Task:
@@ -99,6 +100,11 @@ class Cell:
         return {key: token for key, token in given.items() if token}
 
 
+def solver_of(label: str) -> str:
+    """Of a reference's label; empty for that of a cell of the sweep."""
+    return label.removeprefix(REFERENCE) if label.startswith(REFERENCE) else ""
+
+
 Length = tuple[str, int, float | None]  # a scheduler's label, its steps, and the strength that says how many run
 
 
@@ -141,7 +147,7 @@ class CellResult:
     latents: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # what the VAE was given
     png: bytes | None = field(default=None, compare=False, repr=False)  # its file, where it is made already
     fingerprint: bytes | None = field(default=None, compare=False, repr=False)  # see `image.fingerprint`
-    # What its timings depend on, see `prepare.provenance.machine_of`; empty: the run's own
+    # What its timings depend on, see `prepare.origin.machine_of`; empty: the run's own
     machine: str = field(default="", compare=False)
 
 

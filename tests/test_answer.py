@@ -25,8 +25,9 @@ from schedcmp.report.answer_json import as_json
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.plots.convergence import convergence_data
 from schedcmp.report.quality import choose_metric, cost, front, goodness, points, undominated
-from schedcmp.report.sentences import markdown, sentences
 from schedcmp.report.tables import timing_rows, timings_markdown
+from schedcmp.report.words.markdown import markdown
+from schedcmp.report.words.sentences import sentences
 from schedcmp.store.images import image_path
 from schedcmp.store.store import Store
 

@@ -16,8 +16,9 @@ from test_cli import output
 from test_tiny_flow import HELD_OUT
 
 from schedcmp.checkpoint.adapters import find_adapter
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
@@ -153,7 +154,7 @@ def test_a_sweep_that_leaves_the_range_is_told_so(lcm_lora: Path, write: Callabl
     inside = prepare(write(lora=str(lcm_lora), guidance_scale=1))
     assert [text for text in inside.warnings if "fused" in text]
     assert not [text for text in inside.warnings if "lcm" in text]
-    assert "LCM-LoRA" in inside.environment["distilled"][0]
+    assert "LCM-LoRA" in inside.origin.environment["distilled"][0]
     (told,) = (
         text
         for text in prepare(
@@ -165,7 +166,7 @@ def test_a_sweep_that_leaves_the_range_is_told_so(lcm_lora: Path, write: Callabl
     assert "made for lcm, 2 to 8 steps, guidance off or up to 2" in told
     assert "lcm-lora-sdxl" in told
     without = prepare(write(lora="none", guidance_scale=7.5, steps=[20]))
-    assert "distilled" not in without.environment
+    assert "distilled" not in without.origin.environment
     assert any("images are not to be trusted" in text for text in without.warnings)
 
 

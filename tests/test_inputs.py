@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import functools
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Cell, CellResult
 from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.inputs import inputs
+from schedcmp.report.layout import INPUT_SIDE, lay_out
+from schedcmp.report.page.data import page_data
 from schedcmp.runs.engines import Engines
 from schedcmp.store.store import Store
 
@@ -138,7 +142,11 @@ class Saved:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    family, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
+    return saved_checkpoint(FAMILIES[request.param], tmp_path_factory.mktemp(request.param))
+
+
+def saved_checkpoint(family: Family, folder: Path) -> Saved:
+    """A family's checkpoint, and its ControlNet beside it."""
     pipeline = families.ready(family.build)
     pipeline.save_pretrained(folder / "model")
     controlnet = family.controlnet(pipeline)
@@ -158,7 +166,7 @@ def images(tmp_path: Path) -> dict[str, str]:
 
 
 def made(prepared: Prepared, engine: str) -> dict[str, CellResult]:
-    engines = Engines(prepared, prepared.load(), lambda evaluations: None)
+    engines = Engines(prepared, prepared.loader.load(), lambda evaluations: None)
     run = engines.other if engine == "packed" else engines.timed
     results = {result.cell.id: result for result in run.run(prepared.supported)}
     assert not [result.error for result in results.values() if result.status == "failed"]
@@ -297,7 +305,7 @@ def test_a_changed_image_is_another_cell_and_a_run_goes_on(write_sweep: Write, t
     (other,) = prepare(write_sweep(**SMALL, image="a.png")).plan.cells
     assert other.id != first.plan.cells[0].id
     assert other.task != first.plan.cells[0].task
-    (result,) = Engines(first, first.load(), lambda n: None).other.run(first.supported)
+    (result,) = Engines(first, first.loader.load(), lambda n: None).other.run(first.supported)
     assert result.status == "failed"
     assert "has changed since the run began; run the sweep again" in str(result.error)
 
@@ -342,6 +350,16 @@ def test_strengths_and_images_are_rows_and_columns(write_sweep: Write, tmp_path:
     out, grid = tmp_path / "out", {"rows": ["image", "scheduler"], "cols": "strength"}
     assert run("run", write_sweep(**SMALL, image=["a.png", "b.png"], strength=[0.5, 0.8], grid=grid), "-o", out) == 0
     assert [path.name for path in (out / "grids").glob("*.png")] == ["grid.png"]
+    with Store.open(out) as store:
+        cells = [*store.cells()]
+        data = page_data(store, cells, {}, {}, [], running=False)
+    (page,) = plan_pages(cells, GridAxes(("init_image", "scheduler"), ("strength",)))
+    assert not [*inputs(page, out)]  # they are at the rows' labels
+    assert lay_out(page, (16, 16)).label_width > INPUT_SIDE
+    values = {axis["name"]: axis["values"] for axis in data["axes"]}
+    small = [base64.b64decode(value["picture"].partition(",")[2]) for value in values["init_image"]]
+    assert [Image.open(BytesIO(one)).size for one in small] == [picture(0).size] * 2
+    assert not any("picture" in value for value in values["strength"])
     assert {path.parts[-4] for path in (out / "images").rglob("*.png")} == {"strength-0.5", "strength-0.8"}
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -453,7 +471,7 @@ def test_a_given_pipelines_parts_do_other_tasks_and_stay_as_they_are(sd1: Path, 
     pipeline.vae.to(torch.bfloat16)
     saved_picture(tmp_path / "a.png")
     given = asked(None, {**SMALL, "prompt": "a", "metrics": "off", "image": str(tmp_path / "a.png")}, pipeline)
-    loaded = given.load()
+    loaded = given.loader.load()
     assert type(loaded) is diffusers.StableDiffusionImg2ImgPipeline
     assert loaded.unet is pipeline.unet
     assert pipeline.vae.dtype == torch.bfloat16

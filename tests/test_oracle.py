@@ -241,8 +241,9 @@ def test_the_driver_makes_the_pipelines_loop(monkeypatch: pytest.MonkeyPatch) ->
     """The real StableDiffusionPipeline with the oracle for its UNet ends at the driver's latents."""
     from diffusers import StableDiffusionPipeline
 
-    from schedcmp.checkpoint.load import load
-    from schedcmp.checkpoint.source import ModelSpec, inspect
+    from schedcmp.checkpoint.inspection.inspect import inspect
+    from schedcmp.checkpoint.loading.load import load
+    from schedcmp.checkpoint.source import ModelSpec
 
     pipeline = load(inspect(ModelSpec("builtin:tiny")), "cpu", "fp32")
     assert isinstance(pipeline, StableDiffusionPipeline)

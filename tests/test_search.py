@@ -22,13 +22,13 @@ from schedcmp.report.answer import answer, near_enough, tolerance
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.enough import enough
 from schedcmp.report.plots.convergence import convergence_data
-from schedcmp.report.sentences import markdown
+from schedcmp.report.words.markdown import markdown
 from schedcmp.report.write import write_reports
 from schedcmp.runs.execution import Execution, rounds
 from schedcmp.runs.search import Known, next_count
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 
 AUTO = TINY | {"schedulers": ["ddim", "dpmpp-2m-karras"], "steps": {"auto": {"tolerance": 0.15}}, "seeds": "0..2"}
 

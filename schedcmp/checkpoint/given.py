@@ -19,6 +19,7 @@ from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.source import GIVEN, Checkpoint, ModelSpec
 from schedcmp.checkpoint.weights import ContentFile, content_file, fingerprint
 from schedcmp.errors import CheckpointError
+from schedcmp.guard.private import execution_device
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ class Given(Checkpoint):
         for name in names.values():
             if name not in _DTYPES:
                 raise CheckpointError(f"pipeline: its models compute in {name}; use one of {', '.join(_DTYPES)}")
-        return {"device": str(self.pipeline._execution_device)} | {key: _DTYPES[name] for key, name in names.items()}
+        return {"device": str(execution_device(self.pipeline))} | {key: _DTYPES[name] for key, name in names.items()}
 
     def ready(self) -> Any:
         """A shallow copy for an engine, without progress bars; the caller's keeps its own."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.weights import tensor_shapes
 from schedcmp.errors import CheckpointError
 from schedcmp.files import user_path
+from schedcmp.guard.private import single_file_config
 
 _DENOISER = "model.diffusion_model."  # the prefix of Stable Diffusion's original layout
 
@@ -64,10 +64,7 @@ def _checkpoint_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _inferred_repository(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:
-    from diffusers.loaders.single_file_utils import fetch_diffusers_config
-
-    # Its tests look at names and shapes only, so that the header is enough.
-    found = fetch_diffusers_config({name: SimpleNamespace(shape=shape) for name, shape in shapes.items()})
+    found = single_file_config(shapes)
     repository = str(found["pretrained_model_name_or_path"])
     denoiser = any(name.startswith(_DENOISER) for name in shapes)
     if ("stable-diffusion-v1-5" in repository and not denoiser) or "subfolder" in found:

@@ -76,7 +76,8 @@ def run(
     The same command goes on where it stopped; with an address, on any machine.
     Exits 1 if cells failed, 2 if the request was wrong, 130 if interrupted.
     """
-    from schedcmp.cli.running import run_sweep, show_plan
+    from schedcmp.cli.planning import show_plan
+    from schedcmp.cli.running import run_sweep
 
     overrides = tuple(set_ or ()) + _as_overrides(device=device, dtype=dtype)
     if dry_run:
@@ -105,7 +106,7 @@ def check(
         raise typer.Exit(check_run(sweep, repair=repair))
     if repair:
         raise RequestError(f"--repair: is for a run's folder, and {sweep} is none")
-    from schedcmp.cli.running import show_plan
+    from schedcmp.cli.planning import show_plan
 
     show_plan(Path(sweep), tuple(set_ or ()), None)
 
@@ -115,7 +116,7 @@ def report(
     run: RunPlace,
 ) -> None:
     """Make a run's grids and tables again, from its store alone."""
-    from schedcmp.cli.running import rebuild_reports
+    from schedcmp.cli.reporting import rebuild_reports
 
     raise typer.Exit(rebuild_reports(run))
 
@@ -144,7 +145,7 @@ def show(
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw its sigmas: .svg, .png or .pdf.")] = None,
 ) -> None:
     """Show a scheduler as it would run: its resolved options, timesteps, sigmas and cost; or a sigma schedule."""
-    from schedcmp.cli.looking import show_scheduler
+    from schedcmp.cli.showing import show_scheduler
 
     show_scheduler(scheduler, model, steps, plot)
 
@@ -233,7 +234,7 @@ def init(
     model: Annotated[str | None, typer.Option(help="With --from: the checkpoint, which an image only names.")] = None,
 ) -> None:
     """Write a sweep to start from."""
-    from schedcmp.cli.looking import write_remake, write_starter
+    from schedcmp.cli.beginning import write_remake, write_starter
 
     if from_ is None:
         write_starter(path)
@@ -244,7 +245,7 @@ def init(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a sweep, for editors that check YAML while you type."""
-    from schedcmp.cli.looking import print_schema
+    from schedcmp.cli.beginning import print_schema
 
     print_schema()
 

@@ -12,7 +12,7 @@ from schedcmp.cli.console import say, table, warn
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.report.compare import Comparison, compare
-from schedcmp.report.sentences import number
+from schedcmp.report.words.parts import number
 from schedcmp.store.several import opened
 
 _SHOWN = 20

@@ -14,7 +14,7 @@ from schedcmp.report.answer import Answer, Budget, answer, recommended
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.paste import paste
 from schedcmp.report.paste.subject import subject
-from schedcmp.report.sentences import headings, sentences
+from schedcmp.report.words.sentences import headings, sentences
 from schedcmp.store.several import opened
 
 

@@ -17,7 +17,9 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.call import Call, bind, bits, join, named
+from schedcmp.engine.calls.call import Call, bind, has_named_arguments
+from schedcmp.engine.calls.joining import join
+from schedcmp.engine.calls.signature import bits
 from schedcmp.engine.coefficients import remembered
 from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import Workbench
@@ -44,13 +46,15 @@ class Lane(greenlet):
         self.call: Call | None = None
         self.results: list[CellResult] = []
         self._bench = bench
+        self._own_random = bench.own_random(cells[0])
         self.asked = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
         self._pixels: torch.Tensor | None = None  # what it made of them
 
     def resume(self, answer: Any = None) -> Call | None:
         """Go on with a model's answer; with an exception as the answer, it is raised where the model was called."""
-        self.call = self.throw(answer) if isinstance(answer, Exception) else self.switch(answer)
+        with self._own_random():
+            self.call = self.throw(answer) if isinstance(answer, Exception) else self.switch(answer)
         return self.call
 
     def _work(self, _: object) -> None:
@@ -125,7 +129,7 @@ def _park(
 ) -> None:
     owner = getattr(pipeline, component, None)
     real = getattr(owner, method, None)
-    if real is None or not named(real):
+    if real is None or not has_named_arguments(real):
         return
     models[target] = real
 

@@ -88,6 +88,7 @@ class SoloEngine:
             torch.no_grad(),
             harmless_warnings_ignored(),
             self._bench.cached(pipeline, cell),
+            self._bench.own_random(cell)(),
             watch(pipeline, self._clock) as seen,
         ):
             output = pipeline(**arguments)

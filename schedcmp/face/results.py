@@ -70,7 +70,7 @@ class Run:
     def answer(self) -> str:
         """Which scheduler to take, and how sure that is, a sentence a line."""
         from schedcmp.report.across import across, told
-        from schedcmp.report.sentences import headings, sentences
+        from schedcmp.report.words.sentences import headings, sentences
 
         answers = self.recommend()
         with self._results() as results:

@@ -16,12 +16,13 @@ from schedcmp.inputs.earlier import pictures_of_run
 from schedcmp.inputs.pictures import Picture, pictures_of
 from schedcmp.inputs.seen import refuse_unseeing, seeing
 from schedcmp.pipelines.beginning import default_strength
-from schedcmp.pipelines.tasks import argument_names, task_pipeline
+from schedcmp.pipelines.tasks import argument_names, leads_by_mask, task_pipeline
 from schedcmp.records import Cell
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.keys import FILES, SEEN, OfRun
 from schedcmp.sweep.source import Source
 
+_EXTRA_CHANNELS = ("extra_conditioning_channels", "extra_condition_channels")  # of a ControlNet that sees a mask
 _ALIKE = 0.01  # of proportions: what rounding to whole pixels may change
 
 
@@ -64,7 +65,7 @@ class Inputs:
         for image, mask in ((self.pictures[one], self.pictures[other]) for one, other in pairs):
             if not _alike(image.size, mask.size):
                 raise SweepError(
-                    f"{source.where(('mask',))}: mask: {mask.path} ({_shown(mask)}) has other proportions than"
+                    f"{source.at('mask')}: {mask.path} ({_shown(mask)}) has other proportions than"
                     f" {image.path} ({_shown(image)}); give a mask of the image's size"
                 )
 
@@ -93,10 +94,11 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
         key = str(error).partition(":")[0]
         raise SweepError(f"{source.where((key,))}: {error}") from error
     refuse_unseeing(pipeline, sweep, source)
+    _refuse_other_controlnet(checkpoint, pipeline, source)
     strength = default_strength(pipeline)
     if sweep.strength and strength is None:
         told = f"{pipeline} begins with noise alone, and takes none; add `image`, or leave it out"
-        raise SweepError(f"{source.where(('strength',))}: strength: {told}")
+        raise SweepError(f"{source.at('strength')}: {told}")
     update: dict[str, Any] = {key: tuple(p.token for p in pictures) for key, pictures in found.items()}
     update |= {"strength": (strength,)} if strength is not None and not sweep.strength else {}
     update |= {"ip_adapter_scale": (1.0,)} if sweep.ip_adapter and not sweep.ip_adapter_scale else {}
@@ -123,6 +125,16 @@ def _led(checkpoint: Checkpoint, name: str, source: Source) -> Checkpoint:
         raise CheckpointError(f"{where}: {error}") from error
 
 
+def _refuse_other_controlnet(checkpoint: Checkpoint, pipeline: str, source: Source) -> None:
+    """Raises SweepError for one that sees a mask where there is none, or the other way round."""
+    config = checkpoint.config("controlnet")
+    known = [config[name] for name in _EXTRA_CHANNELS if name in config]
+    if known and bool(known[0]) != leads_by_mask(pipeline):
+        told = "sees an image and its mask; give these as `image` and `mask`, and no `control_image`"
+        plain = "sees an image alone, and no mask; give that as `control_image`, without `image` and `mask`"
+        raise SweepError(f"{source.at('controlnet')}: {told if known[0] else plain}")
+
+
 def _read(
     key: str, items: Iterable[str | OfRun], source: Source
 ) -> list[tuple[list[Picture], tuple[str | OfRun, ...]]]:
@@ -144,7 +156,7 @@ def _read(
                     raise ValueError(f"{picture.path} is the same image as {other.path}; remove one of the two")
                 found[mark] = picture
         except ValueError as error:
-            raise SweepError(f"{source.where((key, i))}: {key}: {error}") from error
+            raise SweepError(f"{source.at(key, i)}: {error}") from error
     return read
 
 

@@ -16,8 +16,8 @@ from schedcmp.metrics.table import ALWAYS, compares, opened, together
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.parts import MetricSpec
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.measuring import MetricSpec
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.truth.reference import References, plan_references
 
 _WHOLE = ("auto", "reference")  # what is measured of whole tasks

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from schedcmp.axes import Setting
+from schedcmp.axes import Setting, is_guided
 from schedcmp.readings import CONVERGED, Reading
 from schedcmp.records import StoredCell
 from schedcmp.report.answer import Answer, Budget, usual_budgets
 from schedcmp.report.numbers import NONE
 from schedcmp.report.quality import Point, goodness, points
-from schedcmp.report.sentences import budget_words, few, number, quality, short
+from schedcmp.report.words.parts import budget_words, few, number, quality, short
 from schedcmp.truth.statistics import LEVEL, Difference, compare
 
 _MOST_COLUMNS = 8  # of a table
@@ -126,8 +126,7 @@ def _each(found: Sequence[Across], answers: Sequence[Answer]) -> list[str]:
     if found:
         others = found[-1].contenders[1:]
         lines = [f"{_words(c, found[-1].metric, settings)}{_lead(c, found[-1].metric)}." for c in others]
-        guided = {(setting.guidance_scale or 0) > 1 for setting in settings}
-        return [*lines, _ROWS] if len(guided) > 1 else lines
+        return [*lines, _ROWS] if len({*map(is_guided, settings)}) > 1 else lines
     best = [(a.setting, a.best, a.metric) for a in answers if len(settings) > 1]
     return [f"{short(p)} ({_where(s, settings)}), {quality(p, m)}." for s, p, m in best if p and p.quality and m]
 

@@ -17,7 +17,6 @@ from schedcmp.report.latex import timings_latex
 from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
 from schedcmp.report.quality import narrower
-from schedcmp.report.sentences import markdown
 from schedcmp.report.tables import (
     distribution_csv,
     results_csv,
@@ -28,6 +27,7 @@ from schedcmp.report.tables import (
     with_group_timings,
 )
 from schedcmp.report.tried import tried
+from schedcmp.report.words.markdown import markdown
 from schedcmp.store.several import Shown
 
 

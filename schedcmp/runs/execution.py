@@ -17,6 +17,7 @@ from schedcmp.metrics.look import look_of
 from schedcmp.metrics.measuring import measure
 from schedcmp.metrics.plain import measure_plain
 from schedcmp.prepare import Prepared
+from schedcmp.prepare.preparing import with_steps
 from schedcmp.records import Cell, CellResult, length_of
 from schedcmp.report.paste.spelling import spelling
 from schedcmp.report.paste.subject import SPELLING
@@ -27,7 +28,7 @@ from schedcmp.runs.search import next_steps
 from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.truth.convergence import FEWEST_POINTS
 from schedcmp.truth.metrics import measure_references
 
@@ -63,7 +64,7 @@ class Execution:
             CheckpointError: it cannot be loaded, or a model that a metric needs is not there; nothing is written.
         """
         text = dump(prepared.portable_sweep)
-        clip = prepared.load_clip()
+        clip = prepared.loader.load_clip() if prepared.real_images else None
         for metric in prepared.metrics:
             metric.prepare()
         if fresh:
@@ -73,7 +74,7 @@ class Execution:
             pending = pending_cells(prepared, store)
             references = pending_references(prepared, store, pending)
         if (pending or references) and pipeline is None and crew is None:
-            pipeline = prepared.load()
+            pipeline = prepared.loader.load()
         if fresh:
             store.clear()
         stale = {} if prepared.real_images else {"distribution": None}
@@ -120,7 +121,7 @@ class Execution:
         """
         prepared = self.prepared
         if prepared.references:
-            measure_references(prepared.supported, prepared.references, prepared.keys, self.store)
+            measure_references(prepared.supported, prepared.references, prepared.origin.keys, self.store)
         failed = measure(self.store, prepared.metrics)
         if prepared.references:
             measure_energy(self.store, prepared.references, look_of(prepared.metrics))
@@ -173,8 +174,8 @@ class Execution:
         prepared, cell = self.prepared, result.cell
         result = encoded(prepared, result)
         latents = _npy(result.latents) if wants_latents(prepared, result.cell) else None
-        machine = result.machine or prepared.machine
-        self.store.add(result, prepared.keys[cell.scheduler], machine, self.paths(cell), result.png, latents)
+        machine = result.machine or prepared.origin.machine
+        self.store.add(result, prepared.origin.keys[cell.scheduler], machine, self.paths(cell), result.png, latents)
         return replace(result, png=None, fingerprint=None, latents=None)
 
 
@@ -184,7 +185,7 @@ def rounds(first: Execution) -> Iterator[Execution]:
     execution = first
     yield execution
     while steps := next_steps(execution.prepared, execution.store):
-        prepared = execution.prepared.with_steps(steps)
+        prepared = with_steps(execution.prepared, steps)
         execution = Execution.begin(prepared, execution.store, execution.pipeline, crew=execution.crew)
         yield execution
 
@@ -202,8 +203,9 @@ def _described(prepared: Prepared) -> dict[str, Any]:
         for (label, steps, strength), trajectory in prepared.trajectories.items()
     ]
     classes = {r.cls for r in prepared.recipes.values() if r.cls.__module__.startswith("diffusers.")}
-    spelled = spelling(prepared.environment["pipeline"], sorted(classes, key=lambda cls: cls.__name__))
-    told = {"environment": prepared.environment, "warnings": prepared.warnings, SPELLING: spelled}
+    environment = prepared.origin.environment
+    spelled = spelling(environment["pipeline"], sorted(classes, key=lambda cls: cls.__name__))
+    told = {"environment": environment, "warnings": prepared.warnings, SPELLING: spelled}
     return told | {"trajectories": trajectories}
 
 

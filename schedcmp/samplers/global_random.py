@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from schedcmp.guard.private import mps_generator
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -89,5 +91,5 @@ def _generators(device: torch.device) -> list[torch.Generator]:
         index = torch.cuda.current_device() if device.index is None else device.index
         return [torch.default_generator, torch.cuda.default_generators[index]]
     if device.type == "mps":
-        return [torch.default_generator, torch.mps._get_default_mps_generator()]
+        return [torch.default_generator, mps_generator()]
     return [torch.default_generator]

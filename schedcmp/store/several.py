@@ -18,9 +18,10 @@ from typing import Any
 from schedcmp.errors import RunFolderError
 from schedcmp.files import read_input, slug
 from schedcmp.readings import Reading
-from schedcmp.records import Reference, StoredCell, Task
+from schedcmp.records import Cell, Reference, StoredCell, Task
 from schedcmp.store.database import stopped
 from schedcmp.store.folder import DATABASE, LOCK, MODELS, refuse_links_to, refuse_strangers, write_file
+from schedcmp.store.images import input_path
 from schedcmp.store.reading import Results
 from schedcmp.store.rows import read_sweep
 from schedcmp.store.store import Store
@@ -204,6 +205,11 @@ def _mark(label: str) -> str:
 
 def _below(label: str, name: str | None) -> str | None:
     return None if name is None else f"{FOLDER}/{slug(label)}/{name}"
+
+
+def input_of(cell: Cell, token: str) -> str:
+    """Where an image that a cell was given lies, relative to the folder that is read."""
+    return f"{FOLDER}/{slug(cell.model)}/{input_path(token)}" if cell.model else input_path(token)
 
 
 def _with_model(label: str, stored: StoredCell, index: int) -> StoredCell:

@@ -13,26 +13,17 @@ from pydantic import Field, ValidationError, model_validator
 from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
-from schedcmp.sweep.adapters import AdapterSpec, Lora
-from schedcmp.sweep.executor import Executor, Executors, Ray
 from schedcmp.sweep.keys import FILES, Exclude, Keys, OfRun
-from schedcmp.sweep.parts import (
-    EntrySpec,
-    Grid,
-    Groups,
-    IpAdapter,
-    Jax,
-    Metrics,
-    MetricSpec,
-    Model,
-    Optimize,
-    Part,
-    Timing,
-    Timings,
-    Words,
-)
+from schedcmp.sweep.parts.adapters import AdapterSpec, Lora
+from schedcmp.sweep.parts.entries import EntrySpec
+from schedcmp.sweep.parts.executor import Executor, Executors, Ray
+from schedcmp.sweep.parts.fields import Groups, Part, Words
+from schedcmp.sweep.parts.grid import Grid
+from schedcmp.sweep.parts.making import Jax, Optimize
+from schedcmp.sweep.parts.measuring import Metrics, MetricSpec, Timing, Timings
+from schedcmp.sweep.parts.model import IpAdapter, Model
+from schedcmp.sweep.parts.steps import Auto, Search
 from schedcmp.sweep.source import Source, read
-from schedcmp.sweep.steps import Auto, Search
 from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
 

@@ -10,26 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from schedcmp.axes import AXES, SYNONYMS, Axis, canonical
-from schedcmp.sweep.adapters import Loras
-from schedcmp.sweep.parts import (
+from schedcmp.sweep.parts.adapters import Loras
+from schedcmp.sweep.parts.entries import Entries
+from schedcmp.sweep.parts.fields import (
     Call,
     Counts,
-    Entries,
-    IpAdapterSpec,
-    ModelSpec,
     Numbers,
     Part,
     Pixels,
-    Prompts,
     Seeds,
     Shifts,
     Sigmas,
     Sizes,
     Strengths,
-    Texts,
     Words,
 )
-from schedcmp.sweep.steps import Steps
+from schedcmp.sweep.parts.model import IpAdapterSpec, ModelSpec
+from schedcmp.sweep.parts.steps import Steps
+from schedcmp.sweep.parts.texts import Prompts, Syntaxes, Texts
 from schedcmp.sweep.values import words
 
 SEEN = "ip_adapter_image"  # which no task is about, and which stays at its own size
@@ -54,6 +52,11 @@ class Keys(Part):
     )
     negative_prompt: Texts = Field(
         ("",), description="what images should not show: a text, a list of texts, or `{file: NAME}`"
+    )
+    prompt_syntax: Syntaxes | None = Field(
+        None,
+        description="`a1111`: (more), [less], (so much:1.3) and BREAK are read as weights and chunks (below);"
+        " `plain`, the default: prompts are taken as they are written",
     )
     guidance_scale: Numbers | None = Field(
         None,

@@ -13,7 +13,7 @@ import yaml
 
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
-from schedcmp.sweep.parts import Model
+from schedcmp.sweep.parts.model import Model
 from schedcmp.sweep.source import Source
 
 MOST = 100

@@ -9,15 +9,16 @@ from schedcmp.errors import RegistryError
 
 if TYPE_CHECKING:
     from schedcmp.registry.build import Recipe
+    from schedcmp.truth.verdict import Verdict
 
 _STEPS = (8, 24)
 _SAMPLES = 4_096  # Wasserstein-1 of so many exact samples is 0.02
 
 
-def quick(recipes: Iterable[Recipe], scheduler_config: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Verdict and reason of each resolved entry by name, from two numbers of steps.
+def quick(recipes: Iterable[Recipe], scheduler_config: Mapping[str, Any]) -> dict[str, Verdict]:
+    """The verdict on each resolved entry by name, from two numbers of steps.
 
-    The verdict begins as `verify`'s; "same as" is not looked for. Empty when the noise schedule is not known.
+    "Same as" is not looked for. Empty when the noise schedule is not known.
     """
     from schedcmp.truth.measure import measure
     from schedcmp.truth.noise import noise_schedule
@@ -27,8 +28,4 @@ def quick(recipes: Iterable[Recipe], scheduler_config: Mapping[str, Any]) -> dic
         schedule = noise_schedule(scheduler_config)
     except RegistryError:
         return {}
-    found = {}
-    for recipe in recipes:
-        verdict = judge_measurement(measure(recipe, schedule, _STEPS, _STEPS, _SAMPLES))
-        found[recipe.entry.name] = verdict.text, verdict.why
-    return found
+    return {r.entry.name: judge_measurement(measure(r, schedule, _STEPS, _STEPS, _SAMPLES)) for r in recipes}

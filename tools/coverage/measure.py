@@ -84,7 +84,7 @@ def _measure(row: Row, family: Family, folder: Path, *, whole: bool) -> None:
     index = layout.read_json(folder / layout.MODEL_INDEX)
     row.scheduler = index["scheduler"][1]
     first = prepared(family, folder, [row.scheduler])
-    pipeline = first.load()
+    pipeline = first.loader.load()
     alone = _alone(first, pipeline)
     _count_own(row, first, alone, direct(family, folder, first.supported))
     several = prepared(family, folder, [row.scheduler, *_other(first)])

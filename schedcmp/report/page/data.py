@@ -19,14 +19,15 @@ from schedcmp.readings import Reading
 from schedcmp.records import Cell, Length, StoredCell, Task, length_of
 from schedcmp.report.answer import Answer, recommended
 from schedcmp.report.axes import GridAxes, point, scheduler_values
+from schedcmp.report.inputs import address_of
 from schedcmp.report.page.points import plotted
 from schedcmp.report.page.programs import Programs
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.report.plots import FOLDER as PLOTS
-from schedcmp.report.sentences import short
 from schedcmp.report.steadiness import timed_group
 from schedcmp.report.tables import row_names, timing_rows
+from schedcmp.report.words.parts import short
 from schedcmp.store.folder import is_of_a_run, open_file
 from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
@@ -65,7 +66,7 @@ def page_data(
         "version": __version__,
         "running": running,
         "planned": store.planned(),
-        "axes": [_axis(axis, values, cells, points, cost) for axis, values in axes.items()],
+        "axes": [_axis(axis, values, cells, points, cost, store.folder) for axis, values in axes.items()],
         "grid": asdict(GridAxes.asked(sweep["grid"], cells)),
         "cost": cost,
         "cells": [
@@ -113,7 +114,12 @@ def _values(axis: str, values: Iterable[Value]) -> list[Any]:
 
 
 def _axis(
-    name: str, values: Sequence[Value], cells: Sequence[StoredCell], points: Sequence[Mapping[str, Value]], cost: str
+    name: str,
+    values: Sequence[Value],
+    cells: Sequence[StoredCell],
+    points: Sequence[Mapping[str, Value]],
+    cost: str,
+    folder: Path,
 ) -> dict[str, Any]:
     """What the page does with an axis, and its values: `text` is what a name stands for, `again` keys of the sweep that
     select a value alone."""
@@ -134,6 +140,7 @@ def _axis(
                 "text": getattr(first[value], axis.fields[0]) if axis and axis.by_name else None,
                 "again": axis.again(first[value]) if axis else {},
             }
+            | ({"picture": picture} if (picture := address_of(folder, name, first[value], value)) else {})
             for value in values
         ],
     }

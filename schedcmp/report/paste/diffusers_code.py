@@ -9,6 +9,7 @@ from typing import Any
 from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
+from schedcmp.records import Cell
 from schedcmp.registry.build import load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
 from schedcmp.report.paste.parts_code import parts
@@ -49,6 +50,8 @@ def _imports(subject: Subject, body: str) -> Iterator[str]:
         yield "from safetensors.torch import load_file"
     if "schedcmp." in body:
         yield "\nimport schedcmp"
+    if "Embedder(" in body:
+        yield "\nfrom schedcmp.checkpoint.emphasis import Embedder"
 
 
 def _pipeline(subject: Subject) -> Iterator[str]:
@@ -160,10 +163,7 @@ def _call(subject: Subject) -> Iterator[str]:
     if "shift" in subject.config or subject.config.get("use_flow_sigmas"):
         yield from _handed_on(subject)
     yield from _images(subject)
-    yield "image = pipe("
-    yield f"    {cell.prompt!r},"
-    if cell.negative_prompt:
-        yield f"    negative_prompt={cell.negative_prompt!r},"
+    yield from _texts(cell)
     yield f"    num_inference_steps={cell.steps},"
     yield f"    guidance_scale={cell.guidance_scale!r},"
     spelled = _spelling(subject)
@@ -174,6 +174,19 @@ def _call(subject: Subject) -> Iterator[str]:
     yield from (f"    {name}={value!r}," for name, value in (arguments_of(cell) | cell.arguments).items())
     yield "    generator=generator,"
     yield ").images[0]"
+
+
+def _texts(cell: Cell) -> Iterator[str]:
+    """The call begins with the prompts."""
+    if cell.prompt_syntax:
+        yield f"texts = Embedder(pipe).arguments({cell.prompt!r}, {cell.negative_prompt or None!r}, ())"
+        yield "image = pipe("
+        yield "    **texts,"
+        return
+    yield "image = pipe("
+    yield f"    {cell.prompt!r},"
+    if cell.negative_prompt:
+        yield f"    negative_prompt={cell.negative_prompt!r},"
 
 
 def _images(subject: Subject) -> Iterator[str]:

@@ -15,9 +15,9 @@ from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import draw_pareto, pareto_data
 from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
 from schedcmp.report.plots.style import FORMATS, rendered
-from schedcmp.report.sentences import headings
 from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
+from schedcmp.report.words.sentences import headings
 from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
 

@@ -9,7 +9,7 @@ from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.plots.style import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain, quality_axis
 from schedcmp.report.quality import Point, cost
-from schedcmp.report.sentences import short
+from schedcmp.report.words.parts import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,6 +1,6 @@
 // One cell in full, with everything that is known of it.
 
-import { $, button, copy, h, keyValues, select } from "./dom.js";
+import { $, button, copy, h, keyValues, pictureOf, select } from "./dom.js";
 import { digits, isNumber, mebibytes, seconds } from "./format.js";
 import { address, at, byId, command, describe, isMade, label, mark, metrics, program, run, varies } from "./run.js";
 import { set, state } from "./state.js";
@@ -93,7 +93,7 @@ function notes(cell) {
 
 function settings(cell) {
   const shown = run.axes.filter((axis) => axis.detail);
-  const named = shown.map(({ name, title }) => [title, String(at(cell, name).value)]);
+  const named = shown.map(({ name, title }) => [title, valueOf(at(cell, name))]);
   return [
     ...named,
     ["Size", cell.width ? `${cell.width} × ${cell.height} px` : ""],
@@ -101,6 +101,8 @@ function settings(cell) {
     ["Cell", cell.id],
   ];
 }
+
+const valueOf = (value) => (value.picture ? h("span", {}, pictureOf(value), value.label) : String(value.value));
 
 function measured(cell) {
   const reference = referenceOf(cell);
