@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_answer import stored
 from test_energy import fewer_steps
-from test_reference import TINY
+from test_reference import TINY, make
 from test_sweep import refusal, sweep_of, write
 
 from schedcmp.prepare import prepare
@@ -23,6 +24,7 @@ from schedcmp.readings import readings
 from schedcmp.report.answer import answer, near_enough, tolerance
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.enough import enough
+from schedcmp.report.plots.convergence import convergence_data
 from schedcmp.report.words.markdown import markdown
 from schedcmp.report.write import write_reports
 from schedcmp.runs.execution import Execution, rounds
@@ -180,6 +182,24 @@ def test_the_answer_says_how_many_are_enough(searched: tuple[Path, list[list[int
         "utf-8"
     )
     assert json.loads(json.dumps(as_json(found)))["steps_needed"][0]["names"] == ["dpmpp-2m-karras"]
+
+
+def test_a_grid_that_asks_for_references_has_its_orders_beside_the_oracles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewer_steps(monkeypatch)
+    sweep: dict[str, Any] = TINY | {
+        "schedulers": ["ddim", "euler-a", {"name": "two", "base": "euler", "steps": [2, 4]}]
+    }
+    make(sweep | {"steps": [2, 4, 8], "seeds": [0]}, tmp_path / "out")
+    with Store.open(tmp_path / "out") as store:
+        orders = store.meta("orders")
+        (found,) = answer(list(store.cells()), store.references().values(), known=store.readings())
+    assert orders.keys() == {"ddim"}
+    assert orders["ddim"]["order"] == pytest.approx(1, abs=0.1)
+    (line,) = [line for line in convergence_data(found, orders) if line.name.startswith("ddim")]
+    assert re.fullmatch(r"ddim(, order \d\.\d)?, oracle's order 1\.0", line.name)
+    assert "the oracle's |" in markdown([found], orders=orders)
 
 
 # --- from any run's points

@@ -69,7 +69,8 @@ class Run:
     @property
     def answer(self) -> str:
         """Which scheduler to take, and how sure that is, a sentence a line."""
-        from schedcmp.report.across import across, told
+        from schedcmp.report.across import across
+        from schedcmp.report.words.across import told
         from schedcmp.report.words.sentences import headings, sentences
 
         answers = self.recommend()

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schedcmp.guard.texts import visible
-from schedcmp.report.across import across, overall
-from schedcmp.report.across import markdown as section
+from schedcmp.report.across import across
 from schedcmp.report.altered import altered
 from schedcmp.report.answer import Answer, answer, tolerance
 from schedcmp.report.grid import GridAxes, write_grids
@@ -27,6 +26,8 @@ from schedcmp.report.tables import (
     with_group_timings,
 )
 from schedcmp.report.tried import tried
+from schedcmp.report.words.across import markdown as section
+from schedcmp.report.words.across import overall
 from schedcmp.report.words.markdown import markdown
 from schedcmp.store.several import Shown
 

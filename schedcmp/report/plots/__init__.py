@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "plots"
-_BRACKETS = " (in brackets the oracle's order)"
 Draw = Callable[[], "Figure"]
 
 
@@ -77,7 +76,7 @@ def _of_setting(
         if lines := convergence_data(found, orders):
             yield (
                 "convergence",
-                partial(draw_convergence, lines, found.metric, f"{title} against cost{_BRACKETS if orders else ''}"),
+                partial(draw_convergence, lines, found.metric, f"{title} against cost"),
             )
         if len(places := pareto_data(found)) > 1:
             yield (

@@ -77,7 +77,8 @@ def _budget(found: Answer, choice: Choice) -> str:
     if not choice.others:
         return f"U{best}; nothing else to compare with."
     if not choice.alike:
-        return f"Best u{best}; better than all {len(choice.others)} others: {_lead(found.metric, choice)}."
+        whom = f"all {len(choice.others)} others: the next, " if len(choice.others) > 1 else "the other: "
+        return f"Best u{best}; better than {whom}{_lead(found.metric, choice)}."
     if len(found.pairs) < 2:
         return f"On one image each, u{best}; next {_ranked(found.metric, choice)}."
     alike = {id(p) for p, _ in choice.alike}
@@ -96,7 +97,7 @@ def _ranked(metric: Reading, choice: Choice) -> str:
 def _lead(metric: Reading, choice: Choice) -> str:
     point, difference = choice.others[0]
     size = number(difference.estimate)
-    return f"the next, {short(point)}, is {f'{size} times as far' if metric.ratio else f'at a difference of {size}'}"
+    return f"{short(point)}, is {f'{size} times as far' if metric.ratio else f'at a difference of {size}'}"
 
 
 def _needed(found: Answer, choice: Choice) -> str:
@@ -139,7 +140,7 @@ def _missing(found: Answer) -> Iterator[str]:
 def _sample(metric: Reading, pairs: Sequence[Pair]) -> str:
     seeds = len({p.seed for p in pairs})
     if metric.whole:
-        return f"{seeds} seeds, and hold for the prompts of the sweep"
+        return f"{seeds} seeds, and hold for the prompts of the sweep; a distance below 0 is one of 0, but for chance"
     return f"{len(pairs)} pairs of prompt and seed ({seeds} seeds)"
 
 
