@@ -18,15 +18,17 @@ from schedcmp.metrics.perceptual import Lpips
 from schedcmp.metrics.sharpness import Sharpness
 from schedcmp.readings import noted, readings
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
-from schedcmp.report.across import across, overall
-from schedcmp.report.across import markdown as section
+from schedcmp.report.across import across
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.plots.convergence import convergence_data
 from schedcmp.report.quality import choose_metric, cost, front, goodness, points, undominated
-from schedcmp.report.sentences import markdown, sentences
 from schedcmp.report.tables import timing_rows, timings_markdown
+from schedcmp.report.words.across import markdown as section
+from schedcmp.report.words.across import overall
+from schedcmp.report.words.markdown import markdown
+from schedcmp.report.words.sentences import sentences
 from schedcmp.store.images import image_path
 from schedcmp.store.store import Store
 

@@ -33,8 +33,9 @@ from schedcmp.backend.linear import plan
 from schedcmp.backend.scan import SolvingWorkbench
 from schedcmp.backend.support import _NOT_WITH_JAX, unknown_config
 from schedcmp.backend.unet import nested, unet
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.engine.batch import BatchSize
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine

@@ -13,9 +13,10 @@ import torch
 from latents import Latents
 from test_packed import alone, cells_of, ran, recipes  # noqa: F401
 
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.checkpoint.optimize import optimize
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.engine.calls.call import Call
 from schedcmp.engine.calls.joining import join, take_rows
 from schedcmp.engine.job import Workbench

@@ -132,7 +132,13 @@ def test_a_run_compares_what_draws_no_noise_with_its_converged_image(
 ) -> None:
     fewer_steps(monkeypatch)
     folder = tmp_path / "out"
-    sweep = TINY | {"schedulers": ["ddim", "euler-a"], "steps": [2, 8], "metrics": asked(vgg16)}
+    sweep = TINY | {
+        "schedulers": ["ddim", "euler-a"],
+        "steps": [2, 8],
+        "width": 32,
+        "height": 32,
+        "metrics": asked(vgg16),
+    }
     make(sweep | {"seeds": [0]}, folder)
     assert make(sweep | {"seeds": [0, 1]}, folder) == 4
     with Store.open(folder) as store:

@@ -15,7 +15,7 @@ from diffusers import StableDiffusionPipeline
 from single_file import write_original_layout
 
 from schedcmp.checkpoint import ModelSpec, inspect
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.checkpoint.quantize import METHODS
 from schedcmp.errors import RequestError
 from schedcmp.prepare import prepare

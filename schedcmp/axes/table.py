@@ -8,6 +8,7 @@ see docs/extending.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from schedcmp.axes.axis import INPUT_ROLES, Axis
 from schedcmp.axes.words import (
@@ -21,6 +22,9 @@ from schedcmp.axes.words import (
     text,
     worn_again,
 )
+
+if TYPE_CHECKING:
+    from schedcmp.axes.setting import Setting
 
 
 def _files(name: str, key: str, title: str, short: str) -> Axis:
@@ -157,3 +161,8 @@ PAGED = tuple(sorted((a for a in _ROWS if a.depth is not None), key=lambda axis:
 FOLDERS = tuple(axis for axis in PAGED if axis in INPUTS and axis.kept)
 PLAIN = tuple(axis for axis in INPUTS if not axis.optional)
 OPTIONAL = tuple(axis for axis in _ROWS if axis.optional)
+
+
+def is_guided(of: Setting) -> bool:
+    """Whether each evaluation takes two rows, in most pipelines."""
+    return (of.guidance_scale or 0) > 1

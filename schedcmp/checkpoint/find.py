@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.checkpoint.inspection.inspect import inspect
 from schedcmp.checkpoint.kinds import KINDS
-from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
+from schedcmp.checkpoint.source import Checkpoint, ModelSpec
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.files import where_it_is
 

@@ -12,6 +12,7 @@ from schedcmp.checkpoint.adapters import WEIGHTS, Adapter
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError, one_line
+from schedcmp.guard.private import lora_models
 from schedcmp.records import IP_ADAPTER, Worn
 
 
@@ -47,7 +48,7 @@ class Wardrobe:
         for digest, adapter in adapters.items():
             if why := _load(pipeline, adapter, self._names[digest]):
                 raise error(digest, why)
-        self._seams = [seam for model in _models(pipeline) for seam in _seams(model)] if adapters else []
+        self._seams = [seam for model in lora_models(pipeline) for seam in _seams(model)] if adapters else []
         self._worn: Worn | None = None
         self.wear(())
 
@@ -92,13 +93,6 @@ def _misfit(pipeline: Any, adapter: Adapter, why: str) -> str:
         f"{adapter.place} does not fit this {type(pipeline).__name__}: {why}. Use a LoRA that was made for this family"
         " of models, or leave it out."
     )
-
-
-def _models(pipeline: Any) -> Iterator[torch.nn.Module]:
-    for name in pipeline._lora_loadable_modules:
-        model = getattr(pipeline, name, None)
-        if isinstance(model, torch.nn.Module):
-            yield model
 
 
 def _seams(model: torch.nn.Module) -> Iterator[_Seam]:

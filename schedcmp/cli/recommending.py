@@ -9,12 +9,13 @@ from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RequestError, shown
-from schedcmp.report.across import across, told
+from schedcmp.report.across import across
 from schedcmp.report.answer import Answer, Budget, answer, recommended
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.paste import paste
 from schedcmp.report.paste.subject import subject
-from schedcmp.report.sentences import headings, sentences
+from schedcmp.report.words.across import told
+from schedcmp.report.words.sentences import headings, sentences
 from schedcmp.store.several import opened
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.cli.console import note, say, table, write
-from schedcmp.cli.looking import scheduler_config
 from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
+from schedcmp.cli.showing import scheduler_config
 from schedcmp.guard.texts import csv_text
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry

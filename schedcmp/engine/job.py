@@ -19,6 +19,7 @@ from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
+from schedcmp.guard.private import execution_device, knowing_its_device
 from schedcmp.pipelines.guidance import guidance_arguments
 from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
@@ -44,7 +45,7 @@ class Workbench:
 
     @cached_property
     def device(self) -> torch.device:
-        return torch.device(self.pipeline._execution_device)  # with model offload, the models wait elsewhere
+        return execution_device(self.pipeline)
 
     @cached_property
     def coefficients(self) -> dict[Hashable, Any]:
@@ -108,11 +109,7 @@ class Workbench:
 
     @cached_property
     def _class(self) -> type:
-        """The pipeline's class, knowing its devices: diffusers looks through all modules at every question, which
-        takes longer than many a scheduler's step."""
-        pipeline = self.pipeline
-        known = {"device": self.device, "_execution_device": self.device}
-        return type(type(pipeline).__name__, (type(pipeline),), known)
+        return knowing_its_device(self.pipeline, self.device)
 
     @cached_property
     def _takes(self) -> frozenset[str]:

@@ -69,8 +69,9 @@ class Run:
     @property
     def answer(self) -> str:
         """Which scheduler to take, and how sure that is, a sentence a line."""
-        from schedcmp.report.across import across, told
-        from schedcmp.report.sentences import headings, sentences
+        from schedcmp.report.across import across
+        from schedcmp.report.words.across import told
+        from schedcmp.report.words.sentences import headings, sentences
 
         answers = self.recommend()
         with self._results() as results:

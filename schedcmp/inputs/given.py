@@ -132,7 +132,7 @@ def _refuse_other_controlnet(checkpoint: Checkpoint, pipeline: str, source: Sour
     if known and bool(known[0]) != leads_by_mask(pipeline):
         told = "sees an image and its mask; give these as `image` and `mask`, and no `control_image`"
         plain = "sees an image alone, and no mask; give that as `control_image`, without `image` and `mask`"
-        raise SweepError(f"{source.where(('controlnet',))}: controlnet: {told if known[0] else plain}")
+        raise SweepError(f"{source.at('controlnet')}: {told if known[0] else plain}")
 
 
 def _read(

@@ -37,7 +37,7 @@ def seeing(checkpoint: Checkpoint, sweep: Sweep, source: Source) -> Checkpoint:
 def refuse_unseeing(pipeline: str, sweep: Sweep, source: Source) -> None:
     """Raises SweepError for a pipeline that loads no such adapter."""
     if sweep.ip_adapter and (why := no_ip_adapter(pipeline)):
-        raise SweepError(f"{source.where(('ip_adapter',))}: ip_adapter: {why}; leave it out")
+        raise SweepError(f"{source.at('ip_adapter')}: {why}; leave it out")
 
 
 def _refuse_alone(checkpoint: Checkpoint, sweep: Sweep, source: Source) -> None:

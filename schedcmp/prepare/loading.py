@@ -29,7 +29,7 @@ class Loader:
     @cached_property
     def device(self) -> str:
         """Raises SweepError if it is not there."""
-        from schedcmp.checkpoint.load import resolve_device
+        from schedcmp.checkpoint.loading.device import resolve_device
 
         try:
             return resolve_device(self._sweep.device)
@@ -64,7 +64,7 @@ class Loader:
 
     def load(self) -> Any:
         """The checkpoint's pipeline. Raises RequestError."""
-        from schedcmp.checkpoint.load import load
+        from schedcmp.checkpoint.loading.load import load
 
         sweep = self._sweep
         vae_dtype = sweep.vae_dtype if self.vae_dtype else None
@@ -98,6 +98,6 @@ class Loader:
         return opened_clip(self._sweep.clip_model, progress=self._progress)
 
     def _name_of(self, dtype: str) -> str:
-        from schedcmp.checkpoint.load import resolve_dtype
+        from schedcmp.checkpoint.loading.device import resolve_dtype
 
         return str(resolve_dtype(dtype, self.device)).removeprefix("torch.")

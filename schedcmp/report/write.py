@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schedcmp.guard.texts import visible
-from schedcmp.report.across import across, overall
-from schedcmp.report.across import markdown as section
+from schedcmp.report.across import across
 from schedcmp.report.altered import altered
 from schedcmp.report.answer import Answer, answer, tolerance
 from schedcmp.report.grid import GridAxes, write_grids
@@ -17,7 +16,6 @@ from schedcmp.report.latex import timings_latex
 from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
 from schedcmp.report.quality import narrower
-from schedcmp.report.sentences import markdown
 from schedcmp.report.tables import (
     distribution_csv,
     results_csv,
@@ -28,6 +26,9 @@ from schedcmp.report.tables import (
     with_group_timings,
 )
 from schedcmp.report.tried import tried
+from schedcmp.report.words.across import markdown as section
+from schedcmp.report.words.across import overall
+from schedcmp.report.words.markdown import markdown
 from schedcmp.store.several import Shown
 
 

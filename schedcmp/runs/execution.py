@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
 from schedcmp.sweep.parts.steps import Search
+from schedcmp.truth.convergence import FEWEST_POINTS
 from schedcmp.truth.metrics import measure_references
 
 if TYPE_CHECKING:
@@ -123,20 +125,19 @@ class Execution:
         failed = measure(self.store, prepared.metrics)
         if prepared.references:
             measure_energy(self.store, prepared.references, look_of(prepared.metrics))
-        if isinstance(prepared.sweep.steps, Search):
-            self._ask_the_oracle()
+        self._ask_the_oracle(_of_orders(prepared))
         if prepared.plain and prepared.metrics:
             measure_plain(prepared.plain, self.store)
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
         return failed
 
-    def _ask_the_oracle(self) -> None:
-        """Of which order each scheduler is, where the run has not asked before."""
+    def _ask_the_oracle(self, labels: Collection[str]) -> None:
+        """Of which order these schedulers are, where the run has not asked before."""
         from schedcmp.truth.verify import verdict_on
 
         recipes, known = self.prepared.recipes, self.store.meta("orders") or {}
-        new = {label: recipe for label, recipe in recipes.items() if label not in known}
+        new = {label: recipe for label, recipe in recipes.items() if label in labels and label not in known}
         verdicts = {label: verdict_on(recipe.entry, self.prepared.scheduler_config) for label, recipe in new.items()}
         told = {label: {"text": v.text, "order": v.fit and v.fit.order} for label, v in verdicts.items()}
         if told:
@@ -206,6 +207,16 @@ def _described(prepared: Prepared) -> dict[str, Any]:
     spelled = spelling(environment["pipeline"], sorted(classes, key=lambda cls: cls.__name__))
     told = {"environment": environment, "warnings": prepared.warnings, SPELLING: spelled}
     return told | {"trajectories": trajectories}
+
+
+def _of_orders(prepared: Prepared) -> Collection[str]:
+    """The schedulers whose errors tell an order of convergence, to be seen beside the oracle's."""
+    if isinstance(prepared.sweep.steps, Search):
+        return prepared.recipes.keys()
+    lengths = {(cell.scheduler, cell.steps) for cell in prepared.supported}
+    enough = {name for name, n in Counter(name for name, _ in lengths).items() if n >= FEWEST_POINTS}
+    wanted = prepared.references is not None and "reference" in prepared.sweep.metrics
+    return enough & prepared.references.comparable if wanted and prepared.references else ()
 
 
 def _unsupported(prepared: Prepared) -> Iterator[CellResult]:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from schedcmp.engine.calls.rows import has_rows, is_by_block, is_row_list, is_shared, is_timestep, row_dimension
+from schedcmp.guard.private import changes_of
 
 
 class Alone:
@@ -50,7 +51,7 @@ _contents: MutableMapping[torch.Tensor, tuple[int, Hashable]] = WeakIdKeyDiction
 
 def _content(value: torch.Tensor) -> Hashable:
     """Shape and bytes. Reading them waits for the device, so they are remembered while the tensor is unchanged."""
-    version = 0 if value.is_inference() else value._version  # what inference mode made cannot be changed outside of it
+    version = changes_of(value)
     known = _contents.get(value)
     if known is None or known[0] != version:
         known = _contents[value] = (version, (value.shape, bits(value)))

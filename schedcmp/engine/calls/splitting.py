@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from schedcmp.engine.calls.rows import is_array, is_row_list
+from schedcmp.guard.private import tree_map
 
 
 class NoRowsError(ValueError):

@@ -25,9 +25,9 @@ from schedcmp.report.page.programs import Programs
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.report.plots import FOLDER as PLOTS
-from schedcmp.report.sentences import short
 from schedcmp.report.steadiness import timed_group
 from schedcmp.report.tables import row_names, timing_rows
+from schedcmp.report.words.parts import short
 from schedcmp.store.folder import is_of_a_run, open_file
 from schedcmp.store.several import Shown
 from schedcmp.store.written import Written

@@ -31,7 +31,7 @@ class Programs:
         """Of the cell's program; None where it has none."""
         if not stored.counts:
             return None
-        cell = replace(stored.cell, id="", seed=0)
+        cell = replace(stored.cell, id="", index=0, seed=0)
         key = to_json([repr(cell), stored.result.width, stored.result.height, stored.result.scheduler_config])
         if key not in self._places:
             self._places[key] = self._written(stored)
