@@ -171,6 +171,8 @@ def _remarks(recipe: Recipe, timesteps: tuple[float, ...], sigmas: tuple[float, 
         yield f"visits {len(timesteps)} timesteps instead of {steps}"
     if len(timesteps) == steps and len(set(timesteps)) < steps:
         yield "duplicate timesteps: several noise levels are taken for the same one"
+    if steps < recipe.entry.steady:  # Lu et al. 2022, DPM-Solver++, section 3
+        yield f"may leave the solution with guidance, which makes it stiff; {recipe.entry.steady} steps are steadier"
     if sigmas and sigmas[-1] > 0:
         yield f"ends at sigma {sigmas[-1]:.2g}: residual noise"
     last = recipe.config.get("num_train_timesteps", 1000) - 1
