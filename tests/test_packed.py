@@ -24,7 +24,7 @@ from schedcmp.engine.calls.joining import join, per_cell
 from schedcmp.engine.calls.splitting import interleave, rows_of_first, split
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.engine.sharing import crews, exact
+from schedcmp.engine.sharing import exact, lanes_of
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import Recipe, mended, resolve
@@ -185,7 +185,7 @@ def test_what_depends_on_other_seeds_does_not_share_a_lane(recipes: Any) -> None
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2), st.integers(0, 30)), unique=True))
 def test_every_cell_is_in_one_crew_of_its_like(chosen: list[tuple[str, int, int]]) -> None:
     cells = [cells_of([name], (steps,), (seed,))[0] for name, steps, seed in chosen]
-    found = list(crews(cells, lambda cell: 4 if cell.scheduler == "a" else 1))
+    found = list(lanes_of(cells, lambda cell: 4 if cell.scheduler == "a" else 1))
     assert sorted(cell.id for crew in found for cell in crew) == sorted(cell.id for cell in cells)
     for crew in found:
         assert len({(cell.scheduler, cell.steps) for cell in crew}) == 1

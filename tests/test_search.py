@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from test_answer import stored
 from test_energy import fewer_steps
 from test_reference import TINY, make
 from test_sweep import refusal, sweep_of, write
 
 from schedcmp.prepare import prepare
+from schedcmp.prepare.preparing import with_steps
 from schedcmp.readings import readings
 from schedcmp.report.answer import answer, near_enough, tolerance
 from schedcmp.report.answer_json import as_json
@@ -31,6 +34,24 @@ from schedcmp.sweep.document import dump
 from schedcmp.sweep.parts.steps import Search
 
 AUTO = TINY | {"schedulers": ["ddim", "dpmpp-2m-karras"], "steps": {"auto": {"tolerance": 0.15}}, "seeds": "0..2"}
+
+
+# --- a round, and what it shares with the others
+
+
+def test_a_round_has_what_was_found_before_it_and_a_workers_word(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "a.png")
+    first = prepare(write(tmp_path, AUTO | {"image": str(tmp_path / "a.png"), "strength": 1.0}))
+    (tmp_path / "a.png").unlink()
+    elsewhere = replace(first.origin, machine="another")
+    second = with_steps(first.made_by(elsewhere), {"ddim": (3, 5), "dpmpp-2m-karras": (4,)})
+    assert {(c.scheduler, c.steps) for c in second.supported} == {("ddim", 3), ("ddim", 5), ("dpmpp-2m-karras", 4)}
+    assert second.origin is elsewhere
+    assert second.loader is first.loader
+    assert first.origin.machine != "another"
+    assert {c.steps for c in first.supported} == {*first.sweep.steps.first}
+    with pytest.raises(FrozenInstanceError):
+        first.maker = elsewhere
 
 
 # --- where to look next

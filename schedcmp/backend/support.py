@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.kinds import GGUF
-from schedcmp.checkpoint.layout import read_json
 from schedcmp.checkpoint.source import Checkpoint
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.sizes import image_size
 from schedcmp.checkpoint.source import GIVEN, Checkpoint, ModelSpec
 from schedcmp.checkpoint.weights import ContentFile, content_file, fingerprint
 from schedcmp.errors import CheckpointError
@@ -112,7 +112,7 @@ def given(pipeline: Any, name: str = "") -> Given:
     folder = scratch.folder
     _write_configs(pipeline, folder)
     name = name or f"{GIVEN}{type(pipeline).__name__}"
-    width, height = layout.image_size(folder)
+    width, height = image_size(folder)
     scheduler = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
     return Given(
         spec=ModelSpec(name),

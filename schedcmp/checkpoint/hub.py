@@ -9,6 +9,7 @@ from pathlib import Path
 
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.adapters import chosen
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.layout import SAFETY_CHECKER
 from schedcmp.errors import CheckpointError, one_line
 
@@ -32,7 +33,7 @@ def fetch(
     """
     with _explained(repository, revision, progress):
         index_path, names = _find(repository, revision)
-        index = layout.read_json(index_path)
+        index = read_json(index_path)
         parts = layout.components(index, names or (), repository, safety_checker=safety_checker)
         if names is not None:
             layout.refuse_code(index, names, repository)

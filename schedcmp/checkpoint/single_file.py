@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.weights import tensor_shapes
 from schedcmp.errors import CheckpointError
 from schedcmp.files import user_path
@@ -110,7 +111,7 @@ def refuse_other_channels(path: Path, shapes: Mapping[str, tuple[int, ...]], fol
     """Raises CheckpointError where the UNet reads other channels than its configs say, as one for inpainting does."""
     reads = shapes.get(f"{_DENOISER}input_blocks.0.0.weight", (0, 0))[1]
     config = folder / "unet/config.json"
-    expected = layout.read_json(config).get("in_channels") if config.is_file() else None
+    expected = read_json(config).get("in_channels") if config.is_file() else None
     if reads and expected and reads != expected:
         kind = " (9: an inpainting model)" if reads == 9 else ""
         raise CheckpointError(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.elsewhere import Elsewhere
 from schedcmp.checkpoint.embeddings import Embedding
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.weights import ContentFile, fingerprint
 
 GIVEN = "pipeline:"  # the name of a pipeline that a program has loaded itself, see `checkpoint.given`
@@ -68,7 +69,7 @@ class Checkpoint:
         others = {part.name: part.config for part in self.elsewhere}
         own = self.config_folder / component / ("config.json" if component else layout.MODEL_INDEX)
         path = others.get(component, own)
-        return layout.read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     @property
     def fingerprint(self) -> str:

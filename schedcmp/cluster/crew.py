@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from schedcmp.cluster.chunks import KILLS, Work
+from schedcmp.cluster.chunks import KILLS, Ledger
 from schedcmp.cluster.connect import connected
 from schedcmp.cluster.members import PATIENCE_S, Lost, Member, Members
 from schedcmp.cluster.standard import machine, most_common, objection
@@ -33,7 +33,7 @@ class Crew:
         """
         self.origin = origin
         self._prepared, self._members, self._mixed = prepared, members, mixed
-        self._work = Work[Member]([], [], prepared.cost)
+        self._work = Ledger[Member]([], [], prepared.cost)
         self._most = 0
         self._packing_s: list[float] = []  # when each cell that is not timed was given or came back: first and last
         self.machines: dict[str, Mapping[str, Any]] = {}  # what each `CellResult.machine` stands for
@@ -65,7 +65,7 @@ class Crew:
         rest = [*others, *([] if timed else solo)]
         members, cost = [*self._members], self._prepared.cost
         self._members.tell(told)
-        self._work = Work(timed, rest, cost, quiet=not self._members.share.gpus)
+        self._work = Ledger(timed, rest, cost, quiet=not self._members.share.gpus)
         self._most = most_rows([*timed, *rest], cost, len(members))
         try:
             for member in members:

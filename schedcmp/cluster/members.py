@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from schedcmp.cluster.places import Place, places, share_of
+from schedcmp.cluster.places import Slot, places, share_of
 from schedcmp.cluster.worker import Report, Worker
 from schedcmp.engine.throughput import Throughput, total
 from schedcmp.errors import RequestError
@@ -37,7 +37,7 @@ Said = Origin | Report | Lost | list[str]  # the last: ids of cells that a worke
 class Member:
     """A worker, and what it has said of itself."""
 
-    place: Place
+    place: Slot
     actor: Any
     stream: Any  # of what its `work` yields
     since: float  # hired
@@ -60,7 +60,7 @@ class Members:
         self._name = str(prepared.sweep.name)
         self._found: list[Member] = []
         self._refused: dict[str, str] = {}  # node → why
-        self._false_starts = Counter[Place]()
+        self._false_starts = Counter[Slot]()
         self._looked = 0.0
         self._gone: list[Throughput] = []  # of those that were let go
         self.share = share_of(ray.nodes(), settings, prepared.sweep.device)
@@ -127,7 +127,7 @@ class Members:
         wanted = usable if self._workers == "all" else usable[: self._workers]
         self._found += [self._hired(place, now) for place in wanted if place not in taken]
 
-    def _hired(self, place: Place, now: float) -> Member:
+    def _hired(self, place: Slot, now: float) -> Member:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         options = {

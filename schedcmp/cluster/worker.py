@@ -9,7 +9,7 @@ from itertools import islice
 from threading import Condition
 
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.engine.sharing import crews
+from schedcmp.engine.sharing import lanes_of
 from schedcmp.engine.throughput import Throughput
 from schedcmp.prepare import prepare_sweep
 from schedcmp.prepare.origin import Origin
@@ -50,10 +50,10 @@ class Inbox:
         """The next one, with those soon after it that share its lane; empty if there is none."""
         with self._changed:
             near = list(islice(self._cells, most(self._cells[0]) if self._cells else 0))
-            crew = next(crews(near, most), ())
-            for cell in crew:
+            mates = next(lanes_of(near, most), ())
+            for cell in mates:
                 self._cells.remove(cell)
-            return crew
+            return mates
 
     def wait(self) -> None:
         """Until there is one."""

@@ -24,7 +24,7 @@ from schedcmp.engine.lane import Lane, parking
 from schedcmp.engine.openings import Openings
 from schedcmp.engine.queue import Queue, most_rows, rows_of
 from schedcmp.engine.result import harmless_warnings_ignored
-from schedcmp.engine.sharing import crews, exact
+from schedcmp.engine.sharing import exact, lanes_of
 from schedcmp.engine.streams import Streams
 from schedcmp.engine.throughput import Throughput
 from schedcmp.records import Cell, CellResult, Worn
@@ -98,7 +98,7 @@ class PackedEngine:
 
     def _run_all(self, cells: list[Cell]) -> Iterator[CellResult]:
         with harmless_warnings_ignored():
-            left = list(crews(cells, self.seeds_per_lane))
+            left = list(lanes_of(cells, self.seeds_per_lane))
         left.sort(key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
         self._sizes.widen(max(map(rows_of, left), default=2))
         queue = self._queue = Queue(left)

@@ -12,7 +12,7 @@ import torch
 from schedcmp.engine.clock import Clock, PeakMemory, RunDelay
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
-from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
+from schedcmp.engine.result import Outcome, failed, finished, harmless_warnings_ignored, made_by
 from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult, Timing
 
@@ -81,7 +81,7 @@ class SoloEngine:
         return finished(cell, made, recipe, (replace(timing, turn=turn),), self._memory.read())
 
     @contained()
-    def _call(self, cell: Cell) -> tuple[Made, Timing]:
+    def _call(self, cell: Cell) -> tuple[Outcome, Timing]:
         pipeline, arguments = self._bench.job(cell)
         delay = RunDelay()
         with (

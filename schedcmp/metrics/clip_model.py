@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from schedcmp.checkpoint.layout import TEXTS, read_json
+from schedcmp.checkpoint.json_files import read_json
+from schedcmp.checkpoint.layout import TEXTS
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.view import only
 from schedcmp.checkpoint.weights import content_file, refuse_oversized, tensor_shapes

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from schedcmp.checkpoint.layout import DENOISERS, MODEL_INDEX, read_json
+from schedcmp.checkpoint.json_files import read_json
+from schedcmp.checkpoint.layout import DENOISERS, MODEL_INDEX
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import RegistryError, SweepError
 from schedcmp.files import is_address, user_path, where_it_is

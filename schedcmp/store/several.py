@@ -68,13 +68,13 @@ def write_labels(folder: Path, labels: Iterable[str], sweep: str) -> None:
         raise stopped(folder, error) from error
 
 
-def opened(folder: Path) -> Store | Several:
+def opened(folder: Path) -> Store | SeveralRuns:
     """What a folder holds, to be read. Raises RunFolderError."""
     labels = labels_in(folder)
-    return Several(folder, labels) if labels else Store.open(folder)
+    return SeveralRuns(folder, labels) if labels else Store.open(folder)
 
 
-class Several:
+class SeveralRuns:
     """As `Results` of one run. Checkpoints whose run has not begun have no cells."""
 
     def __init__(self, folder: Path, labels: Iterable[str]) -> None:
@@ -98,7 +98,7 @@ class Several:
     def close(self) -> None:
         self._stack.close()
 
-    def __enter__(self) -> Several:
+    def __enter__(self) -> SeveralRuns:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -196,7 +196,7 @@ class Several:
             raise stopped(self.folder, error) from error
 
 
-Shown = Store | Several
+Shown = Store | SeveralRuns
 
 
 def _mark(label: str) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.elsewhere import Elsewhere, other_part
 from schedcmp.checkpoint.embeddings import embedding
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.marks import hints
 from schedcmp.checkpoint.quantize import quantized
+from schedcmp.checkpoint.sizes import image_size
 from schedcmp.checkpoint.source import Checkpoint, ModelSpec
 from schedcmp.checkpoint.weights import ContentFile, content_file, refuse_endless
 from schedcmp.errors import CheckpointError
@@ -32,7 +34,7 @@ def config_files(folder: Path, parts: list[layout.Component]) -> Iterator[Conten
 
 def scheduler_config(folder: Path, index: Mapping[str, Any]) -> dict[str, Any]:
     """Raises CheckpointError."""
-    config = layout.read_json(folder / layout.SCHEDULER_CONFIG)
+    config = read_json(folder / layout.SCHEDULER_CONFIG)
     if not str(config.get("_class_name", "x")).isidentifier():  # a dotted one would be imported
         raise CheckpointError(f"{folder / layout.SCHEDULER_CONFIG}: `_class_name` must name a class of diffusers.")
     return {"_class_name": index["scheduler"][1], **config}
@@ -49,7 +51,7 @@ def checkpoint_of(
     elsewhere: Iterable[Elsewhere] = (),
     remarks: Iterable[str] = (),
 ) -> Checkpoint:
-    index = layout.read_json(folder / layout.MODEL_INDEX)
+    index = read_json(folder / layout.MODEL_INDEX)
     scheduler = scheduler or scheduler_config(folder, index)
     parts = [*elsewhere, *(other_part(part, place, folder) for part, place in spec.parts.items())]
     files = dict.fromkeys(index, path) if path.is_file() else {}
@@ -59,7 +61,7 @@ def checkpoint_of(
     kept = [name for name in indexes if not name.startswith(replaced)]
     for part in index:
         refuse_endless(folder / part / "tokenizer_config.json")
-    width, height = layout.image_size(folder)
+    width, height = image_size(folder)
     if max(width or 0, height or 0) > _MOST_PIXELS:
         raise CheckpointError(
             f"{folder}: `sample_size` asks for images of over {_MOST_PIXELS:,} pixels; fetch it again."

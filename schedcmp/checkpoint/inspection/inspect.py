@@ -9,6 +9,7 @@ from pathlib import Path
 from schedcmp.checkpoint import layout, single_file
 from schedcmp.checkpoint.elsewhere import part_of
 from schedcmp.checkpoint.inspection.contents import checkpoint_of, config_files, scheduler_config
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.marks import stated
 from schedcmp.checkpoint.source import GIVEN, Checkpoint, ModelSpec
 from schedcmp.checkpoint.weights import content_file, refuse_oversized, resolve_shards, tensor_shapes
@@ -78,7 +79,7 @@ def _builtin(model: str) -> Path:
 def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
     if not (folder / layout.MODEL_INDEX).is_file():
         raise CheckpointError(_no_checkpoint(folder))
-    index = layout.read_json(folder / layout.MODEL_INDEX)
+    index = read_json(folder / layout.MODEL_INDEX)
     names = layout.file_names(folder)
     parts = layout.components(index, names, str(folder), safety_checker=spec.safety_checker)
     layout.refuse_code(index, names, str(folder))
@@ -108,7 +109,7 @@ def _no_checkpoint(folder: Path) -> str:
 
 def _from_file(spec: ModelSpec, path: Path, progress: bool) -> Checkpoint:
     folder = single_file.config_folder(path, spec.config, progress=progress)
-    index = layout.read_json(folder / layout.MODEL_INDEX)
+    index = read_json(folder / layout.MODEL_INDEX)
     names = layout.file_names(folder)
     parts = layout.components(index, names, str(folder), safety_checker=False)  # from_single_file never loads one
     layout.refuse_code(index, names, str(folder))

@@ -13,6 +13,7 @@ from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.elsewhere import BESIDE, Elsewhere
 from schedcmp.checkpoint.embeddings import learn
 from schedcmp.checkpoint.ip_adapter import see
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.kinds import GGUF
 from schedcmp.checkpoint.quantize import config as quantization
 from schedcmp.checkpoint.source import Checkpoint
@@ -43,7 +44,7 @@ def _load_from(
     unwanted: dict[str, Any] = {"add_watermarker": False}
     if not checkpoint.spec.safety_checker:
         unwanted |= {layout.SAFETY_CHECKER: None, "requires_safety_checker": False}
-    unwanted |= dict.fromkeys(layout.absent(layout.read_json(folder / layout.MODEL_INDEX)))
+    unwanted |= dict.fromkeys(layout.absent(read_json(folder / layout.MODEL_INDEX)))
     takes = inspect.signature(pipeline_class.__init__).parameters
     options |= {name: value for name, value in unwanted.items() if name in takes}
     configs = _quantization(folder, checkpoint, dtype)
@@ -76,12 +77,12 @@ def _load_from(
 
 def _quantization(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, Any]:
     """The configs of the components that are to be quantised."""
-    index = layout.read_json(folder / layout.MODEL_INDEX)
+    index = read_json(folder / layout.MODEL_INDEX)
     return {name: quantization(index[name][0], method, dtype) for name, method in checkpoint.quantized.items()}
 
 
 def _vae_of_file(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Any:
-    library, name = layout.read_json(folder / layout.MODEL_INDEX)["vae"]
+    library, name = read_json(folder / layout.MODEL_INDEX)["vae"]
     cls = getattr(import_module(library), name)
     return cls.from_single_file(
         str(checkpoint.path), config=str(folder), subfolder="vae", torch_dtype=dtype, local_files_only=True
@@ -92,9 +93,9 @@ def _load_elsewhere(
     folder: Path, checkpoint: Checkpoint, part: Elsewhere, dtype: torch.dtype, quantization_config: Any
 ) -> Any:
     """A component that the checkpoint takes from elsewhere; its files are in `folder`, as one of its own would be."""
-    index = layout.read_json(folder / layout.MODEL_INDEX)
+    index = read_json(folder / layout.MODEL_INDEX)
     library, class_name = BESIDE.get(part.name) or index[part.name]
-    name = layout.read_json(part.config).get("_class_name", class_name)
+    name = read_json(part.config).get("_class_name", class_name)
     if library not in layout.LIBRARIES:
         raise CheckpointError(f"{checkpoint.path}: {part.name} is of {library}, which cannot be taken from elsewhere.")
     cls = getattr(import_module(library), name)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import CheckpointError
 from schedcmp.pipelines.packages import install
@@ -21,7 +22,7 @@ def refuse_missing_packages(checkpoint: Checkpoint) -> None:
     """Raises CheckpointError where transformers has but a placeholder of a processor's class, or of a part of it."""
     import transformers
 
-    index = layout.read_json(checkpoint.config_folder / layout.MODEL_INDEX)
+    index = read_json(checkpoint.config_folder / layout.MODEL_INDEX)
     for part in layout.components(index, (), str(checkpoint.path)):
         folder = checkpoint.config_folder / part.name
         texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*processor_config.json"))]

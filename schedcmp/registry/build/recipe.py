@@ -120,7 +120,7 @@ class Recipe:
 
             return placed(scheduler, self.spacing)
         if self.entry.sigmas.levels:
-            from schedcmp.spacing.levels import listed
+            from schedcmp.spacing.listed import listed
 
             answer_with_levels(scheduler, listed(self.entry.sigmas.levels, scheduler))
         return scheduler

@@ -12,7 +12,7 @@ from schedcmp.records import Cell, StoredCell
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.table import builtin_registry
 from schedcmp.store.reading import Results
-from schedcmp.store.several import Several
+from schedcmp.store.several import SeveralRuns
 
 SPELLING = "spelling"  # the name under which the store keeps what `paste.spelling` gives
 _ROW = ("name", "base", "class", "options", "sigmas")  # keys of a sweep's own entry that are a registry row's
@@ -87,7 +87,7 @@ class Told:
         return Subject(stored, self.sweep, self.environment, _entry(stored.cell, self.sweep), self.spelling)
 
 
-def subject(results: Results | Several, stored: StoredCell) -> Subject:
+def subject(results: Results | SeveralRuns, stored: StoredCell) -> Subject:
     """Raises RunFolderError for a run that cannot be read."""
     run, own = results.own(stored)
     return Told.by(run).subject(own)

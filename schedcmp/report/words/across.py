@@ -93,6 +93,8 @@ def _words(contender: Contender, metric: Reading, settings: Sequence[Setting]) -
 def _lead(contender: Contender, metric: Reading) -> str:
     if contender.behind is None:
         return ""
+    if contender.behind.estimate.value == int(metric.ratio):
+        return "; as good as the best"
     size = number(contender.behind.estimate)
     how = f"{size} times the best" if metric.ratio else f"{size} against the best"
     return f"; {how}" + ("" if contender.told_apart else ", which may be chance")
