@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,23 @@ def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dic
         found = subject(store, made.cells[0])
     changed = Subject(found.stored, {**found.sweep, "model": model}, found.environment, found.entry)
     assert told in paste(changed, "diffusers")
+
+
+@pytest.mark.parametrize(
+    ("environment", "guidance"),
+    [
+        ({"pipeline": "QwenImagePipeline"}, "true_cfg_scale=3.0"),
+        ({"pipeline": "QwenImagePipeline", "guidance_embeds": True}, "guidance_scale=3.0"),
+        ({"pipeline": "Flux2KleinKVPipeline"}, ""),
+    ],
+)
+def test_a_program_guides_as_its_pipeline_takes_it(
+    made: schedcmp.Run, environment: dict[str, Any], guidance: str
+) -> None:
+    with Store.open(made.folder) as store:
+        found = subject(store, made.cells[0])
+    text = paste(replace(found, environment={**found.environment, **environment}), "diffusers")
+    assert [line.strip(" ,") for line in text.splitlines() if "_scale=" in line] == [guidance] * bool(guidance)
 
 
 def test_on_flow_matching_noise_is_the_cells_own(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from schedcmp.cli.running import show_plan
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.pipelines.arithmetic import size_multiple, size_refusal
 from schedcmp.pipelines.evaluations import evaluations
-from schedcmp.pipelines.guidance import default_guidance, guidance_arguments, inert_guidance
+from schedcmp.pipelines.guidance import default_guidance, guidance_arguments, inert_guidance, is_for_one_image
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, packages
 from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
@@ -153,6 +153,12 @@ def test_noise_levels_that_rise_because_the_model_was_made_so_are_right() -> Non
 def test_cfgpp_is_for_pipelines_that_ask_for_both_answers_at_once(pipeline: str, whether: bool) -> None:
     scheduler = resolve(builtin_registry().entry("euler-cfgpp"), {"_class_name": "DDIMScheduler"}).build()
     assert ("with and without the prompt" not in misused(pipeline, scheduler)) is whether
+
+
+def test_which_pipelines_are_for_one_image_at_a_time() -> None:
+    assert is_for_one_image("StableDiffusionPanoramaPipeline")
+    assert not is_for_one_image("StableDiffusionPipeline")
+    assert not is_for_one_image("SomebodysPipeline")
 
 
 def test_an_lcm_pipeline_takes_lcm_alone() -> None:

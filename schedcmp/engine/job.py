@@ -18,7 +18,7 @@ from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
-from schedcmp.pipelines.guidance import guidance_arguments
+from schedcmp.pipelines.guidance import guidance_arguments, is_for_one_image
 from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
 from schedcmp.samplers.global_random import Own, sources
@@ -122,8 +122,8 @@ class Workbench:
 
     @property
     def makes_several(self) -> bool:
-        """Whether the pipeline makes several images in one call."""
-        return "num_images_per_prompt" in self._takes
+        """Whether the pipeline makes several images in one call, each as it would alone."""
+        return "num_images_per_prompt" in self._takes and not is_for_one_image(type(self.pipeline).__name__)
 
     def _arguments(self, cell: Cell, *more: Cell) -> dict[str, Any]:
         where = self.device if self.generator == "device" else "cpu"

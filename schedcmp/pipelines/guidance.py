@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ _RULES = ("__call__", "do_classifier_free_guidance")
 _THIRDS = "do_perturbed_attention_guidance"  # whose batch has a third part
 _TRUE, _DISTILLED = "true_cfg_scale", "distilled_guidance_scale"
 _SCHEDULE = "guidance_schedule"  # which would be taken instead of a guidance_scale
+_EVERY_OTHER = "noise_pred[::2]"
 _STABLE_DIFFUSION, _OFF = 7.5, 1.0
 _NO_TEXT = " "  # guidance by true_cfg_scale is on with a negative prompt alone
 
@@ -132,6 +134,15 @@ def unconditional_first(source: PipelineSource) -> bool:
             ):
                 changed |= ast.unparse(inner) == "noise_pred"
     return halves and not changed and not _mentions(source, _THIRDS)
+
+
+@cache
+def is_for_one_image(pipeline: str) -> bool:
+    """Whether answers with and without the prompt are told apart as every other row, while embeddings are in halves:
+    of several images in a call, some would get the wrong ones."""
+    source = pipeline_source(pipeline)
+    parts = (node for node in source.walk("__call__") if isinstance(node, ast.Subscript)) if source else ()
+    return any(ast.unparse(part) == _EVERY_OTHER for part in parts)
 
 
 def _asks_for_guidance(node: ast.Compare) -> bool:

@@ -378,6 +378,7 @@ class Prepared:
             **({} if self.sweep.safety_checker else {"safety_checker": False}),
             "optimize": self.sweep.optimize.enabled,
             **({"peft": version("peft")} if self.loras.adapters else {}),
+            **({"guidance_embeds": True} if self.checkpoint.config("transformer").get("guidance_embeds") else {}),
             **({"distilled": [found.told for found in self.few_steps]} if self.few_steps else {}),
             **self._backend,
             **machine_and_versions(self.device),

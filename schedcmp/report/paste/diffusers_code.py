@@ -10,6 +10,7 @@ from typing import Any
 from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.source import GIVEN
 from schedcmp.files import to_json
+from schedcmp.pipelines.guidance import guidance_arguments
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.pipelines.tasks import argument_names
 from schedcmp.registry.build import constructor_defaults, load_class
@@ -142,10 +143,11 @@ def _call(subject: Subject) -> Iterator[str]:
     yield from _images(subject)
     yield "image = pipe("
     yield f"    {cell.prompt!r},"
-    if cell.negative_prompt:
-        yield f"    negative_prompt={cell.negative_prompt!r},"
+    given = _guidance(subject)
+    if negative := given.pop("negative_prompt", ""):
+        yield f"    negative_prompt={negative!r},"
     yield f"    num_inference_steps={cell.steps},"
-    yield f"    guidance_scale={cell.guidance_scale!r},"
+    yield from (f"    {name}={value!r}," for name, value in given.items())
     source = pipeline_source(subject.environment["pipeline"])
     if cell.width and cell.height and not (source and "width" not in source.arguments):
         yield f"    width={cell.width}, height={cell.height},"
@@ -154,6 +156,13 @@ def _call(subject: Subject) -> Iterator[str]:
     yield from (f"    {name}={value!r}," for name, value in (arguments_of(cell) | cell.arguments).items())
     yield "    generator=generator,"
     yield ").images[0]"
+
+
+def _guidance(subject: Subject) -> dict[str, Any]:
+    cell, environment = subject.cell, subject.environment
+    config = {"guidance_embeds": environment.get("guidance_embeds")}
+    scale, negative = cell.guidance_scale, cell.negative_prompt
+    return guidance_arguments(environment["pipeline"], lambda part: config, scale, negative, cell.arguments)
 
 
 def _images(subject: Subject) -> Iterator[str]:
