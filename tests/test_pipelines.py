@@ -127,6 +127,10 @@ def test_more_timesteps_than_a_pipeline_has_values_for_are_refused() -> None:
     assert preflight(resolve(registry.entry("flow-euler"), config), 4).nfe == 4
     with pytest.raises(RegistryError, match="visits 7 timesteps, and Ideogram4Pipeline has values for 4 alone"):
         preflight(resolve(registry.entry("heun"), config), 4)
+    config = mended({"_class_name": "PNDMScheduler"}, "SemanticStableDiffusionPipeline")
+    assert preflight(resolve(registry.entry("pndm"), config), 4).nfe == 5
+    with pytest.raises(RegistryError, match="has values for 5 alone"):
+        preflight(resolve(registry.entry("heun"), config), 4)
 
 
 def test_noise_levels_that_rise_because_the_model_was_made_so_are_right() -> None:

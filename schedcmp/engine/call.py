@@ -6,9 +6,10 @@ A batch does not care which scheduler asks: its rows may stand at different time
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import accumulate
 from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from schedcmp.engine.hosted import sent
+from schedcmp.engine.processors import Processors
 
 # A timestep may be one number for all rows; packed, every row has its own.
 _TIMESTEPS = ("timestep", "timesteps")
@@ -27,6 +29,9 @@ _SHARED = ("txt_ids", "img_ids", "freqs_cis", "rotary", "rope")
 _ROWS_SECOND = ("llama3",)
 # A ControlNet's answers, one for each of the denoiser's blocks, even if there are as many of these as rows
 _BY_BLOCK = ("residual", "block_samples")
+
+
+_PROCESSORS, _OWN = "attention processors", Processors()
 
 
 class NoRowsError(ValueError):
@@ -40,6 +45,7 @@ class Call:
     target: str  # which method of which model: "unet", "vae.decode"
     arguments: Mapping[str, Any]
     cells: int = 1  # whose rows take turns: a, b, c, and with guidance a, b, c once more
+    processors: Processors = _OWN  # of attention, without which the model is another
 
     @cached_property
     def first(self) -> torch.Tensor | None:
@@ -71,7 +77,13 @@ class Call:
         """Calls with equal signatures fit one batch: equal but for what each row has of its own."""
         if self.first is None:
             return (self.target, _alone())
-        return (self.target, tuple((k, _signature(k, v, self.rows)) for k, v in self.arguments.items()))
+        own = [(_PROCESSORS, (self.processors.kind, self.parts))] if self.processors.of else []
+        return (self.target, (*own, *((k, _signature(k, v, self.rows)) for k, v in self.arguments.items())))
+
+    @property
+    def parts(self) -> int:
+        """Of a batch, if attention processors tell its rows apart."""
+        return self.rows // self.cells if self.processors.of else 1
 
 
 def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +108,8 @@ def join(calls: Sequence[Call]) -> dict[str, Any]:
     joined = dict(first.arguments)
     if len(calls) > 1:
         joined = {name: _join(name, [c.arguments[name] for c in calls], rows) for name in joined}
+        if order := [row for part in _by_part(calls) for row in part] if first.parts > 1 else []:
+            joined = {name: _some_rows(name, value, sum(rows), order) for name, value in joined.items()}
     if first.first is None or first.first.device.type == "cpu":
         return joined
     device = first.first.device
@@ -105,7 +119,8 @@ def join(calls: Sequence[Call]) -> dict[str, Any]:
 def every(call: Call, start: int, step: int) -> Call:
     """The call for every `step`-th row of `call`, from row `start` on."""
     rows = slice(start, None, step)
-    return Call(call.target, {name: _some_rows(name, value, call.rows, rows) for name, value in call.arguments.items()})
+    some = {name: _some_rows(name, value, call.rows, rows) for name, value in call.arguments.items()}
+    return Call(call.target, some, processors=call.processors)
 
 
 def apart(call: Call) -> list[Call]:
@@ -145,6 +160,18 @@ def split(answer: Any, rows: Sequence[int], *, by_block: bool = False) -> list[A
         NoRowsError: the calls must be answered one by one.
     """
     return [answer] if len(rows) == 1 else _split(answer, list(rows), by_block)
+
+
+def answers_of(answer: Any, calls: Sequence[Call], *, by_block: bool = False) -> list[Any]:
+    """A model's answer to `join(calls)`, one for each call. Raises NoRowsError, as `split` does."""
+    if calls[0].parts == 1 or len(calls) == 1:
+        return split(answer, [call.rows for call in calls], by_block=by_block)
+    pieces = split(answer, [len(part) for part in _by_part(calls)], by_block=by_block)
+
+    def whole(*parts: Any) -> Any:
+        return torch.cat(parts) if _is_array(parts[0]) else parts[0]
+
+    return [tree_map(whole, *pieces[i :: len(calls)]) for i in range(len(calls))]
 
 
 def _split(answer: Any, rows: list[int], by_block: bool) -> list[Any]:
@@ -244,12 +271,21 @@ def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
     return first
 
 
-def _some_rows(name: str, value: Any, had: int, rows: slice) -> Any:
+def _by_part(calls: Sequence[Call]) -> Iterator[list[int]]:
+    """The rows of `calls`, which stand one after the other: those of each call's first part, call by call, then of the
+    second ones."""
+    starts = [*accumulate((call.rows for call in calls), initial=0)]
+    for part in range(calls[0].parts):
+        for call, start in zip(calls, starts, strict=False):
+            yield [*range(start + part * call.cells, start + (part + 1) * call.cells)]
+
+
+def _some_rows(name: str, value: Any, had: int, rows: slice | list[int]) -> Any:
     if isinstance(value, torch.Tensor):
         at = (slice(None),) * _row_dimension(name)
         return value[*at, rows] if _has_rows(name, value, had) else value
     if _is_row_list(name, value, had):
-        return value[rows]
+        return value[rows] if isinstance(rows, slice) else [value[row] for row in rows]
     if isinstance(value, Mapping):
         return {k: _some_rows(k, v, had, rows) for k, v in value.items()}
     if isinstance(value, tuple | list):

@@ -14,7 +14,9 @@ from typing import Any, Literal
 import torch
 
 from schedcmp.axes import arguments_of
+from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.guarded import checked, seeded, within
+from schedcmp.engine.processors import Layers
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
@@ -24,6 +26,8 @@ from schedcmp.registry.build import Recipe
 from schedcmp.samplers.global_random import Own, sources
 from schedcmp.samplers.running import seed_from
 
+CONTROLNET = "controlnet"  # the component; its calls are packed as a denoiser's, and are no NFE
+PARKED = (*DENOISERS, CONTROLNET, "vae")  # components whose calls are packed
 WARMUP_STEPS = 2
 _GUIDERS = "diffusers.guiders"
 
@@ -119,6 +123,11 @@ class Workbench:
         """The config of one of the pipeline's models; empty where there is none."""
         config = getattr(getattr(self.pipeline, part, None), "config", None)
         return config if isinstance(config, Mapping) else {}
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The attention layers of the models whose calls are packed."""
+        return Layers(self.pipeline, PARKED)
 
     @property
     def makes_several(self) -> bool:

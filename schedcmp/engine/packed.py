@@ -16,10 +16,10 @@ import torch
 
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Sizes, Waiting
-from schedcmp.engine.call import Call, NoRowsError, alike, apart, every, first_of, join, split, together, unpacked
+from schedcmp.engine.call import Call, NoRowsError, alike, answers_of, apart, every, first_of, join, together, unpacked
 from schedcmp.engine.clock import Clock
-from schedcmp.engine.job import Workbench
-from schedcmp.engine.lane import CONTROLNET, Lane, Models, parking
+from schedcmp.engine.job import CONTROLNET, Workbench
+from schedcmp.engine.lane import Lane, Models, parking
 from schedcmp.engine.openings import Openings
 from schedcmp.engine.queue import Queue
 from schedcmp.engine.result import harmless_warnings_ignored
@@ -31,8 +31,8 @@ from schedcmp.records import Cell, CellResult, Worn
 
 _LONGEST_WAIT_S = 2.0  # of an image, for others to be decoded with
 _CHANGED = (
-    "packed by seeds alone: the pipeline changes its models for each image (attention processors or their dtype), so"
-    " that cells of different schedulers cannot share a call"
+    "packed by seeds alone: the pipeline changes its models for each image (attention processors that know their image,"
+    " or the dtype), so that cells of different schedulers cannot share a call"
 )
 _SEEDS = 4  # in a lane: with more, the last batches of a run are hard to fill
 
@@ -308,17 +308,19 @@ class PackedEngine:
 
     def _forward(self, target: str, calls: list[Call], size: BatchSize) -> list[Any]:
         rows = [call.rows for call in calls]
-        if self._fixed_shapes and target in DENOISERS:
+        if self._fixed_shapes and target in DENOISERS and calls[0].parts == 1:
             calls = _filled(calls, self._shape(calls[0], sum(rows), size.rows) - sum(rows))
         start = self._clock.now()
-        answer = self._models[target](**join(calls))
+        with calls[0].processors.installed():
+            answer = self._models[target](**join(calls))
         if not size.settled and self._is_compiled(calls):
             self._unread.append((size, sum(rows), start, self._clock.now()))
         by_block = target == CONTROLNET
-        answers = split(answer, [call.rows for call in calls], by_block=by_block)[: len(rows)]
+        answers = answers_of(answer, calls, by_block=by_block)[: len(rows)]
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
-            alone = self._models[target](**join(apart(calls[0])[:1]))
+            with calls[0].processors.installed():
+                alone = self._models[target](**join(apart(calls[0])[:1]))
             if not alike(alone, first_of(answers[0], calls[0].cells, calls[0].rows)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         if target in DENOISERS:
