@@ -367,6 +367,7 @@ def test_further_arguments_win_over_guidance() -> None:
         ("ChromaPipeline", 1, 2),
         ("CogView4Pipeline", 1, 2),
         ("QwenImagePipeline", 1, 2),
+        ("Kandinsky5T2IPipeline", 1, 2),
         ("Krea2Pipeline", 2, 2),  # guides above 0
         ("ZImagePipeline", 1, 1),
         ("Ideogram4Pipeline", 2, 2),  # another model answers without the prompt
