@@ -27,6 +27,7 @@ class Metric:
     ratio: ClassVar[bool] = False  # positive, and compared as ratios
     decides: ClassVar[bool] = True  # an answer may go by it without being asked to
     source: ClassVar[str] = ""  # where it is defined
+    paths: ClassVar[tuple[str, ...]] = ()  # options that may be places on the disk
 
     called: str = ""  # its name in this sweep, where that is another one
 

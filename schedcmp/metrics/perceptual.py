@@ -29,6 +29,7 @@ _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 class _Perceptual(Comparison):
     higher = False
     ratio = True
+    paths = ("model",)
     decides = False  # RMSE, which is measured beside it, has an uncertainty
 
     def __init__(self, model: str = VGG16) -> None:
