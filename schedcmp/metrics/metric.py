@@ -67,6 +67,8 @@ class Comparison(Metric):
     """A number that is read off an image and the converged one of its prompt and seed, see `truth.reference`: of what
     draws no noise, where references are made. Asking for one asks for references."""
 
+    decides = False  # each setting has converged images of its own, and RMSE to them an uncertainty
+
     def compare(self, image: Image, converged: Image) -> float | None:
         """Of RGB images; None where it has no meaning."""
         raise NotImplementedError

@@ -30,7 +30,6 @@ class _Perceptual(Comparison):
     higher = False
     ratio = True
     paths = ("model",)
-    decides = False  # RMSE, which is measured beside it, has an uncertainty
 
     def __init__(self, model: str = VGG16) -> None:
         """`model`: VGG16's weights under torchvision's names (`features.0.weight`, ...), in the safetensors format: a
