@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -11,6 +11,7 @@ import families
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from hypothesis import given
 from hypothesis import strategies as st
 from latents import Latents
@@ -21,6 +22,7 @@ from schedcmp.engine.calls.joining import join
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import _remembered
 from schedcmp.engine.packed import PackedEngine
+from schedcmp.engine.processors import Processors
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import Recipe, resolve
@@ -153,16 +155,37 @@ def assert_same_images(got: dict[str, CellResult], expected: dict[str, CellResul
     assert {i: r.image_sha256 for i, r in got.items()} == {i: r.image_sha256 for i, r in expected.items()}
 
 
-def test_a_pipeline_that_changes_the_denoiser_while_it_runs_is_not_packed() -> None:
+def test_a_pipeline_that_puts_in_attention_processors_is_packed_with_its_like() -> None:
+    """They cut a batch into as many parts as an image has rows."""
     kind = FAMILIES["sd"]
     pipeline = families.ready(families.sd_pag)
     bench = Bench(pipeline, recipes_for(pipeline, kind.schedulers), more={"pag_scale": 3.0})
     cells = cells_of(kind)
+    cells += [replace(cell, id=str(len(cells) + i), guidance_scale=1.0) for i, cell in enumerate(cells[:2])]
+    own = dict(pipeline.unet.attn_processors)
     expected = ran(alone(bench), cells)
-    engine = packed(bench, 8)
-    assert_same_images(ran(engine, cells), expected)
-    assert engine.throughput.forwards
-    assert engine.throughput.notes[0].startswith("packed by seeds alone: the pipeline changes its models")
+    engine = packed(bench, 12)
+    got = ran(engine, cells)
+    assert max(np.abs(pixels(got[i]) - pixels(e)).max() for i, e in expected.items()) <= 1
+    assert engine.throughput.evaluations > 2 * engine.throughput.forwards
+    assert not engine.throughput.notes
+    assert pipeline.unet.attn_processors == own
+
+
+def test_a_lane_that_fails_leaves_the_models_as_they_were() -> None:
+    pipeline = families.ready(families.sd_pag)
+    own = dict(pipeline.unet.attn_processors)
+    bench = Bench(pipeline, recipes_for(pipeline, ("ddim",)), more={"pag_scale": 3.0, "eta": "none"})
+    (result,) = packed(bench, 12).run(cells_of(FAMILIES["sd"])[:1])
+    assert "TypeError" in (result.error or "")
+    assert pipeline.unet.attn_processors == own
+
+
+def test_processors_that_remember_something_serve_their_own_image_alone() -> None:
+    remembering, plain = AttnProcessor(), AttnProcessor()
+    remembering.probabilities = None
+    assert Processors(((object(), remembering),)).know_their_image
+    assert not Processors(((object(), plain),)).know_their_image
 
 
 def test_a_vae_that_is_cast_for_each_image_serves_one_lane_at_a_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from test_run import run
 
 import schedcmp
 from schedcmp.errors import RequestError
+from schedcmp.pipelines.guidance import guiding
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import Subject, subject
 from schedcmp.store.store import Store
@@ -127,6 +129,24 @@ def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dic
         found = subject(store, made.cells[0])
     changed = Subject(found.stored, {**found.sweep, "model": model}, found.environment, found.entry)
     assert told in paste(changed, "diffusers")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "embeds", "guidance"),
+    [
+        ("QwenImagePipeline", False, "true_cfg_scale=3.0"),
+        ("QwenImagePipeline", True, "guidance_scale=3.0"),
+        ("Flux2KleinKVPipeline", False, ""),
+    ],
+)
+def test_a_program_guides_as_its_pipeline_takes_it(
+    made: schedcmp.Run, pipeline: str, embeds: bool, guidance: str
+) -> None:
+    with Store.open(made.folder) as store:
+        found = subject(store, made.cells[0])
+    of = {"guiding": guiding(pipeline, lambda part: {"guidance_embeds": embeds})}
+    text = paste(replace(found, spelling={**(found.spelling or {}), **of}), "diffusers")
+    assert [line.strip(" ,") for line in text.splitlines() if "_scale=" in line] == [guidance] * bool(guidance)
 
 
 def test_on_flow_matching_noise_is_the_cells_own(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from schedcmp.cli.planning import show_plan
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.pipelines.arithmetic import size_multiple, size_refusal
 from schedcmp.pipelines.evaluations import evaluations
-from schedcmp.pipelines.guidance import default_guidance, guidance_arguments, inert_guidance
+from schedcmp.pipelines.guidance import default_guidance, guidance_arguments, inert_guidance, is_for_one_image
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, packages
 from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
@@ -129,6 +129,10 @@ def test_more_timesteps_than_a_pipeline_has_values_for_are_refused() -> None:
     assert preflight(resolve(registry.entry("flow-euler"), config), 4).nfe == 4
     with pytest.raises(RegistryError, match="visits 7 timesteps, and Ideogram4Pipeline has values for 4 alone"):
         preflight(resolve(registry.entry("heun"), config), 4)
+    config = mended({"_class_name": "PNDMScheduler"}, "SemanticStableDiffusionPipeline")
+    assert preflight(resolve(registry.entry("pndm"), config), 4).nfe == 5
+    with pytest.raises(RegistryError, match="has values for 5 alone"):
+        preflight(resolve(registry.entry("heun"), config), 4)
 
 
 def test_noise_levels_that_rise_because_the_model_was_made_so_are_right() -> None:
@@ -155,6 +159,12 @@ def test_noise_levels_that_rise_because_the_model_was_made_so_are_right() -> Non
 def test_cfgpp_is_for_pipelines_that_ask_for_both_answers_at_once(pipeline: str, whether: bool) -> None:
     scheduler = resolve(builtin_registry().entry("euler-cfgpp"), {"_class_name": "DDIMScheduler"}).build()
     assert ("with and without the prompt" not in misused(pipeline, scheduler)) is whether
+
+
+def test_which_pipelines_are_for_one_image_at_a_time() -> None:
+    assert is_for_one_image("StableDiffusionPanoramaPipeline")
+    assert not is_for_one_image("StableDiffusionPipeline")
+    assert not is_for_one_image("SomebodysPipeline")
 
 
 def test_an_lcm_pipeline_takes_lcm_alone() -> None:
@@ -359,6 +369,7 @@ def test_further_arguments_win_over_guidance() -> None:
         ("ChromaPipeline", 1, 2),
         ("CogView4Pipeline", 1, 2),
         ("QwenImagePipeline", 1, 2),
+        ("Kandinsky5T2IPipeline", 1, 2),
         ("Krea2Pipeline", 2, 2),  # guides above 0
         ("ZImagePipeline", 1, 1),
         ("Ideogram4Pipeline", 2, 2),  # another model answers without the prompt

@@ -11,9 +11,10 @@ from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Sizes
 from schedcmp.engine.calls.call import Call
 from schedcmp.engine.calls.joining import join, per_cell, take_rows
-from schedcmp.engine.calls.splitting import NoRowsError, interleave, nearly_equal, rows_of_first, split
+from schedcmp.engine.calls.splitting import NoRowsError, answers_of, interleave, nearly_equal, rows_of_first
 from schedcmp.engine.clock import Clock
-from schedcmp.engine.lane import CONTROLNET, Models
+from schedcmp.engine.job import CONTROLNET
+from schedcmp.engine.lane import Models
 from schedcmp.engine.throughput import Throughput
 from schedcmp.guard import shortage
 
@@ -79,17 +80,19 @@ class Answering:
 
     def _forward(self, calls: list[Call], size: BatchSize) -> list[Any]:
         target, rows = calls[0].target, [call.rows for call in calls]
-        if self._fixed_shapes and target in DENOISERS:
+        if self._fixed_shapes and target in DENOISERS and calls[0].parts == 1:
             calls = _filled(calls, self._shape(calls[0], sum(rows), size.rows) - sum(rows))
         start = self._clock.now()
-        answer = self.models[target](**join(calls))
+        with calls[0].processors.installed():
+            answer = self.models[target](**join(calls))
         if not size.settled and self._is_compiled(calls):
             self._unread.append((size, sum(rows), start, self._clock.now()))
         by_block = target == CONTROLNET
-        answers = split(answer, [call.rows for call in calls], by_block=by_block)[: len(rows)]
+        answers = answers_of(answer, calls, by_block=by_block)[: len(rows)]
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
-            alone = self.models[target](**join(per_cell(calls[0])[:1]))
+            with calls[0].processors.installed():
+                alone = self.models[target](**join(per_cell(calls[0])[:1]))
             if not nearly_equal(alone, rows_of_first(answers[0], calls[0].cells, calls[0].rows)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         if target in DENOISERS:

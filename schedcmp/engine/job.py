@@ -15,17 +15,21 @@ import torch
 
 from schedcmp.axes import arguments_of
 from schedcmp.checkpoint.emphasis import Embedder
+from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.guarded import checked, seeded, within
+from schedcmp.engine.processors import Layers
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
 from schedcmp.guard.private import execution_device, knowing_its_device
-from schedcmp.pipelines.guidance import guidance_arguments
+from schedcmp.pipelines.guidance import guidance_arguments, is_for_one_image
 from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
 from schedcmp.samplers.global_random import Own, sources, torch_sources
 from schedcmp.samplers.running import seed_from
 
+CONTROLNET = "controlnet"  # the component; its calls are packed as a denoiser's, and are no NFE
+PARKED = (*DENOISERS, CONTROLNET, "vae")  # components whose calls are packed
 WARMUP_STEPS = 2
 _GUIDERS = "diffusers.guiders"
 
@@ -121,10 +125,15 @@ class Workbench:
         config = getattr(getattr(self.pipeline, part, None), "config", None)
         return config if isinstance(config, Mapping) else {}
 
+    @cached_property
+    def layers(self) -> Layers:
+        """The attention layers of the models whose calls are packed."""
+        return Layers(self.pipeline, PARKED)
+
     @property
     def makes_several(self) -> bool:
-        """Whether the pipeline makes several images in one call."""
-        return "num_images_per_prompt" in self._takes
+        """Whether the pipeline makes several images in one call, each as it would alone."""
+        return "num_images_per_prompt" in self._takes and not is_for_one_image(type(self.pipeline).__name__)
 
     def _arguments(self, cell: Cell, *more: Cell) -> dict[str, Any]:
         where = self.device if self.generator == "device" else "cpu"

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import wraps
 from hashlib import blake2b
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -22,14 +21,13 @@ from schedcmp.engine.calls.joining import join
 from schedcmp.engine.calls.signature import bits
 from schedcmp.engine.coefficients import remembered
 from schedcmp.engine.hosted import hosted
-from schedcmp.engine.job import Workbench
+from schedcmp.engine.job import CONTROLNET, PARKED, Workbench
 from schedcmp.engine.probe import replaced
 from schedcmp.engine.result import failed, finished, made_by
 from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult
 
 _ENCODERS = ("text_encoder", "image_encoder")
-CONTROLNET = "controlnet"  # the component; its calls are packed as a denoiser's, and are no NFE
 
 
 class Lane(greenlet):
@@ -47,6 +45,7 @@ class Lane(greenlet):
         self.results: list[CellResult] = []
         self._bench = bench
         self._own_random = bench.own_random(cells[0])
+        self.layers = bench.layers  # as they are before any lane has run
         self.asked = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
         self._pixels: torch.Tensor | None = None  # what it made of them
@@ -68,6 +67,7 @@ class Lane(greenlet):
             made = made_by(pipeline, output, self._latents, self._pixels, self.asked, len(self.cells))
             results = [finished(cell, one, recipe) for cell, one in zip(self.cells, made, strict=True)]
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
+            self.layers.restore()
             results = [] if more else [failed(first, error)]
         self.results = [replace(result, packed=True) for result in results]
 
@@ -96,11 +96,11 @@ Models = dict[str, Callable[..., Any]]
 def parking(pipeline: Any, at_once: Callable[[Call], None] = lambda call: None) -> Iterator[Models]:
     """While open, calls of the pipeline's models from inside a lane are parked; yields the real methods by target.
 
-    Those that cannot be, see `_changes`, are answered at once, and `at_once` is told of them. Text encoders and the
-    VAE's encoder answer at once from a memo: a sweep has few prompts and images, and each is encoded once.
+    Those that cannot be are answered at once, and `at_once` is told of them. Text encoders and the VAE's encoder answer
+    at once from a memo: a sweep has few prompts and images, and each is encoded once.
     """
     models: Models = {}
-    changed = _changes([getattr(pipeline, name, None) for name in (*DENOISERS, CONTROLNET, "vae")])
+    changed = _changes([getattr(pipeline, name, None) for name in PARKED])
     with ExitStack() as stack:
         for name in DENOISERS:
             _park(pipeline, name, "forward", name, models, changed, at_once, stack)
@@ -138,37 +138,30 @@ def _park(
         lane = getcurrent()
         if not isinstance(lane, Lane):
             return real(*args, **kwargs)
-        call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells))
+        put_in = lane.layers.put_in(component)
+        call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells), put_in)
         lane.note(call)
-        if changed():
+        if changed() or put_in.know_their_image:
             answer = real(**join([call]))
             at_once(call)
         else:
-            answer = lane.park(call)
+            with lane.layers.restored():
+                answer = lane.park(call)
         lane.note_answer(call, answer)
         return answer
 
     stack.enter_context(replaced(owner, method, parked))
 
 
-_processor = attrgetter("processor")
-
-
 def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
-    """Whether the models are no longer as they were: some pipelines change them for the length of a call.
+    """Whether the models' weights are no longer as they were: Stable Diffusion XL casts an fp16 VAE to fp32 and back.
 
-    Stable Diffusion XL casts an fp16 VAE to fp32 and back, perturbed-attention guidance puts in attention processors
-    that know which row is which. A lane that has done so must neither share a batch nor let another lane go on before
-    it has put things right, so its calls are answered at once.
+    A lane that has done so must neither share a batch nor let another lane go on before it has put things right, so its
+    calls are answered at once.
     """
     models = [part for part in parts if isinstance(part, torch.nn.Module)]
     weights = [(*first, _dtype(*first)) for model in models for first in _first_weight(model)]
-    attentions = [m for model in models for m in model.modules() if hasattr(m, "processor")]
-    processors = list(map(_processor, attentions))
-    return lambda: (
-        any(_dtype(owner, name) is not before for owner, name, before in weights)
-        or list(map(_processor, attentions)) != processors
-    )
+    return lambda: any(_dtype(owner, name) is not before for owner, name, before in weights)
 
 
 def _first_weight(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:

@@ -76,7 +76,7 @@ def _key(lane: Lane) -> bytes | None:
     if call is None or call.target not in DENOISERS or lane.asked != 1 or call.evaluations != 1:
         return None
     values, structure = tree_flatten(dict(call.arguments))
-    key = blake2b(repr((call.target, call.cells, structure)).encode(), digest_size=16)
+    key = blake2b(repr((call.target, call.cells, call.processors.kind, structure)).encode(), digest_size=16)
     for value in values:
         if isinstance(value, torch.Tensor):
             key.update(repr((value.shape, value.dtype)).encode() + bits(value))

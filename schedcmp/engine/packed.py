@@ -31,8 +31,8 @@ from schedcmp.records import Cell, CellResult, Worn
 
 _LONGEST_WAIT_S = 2.0  # of an image, for others to be decoded with
 _CHANGED = (
-    "packed by seeds alone: the pipeline changes its models for each image (attention processors or their dtype), so"
-    " that cells of different schedulers cannot share a call"
+    "packed by seeds alone: the pipeline changes its models for each image (attention processors that know their image,"
+    " or the dtype), so that cells of different schedulers cannot share a call"
 )
 _SEEDS = 4  # in a lane: with more, the last batches of a run are hard to fill
 

@@ -36,6 +36,7 @@ class Conditions:
     arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     configs: Configs | None = None
     scheduler: Any = None
+    set_before: frozenset[str] = frozenset()  # arguments that have been given other values where the expression stands
     _beneath: frozenset[str] = frozenset()  # the names that this is asked for, some of which are made of themselves
 
     def value(self, node: ast.expr) -> Any:
@@ -92,6 +93,8 @@ class Conditions:
         if name.startswith("self.config."):
             return self.configs(INDEX).get(name.rpartition(".")[2], UNKNOWN) if self.configs else UNKNOWN
         bare = name.removeprefix("self.").removeprefix("_")
+        if name in self.set_before and not self._beneath:
+            return UNKNOWN
         if bare in self.arguments:
             return self.arguments[bare]
         if name in self._beneath:

@@ -23,9 +23,16 @@ def evaluations(pipeline: str, configs: Configs, arguments: Mapping[str, Any]) -
     source = loop_source(pipeline)
     if source is None:
         return 1
-    known, denoisers = Conditions(source, {**source.defaults, **arguments}, configs), _denoisers(source)
+    known = Conditions(source, {**source.defaults, **arguments}, configs, set_before=_unpacked(source))
+    denoisers = _denoisers(source)
     loops = (node for node in source.walk("__call__") if isinstance(node, ast.For) and _steps(node))
     return max((_count(loop.body, known, denoisers) for loop in loops), default=1) or 1
+
+
+def _unpacked(source: PipelineSource) -> frozenset[str]:
+    """Names that the call gives several values at once, such as embeddings that nobody has given."""
+    assigned = (target for node in source.walk("__call__") if isinstance(node, ast.Assign) for target in node.targets)
+    return frozenset(ast.unparse(item) for target in assigned if isinstance(target, ast.Tuple) for item in target.elts)
 
 
 def _steps(loop: ast.For) -> bool:

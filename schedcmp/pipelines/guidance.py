@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ _RULES = ("__call__", "do_classifier_free_guidance")
 _THIRDS = "do_perturbed_attention_guidance"  # whose batch has a third part
 _TRUE, _DISTILLED = "true_cfg_scale", "distilled_guidance_scale"
 _SCHEDULE = "guidance_schedule"  # which would be taken instead of a guidance_scale
+_EVERY_OTHER = "noise_pred[::2]"
 _STABLE_DIFFUSION, _OFF = 7.5, 1.0
 _NO_TEXT = " "  # guidance by true_cfg_scale is on with a negative prompt alone
 
@@ -27,14 +29,23 @@ def guidance_arguments(
     Args:
         call: further arguments, which win.
     """
+    return guided(*guiding(pipeline, configs), scale, negative, call)
+
+
+def guiding(pipeline: str, configs: Configs) -> tuple[str | None, bool]:
+    """The argument that says how much the pipeline guides, and whether a schedule would be taken instead."""
     source = pipeline_source(pipeline)
+    return (guided_by(source, configs), _SCHEDULE in source.arguments) if source else ("guidance_scale", False)
+
+
+def guided(name: str | None, scheduled: bool, scale: float, negative: str, call: Mapping[str, Any]) -> dict[str, Any]:
+    """As `guidance_arguments`, with what `guiding` tells of the pipeline."""
     given: dict[str, Any] = {"negative_prompt": negative} if negative else {}
-    name = guided_by(source, configs) if source else "guidance_scale"
     if name is None or name in call:
         return given
     if name == _TRUE and scale > 1:
         given.setdefault("negative_prompt", _NO_TEXT)
-    if source and _SCHEDULE in source.arguments and _SCHEDULE not in call:
+    if scheduled and _SCHEDULE not in call:
         given[_SCHEDULE] = None
     return {name: scale, **given}
 
@@ -132,6 +143,15 @@ def unconditional_first(source: PipelineSource) -> bool:
             ):
                 changed |= ast.unparse(inner) == "noise_pred"
     return halves and not changed and not _mentions(source, _THIRDS)
+
+
+@cache
+def is_for_one_image(pipeline: str) -> bool:
+    """Whether answers with and without the prompt are told apart as every other row, while embeddings are in halves:
+    of several images in a call, some would get the wrong ones."""
+    source = pipeline_source(pipeline)
+    parts = (node for node in source.walk("__call__") if isinstance(node, ast.Subscript)) if source else ()
+    return any(ast.unparse(part) == _EVERY_OTHER for part in parts)
 
 
 def _asks_for_guidance(node: ast.Compare) -> bool:

@@ -24,6 +24,7 @@ _PLAIN = ("device", "dtype", "shape")  # of timesteps, whichever they are
 _VARIANCE = "variance_type"
 _FEW_STEPS = 2
 _VIEWS, _STEPS_OF_VIEWS = 2, 4  # a tree of random numbers is in use from the third step on
+_ONE_MORE = "torch.zeros((num_inference_steps + 1, "
 _DTYPE = "timesteps.dtype"
 _STATE_COPIED = "copy.deepcopy(self.scheduler.__dict__)"
 _ALL_BUT_LAST = "timesteps[:-1]"
@@ -60,8 +61,8 @@ def misused(pipeline: str, scheduler: Any) -> str:
 def unvisited(pipeline: str, scheduler: Any, steps: int) -> str:
     """Why the pipeline cannot go to all of the timesteps that its scheduler has set; empty if it can."""
     use, count = _use_of(pipeline, scheduler), len(scheduler.timesteps)
-    if use and use.counts_steps and count > steps:
-        return f"it visits {count} timesteps, and {use.source.name} has values for {steps} alone"
+    if use and use.more_values is not None and count > (most := steps + use.more_values):
+        return f"it visits {count} timesteps, and {use.source.name} has values for {most} alone"
     if use and use.whole_timesteps and scheduler.timesteps.is_floating_point():
         return f"it visits timesteps between whole ones, which {use.source.name} refuses"
     return ""
@@ -150,7 +151,7 @@ class _Use:
     noising: tuple[str, ...]  # methods with which an image is begun from
     knows_flow_sigmas: bool
     computes_with_timesteps: bool  # with all of them, beside visiting each
-    counts_steps: bool  # has a list with a value for each step that the user asks for
+    more_values: int | None  # it has a value for each step that the user asks for, and so many more; None: it has none
     whole_timesteps: bool  # others are refused
     copies_state: bool  # of the scheduler, to go back to it
     all_but_last: bool  # the last timestep is left out
@@ -186,7 +187,7 @@ def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
         noising=_noising(source),
         knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
         computes_with_timesteps=any(map(_is_computation, nodes)),
-        counts_steps=bool(_subscripts(nodes) & _a_value_each(nodes)),
+        more_values=min((n for name, n in _a_value_each(nodes) if name in _subscripts(nodes)), default=None),
         whole_timesteps=any(isinstance(n, ast.Compare) and ast.unparse(n.left) == _DTYPE for n in nodes),
         copies_state=any(isinstance(n, ast.Call) and ast.unparse(n) == _STATE_COPIED for n in nodes),
         all_but_last=_ALL_BUT_LAST in _subscripts(nodes),
@@ -198,11 +199,13 @@ def _subscripts(nodes: Iterable[ast.AST]) -> set[str]:
     return {ast.unparse(node) for node in nodes if isinstance(node, ast.Subscript)}
 
 
-def _a_value_each(nodes: Iterable[ast.AST]) -> set[str]:
-    """How lists with a value for each step are read at the i-th."""
-    lists = (n for n in nodes if isinstance(n, ast.Assign) and isinstance(n.value, ast.BinOp))
-    each = (n for n in lists if ast.unparse(n.value).endswith("] * num_inference_steps"))
-    return {f"{ast.unparse(target)}[i]" for node in each for target in node.targets}
+def _a_value_each(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
+    """How lists with a value for each step are read at the i-th, and how many values more they have."""
+    for node in (n for n in nodes if isinstance(n, ast.Assign) and isinstance(n.value, ast.BinOp | ast.Call)):
+        written = ast.unparse(node.value)
+        more = 0 if written.endswith("] * num_inference_steps") else 1 if written.startswith(_ONE_MORE) else None
+        if more is not None:
+            yield from ((f"{ast.unparse(target)}[i]", more) for target in node.targets)
 
 
 def _is_computation(node: ast.AST) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -53,7 +54,8 @@ def preflight(recipe: Recipe, steps: int, strength: float | None = None) -> Traj
             not finite or rise, or a first timestep that is there twice; or its code ends the process, or does not end.
     """
     try:
-        with contained(recipe.patience(steps)), recipe.alike():
+        # Python warnings of libraries speak to their own callers
+        with contained(recipe.patience(steps)), recipe.alike(), warnings.catch_warnings(action="ignore"):
             return _preflight(recipe, steps, strength)
     except RunawayError as error:
         raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} at {steps} steps: {error}") from error

@@ -26,6 +26,7 @@ from schedcmp.image import pixels_sha256
 from schedcmp.pipelines.packages import packages
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Cell, CellResult
+from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.compat import compatibility
 from schedcmp.registry.table import builtin_registry
 from tools.coverage.families import FAMILIES
@@ -34,7 +35,7 @@ from tools.coverage.parts import filled
 
 _OTHERS = ("unipc", "heun", "dpmpp-2m", "euler-a", "ddim", "euler", "lcm")
 _MORE = 3  # schedulers of these that are packed beside the checkpoint's own
-_BATCH = 8
+_BATCH = 12  # rows, of four cells with perturbed-attention guidance
 Results = Mapping[str, CellResult]
 
 
@@ -62,8 +63,10 @@ class Row:
 
 
 def measured(name: str, folder: Path, *, whole: bool = True) -> Row:
-    """Build the class's checkpoint in `folder` and ask everything of it; all but every scheduler unless `whole`."""
+    """Build the class's checkpoint in `folder` and ask everything of it; unless `whole`, at few steps, of few."""
     row, start, family = Row(name), time.monotonic(), FAMILIES[name]
+    if not whole:
+        family = replace(family, steps=family.steps[:1])
     row.packages = [*packages(name), *family.packages]
     try:
         with _quiet():
@@ -95,7 +98,8 @@ def _measure(row: Row, family: Family, folder: Path, *, whole: bool) -> None:
 
 
 def _everything(row: Row, first: Prepared, star: Prepared, pipeline: Any) -> None:
-    found = list(compatibility(builtin_registry().entries.values(), first.scheduler_config))
+    entries, config = [*builtin_registry().entries.values()], first.scheduler_config
+    found = list(compatibility([*Appraisal(config).unlisted(entries), *entries], config))
     row.usable = (sum(c.status == "ok" for c in found), len(found))
     results = _packed(star, pipeline)[0]
     row.everything = (_made(results), len(star.plan.cells))

@@ -27,7 +27,18 @@ like any other.
 * **packages**: what the class needs beside schedcmp's own dependencies.
 """
 _EDITS = "edits an image, though its call has a default for it"
+_DISCRETE = "predicts tokens and not noise, with a scheduler of its own that no other can stand for"
+_CASCADE = "has a scheduler for each of its stages, and none called `scheduler`"
 _NOT_BUILT = {
+    "AmusedPipeline": _DISCRETE,
+    "VQDiffusionPipeline": _DISCRETE,
+    "UnCLIPPipeline": _CASCADE,
+    "StableDiffusionParadigmsPipeline": "asks its scheduler for several steps at once, which two classes alone can",
+    "StableDiffusionGLIGENPipeline": "needs boxes and what is in them",
+    "StableDiffusionGLIGENTextImagePipeline": "needs boxes and what is in them",
+    "StableDiffusionPix2PixZeroPipeline": "edits an image, by embeddings of what it is and shall be",
+    "TextToVideoZeroPipeline": "makes a video",
+    "TextToVideoZeroSDXLPipeline": "makes a video",
     "StableCascadeCombinedPipeline": "diffusers cannot load what it saves (it has no PaellaVQModel)",
     "GlmImagePipeline": "its tokens of images come from a processor that is on the hub alone",
     "Cosmos2TextToImagePipeline": "makes itself a guardrail of models that are on the hub",

@@ -145,6 +145,7 @@ def _sentencepiece() -> tempfile.TemporaryDirectory[str]:
 def vae(channels: int = 4, *, widths: tuple[int, ...] = (8, 8), **options: Any) -> Any:
     return diffusers.AutoencoderKL(
         block_out_channels=widths, norm_num_groups=4, latent_channels=channels, sample_size=64, layers_per_block=1,
+        mid_block_add_attention=False,  # of all pixels, which takes longer than all else
         down_block_types=("DownEncoderBlock2D",) * len(widths), up_block_types=("UpDecoderBlock2D",) * len(widths),
         **options,
     )  # fmt: skip

@@ -17,6 +17,9 @@ import torch
 
 from schedcmp.engine.calls.rows import is_row_list
 from schedcmp.engine.calls.signature import Alone, signature_of
+from schedcmp.engine.processors import Processors
+
+_PROCESSORS, _OWN = "attention processors", Processors()
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Call:
     target: str  # which method of which model: "unet", "vae.decode"
     arguments: Mapping[str, Any]
     cells: int = 1  # whose rows take turns: a, b, c, and with guidance a, b, c once more
+    processors: Processors = _OWN  # of attention, without which the model is another
 
     @cached_property
     def first(self) -> torch.Tensor | None:
@@ -57,7 +61,13 @@ class Call:
         """Calls with equal signatures fit one batch: equal but for what each row has of its own."""
         if self.first is None:
             return (self.target, Alone())
-        return (self.target, tuple((k, signature_of(k, v, self.rows)) for k, v in self.arguments.items()))
+        own = [(_PROCESSORS, (self.processors.kind, self.parts))] if self.processors.of else []
+        return (self.target, (*own, *((k, signature_of(k, v, self.rows)) for k, v in self.arguments.items())))
+
+    @property
+    def parts(self) -> int:
+        """Of a batch, if attention processors tell its rows apart."""
+        return self.rows // self.cells if self.processors.of else 1
 
 
 def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

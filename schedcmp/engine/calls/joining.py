@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ def join(calls: Sequence[Call]) -> dict[str, Any]:
     joined = dict(first.arguments)
     if len(calls) > 1:
         joined = {name: _join(name, [c.arguments[name] for c in calls], rows) for name in joined}
+        if order := [row for part in by_part(calls) for row in part] if first.parts > 1 else []:
+            joined = {name: _some_rows(name, value, sum(rows), order) for name, value in joined.items()}
     if first.first is None or first.first.device.type == "cpu":
         return joined
     device = first.first.device
@@ -28,12 +31,22 @@ def join(calls: Sequence[Call]) -> dict[str, Any]:
 def take_rows(call: Call, start: int, step: int) -> Call:
     """The call for every `step`-th row of `call`, from row `start` on."""
     rows = slice(start, None, step)
-    return Call(call.target, {name: _some_rows(name, value, call.rows, rows) for name, value in call.arguments.items()})
+    some = {name: _some_rows(name, value, call.rows, rows) for name, value in call.arguments.items()}
+    return Call(call.target, some, processors=call.processors)
 
 
 def per_cell(call: Call) -> list[Call]:
     """One call for each of the cells of `call`."""
     return [take_rows(call, i, call.cells) for i in range(call.cells)] if call.cells > 1 else [call]
+
+
+def by_part(calls: Sequence[Call]) -> Iterator[list[int]]:
+    """The rows of `calls`, which stand one after the other: those of each call's first part, call by call, then of the
+    second ones."""
+    starts = [*accumulate((call.rows for call in calls), initial=0)]
+    for part in range(calls[0].parts):
+        for call, start in zip(calls, starts, strict=False):
+            yield [*range(start + part * call.cells, start + (part + 1) * call.cells)]
 
 
 def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
@@ -51,12 +64,12 @@ def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
     return first
 
 
-def _some_rows(name: str, value: Any, had: int, rows: slice) -> Any:
+def _some_rows(name: str, value: Any, had: int, rows: slice | list[int]) -> Any:
     if isinstance(value, torch.Tensor):
         at = (slice(None),) * row_dimension(name)
         return value[*at, rows] if has_rows(name, value, had) else value
     if is_row_list(name, value, had):
-        return value[rows]
+        return value[rows] if isinstance(rows, slice) else [value[row] for row in rows]
     if isinstance(value, Mapping):
         return {k: _some_rows(k, v, had, rows) for k, v in value.items()}
     if isinstance(value, tuple | list):

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from schedcmp.engine.calls.call import Call
+from schedcmp.engine.calls.joining import by_part
 from schedcmp.engine.calls.rows import is_array, is_row_list
 from schedcmp.guard.private import tree_map
 
@@ -35,6 +37,18 @@ def rows_of_first(answer: Any, cells: int, rows: int) -> Any:
         return part[::cells] if is_array(part) or isinstance(part, list) else part
 
     return tree_map(part_of_it, answer, is_leaf=lambda part: is_row_list("", part, rows))
+
+
+def answers_of(answer: Any, calls: Sequence[Call], *, by_block: bool = False) -> list[Any]:
+    """A model's answer to `join(calls)`, one for each call. Raises NoRowsError, as `split` does."""
+    if calls[0].parts == 1 or len(calls) == 1:
+        return split(answer, [call.rows for call in calls], by_block=by_block)
+    pieces = split(answer, [len(part) for part in by_part(calls)], by_block=by_block)
+
+    def whole(*parts: Any) -> Any:
+        return torch.cat(parts) if is_array(parts[0]) else parts[0]
+
+    return [tree_map(whole, *pieces[i :: len(calls)], is_leaf=is_array) for i in range(len(calls))]
 
 
 def split(answer: Any, rows: Sequence[int], *, by_block: bool = False) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
+from schedcmp.pipelines.guidance import guided
 from schedcmp.records import Cell
 from schedcmp.registry.build import load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
@@ -118,7 +119,7 @@ def _spelling(subject: Subject) -> Mapping[str, Any]:
     if subject.spelling is not None:
         return subject.spelling
     classes = [] if "." in _class(subject) else [load_class(_class(subject))]
-    return spelling(subject.environment["pipeline"], classes)
+    return spelling(subject.environment["pipeline"], lambda part: {}, classes)
 
 
 def _class(subject: Subject) -> str:
@@ -163,10 +164,12 @@ def _call(subject: Subject) -> Iterator[str]:
     if "shift" in subject.config or subject.config.get("use_flow_sigmas"):
         yield from _handed_on(subject)
     yield from _images(subject)
-    yield from _texts(cell)
-    yield f"    num_inference_steps={cell.steps},"
-    yield f"    guidance_scale={cell.guidance_scale!r},"
     spelled = _spelling(subject)
+    name, scheduled = spelled["guiding"]
+    given = guided(name, scheduled, cell.guidance_scale, cell.negative_prompt, cell.arguments)
+    yield from _texts(cell, given.pop("negative_prompt", ""))
+    yield f"    num_inference_steps={cell.steps},"
+    yield from (f"    {name}={value!r}," for name, value in given.items())
     if cell.width and cell.height and spelled["sized"]:
         yield f"    width={cell.width}, height={cell.height},"
     names = spelled["images"]
@@ -176,17 +179,17 @@ def _call(subject: Subject) -> Iterator[str]:
     yield ").images[0]"
 
 
-def _texts(cell: Cell) -> Iterator[str]:
+def _texts(cell: Cell, negative: str) -> Iterator[str]:
     """The call begins with the prompts."""
     if cell.prompt_syntax:
-        yield f"texts = Embedder(pipe).arguments({cell.prompt!r}, {cell.negative_prompt or None!r}, ())"
+        yield f"texts = Embedder(pipe).arguments({cell.prompt!r}, {negative or None!r}, ())"
         yield "image = pipe("
         yield "    **texts,"
         return
     yield "image = pipe("
     yield f"    {cell.prompt!r},"
-    if cell.negative_prompt:
-        yield f"    negative_prompt={cell.negative_prompt!r},"
+    if negative:
+        yield f"    negative_prompt={negative!r},"
 
 
 def _images(subject: Subject) -> Iterator[str]:

@@ -164,6 +164,18 @@ def bria_fibo() -> Any:
     return diffusers.BriaFiboPipeline(transformer, parts.by_size(), vae, text, parts.plain_tokenizer())
 
 
+def bria_fibo2() -> Any:
+    transformer = diffusers.BriaFibo2Transformer2DModel(
+        in_channels=4, dim=32, n_layers=5, n_refiner_layers=1, n_heads=2, cap_feat_dim=3 * 16,
+        injection_layer_ids=(0, 1, 2, 3, 4), perceiver_num_layers=1, min_num_gist_tokens=4, max_num_gist_tokens=8,
+        gist_step=2, gist_min_text_len=8, axes_dims=(4, 6, 6), axes_lens=(512, 64, 64),
+    )  # fmt: skip
+    text = parts.qwen_vl("Qwen3VLForConditionalGeneration", num_hidden_layers=36, hidden_size=16, head_dim=16)
+    return diffusers.BriaFibo2Pipeline(
+        transformer, parts.flow(), flux2_vae(), text, parts.qwen_vl_processor("Qwen3VLProcessor")
+    )
+
+
 RECENT = {
     "ZImageOmniPipeline": Family(z_image_omni, call=_SHORT),
     "Krea2Pipeline": Family(krea2, call=_SHORT),
@@ -182,4 +194,5 @@ RECENT = {
     "PRXPipeline": Family(prx, call={"use_resolution_binning": False}),
     "PRXPixelPipeline": Family(prx_pixel, call={"use_resolution_binning": False}),
     "BriaFiboPipeline": Family(bria_fibo, call=_SHORT),
+    "BriaFibo2Pipeline": Family(bria_fibo2, packages=("torchvision",)),
 }

@@ -128,6 +128,9 @@ UNETS = {
     "StableDiffusionPAGPipeline": Family(sd_pag, (16, 16)),
     "StableDiffusionSAGPipeline": Family(partial(sd, "StableDiffusionSAGPipeline"), (16, 16)),
     "StableDiffusionPanoramaPipeline": Family(partial(sd, "StableDiffusionPanoramaPipeline"), (128, 64)),
+    "StableDiffusionPipelineSafe": Family(partial(sd, "StableDiffusionPipelineSafe"), (16, 16)),
+    "SemanticStableDiffusionPipeline": Family(partial(sd, "SemanticStableDiffusionPipeline"), (16, 16)),
+    "StableDiffusionModelEditingPipeline": Family(partial(sd, "StableDiffusionModelEditingPipeline"), (16, 16)),
     "StableDiffusionXLPipeline": Family(sdxl, (64, 64)),
     "StableDiffusionXLPAGPipeline": Family(
         partial(sdxl, "StableDiffusionXLPAGPipeline", pag_applied_layers=["mid"]), (16, 16)
