@@ -14,8 +14,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-demo: install  ## the main job on the built-in checkpoint
+demo: install  ## the main job on the built-in checkpoints
 	$(BIN)/schedcmp run configs/quickstart.yaml
+	$(BIN)/schedcmp run configs/both.yaml
 
 test: install
 	$(BIN)/python -m pytest -n auto

@@ -26,7 +26,7 @@ import torch
 from throughput import packed
 
 from schedcmp.backend.runtime import described
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import Prepared, prepare_sweep
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse
 
@@ -47,7 +47,7 @@ def prepared(way: str, **changes: Any) -> Prepared:
         "timing": {"mode": "off"},
         "metrics": "off",
     }
-    return Prepared(Sweep.model_validate(sweep | WAYS[way] | changes), parse("model: builtin:tiny", "backends"))
+    return prepare_sweep(Sweep.model_validate(sweep | WAYS[way] | changes), parse("model: builtin:tiny", "backends"))
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -78,7 +78,7 @@ def told(what: str, taken: dict[str, list[float]], unit: str = "s") -> None:
 
 @torch.no_grad()
 def evaluations(rows: list[int], repeats: int) -> list[dict[str, Any]]:
-    models = {way: prepared(way).load() for way in ("torch", "jax")}
+    models = {way: prepared(way).loader.load() for way in ("torch", "jax")}
     states = next(iter(models.values())).unet.config.cross_attention_dim
     found = []
     for n in rows:
@@ -98,7 +98,7 @@ def sweeps(scratch: Path, repeats: int, **changes: Any) -> dict[str, Any]:
     set_up = {}
     for way in WAYS:
         asked = prepared(way, **changes)
-        pipeline = asked.load()
+        pipeline = asked.loader.load()
 
         def run(asked: Prepared = asked, pipeline: Any = pipeline, way: str = way) -> float:
             folder = scratch / f"{way}-{time.perf_counter_ns()}"

@@ -28,7 +28,7 @@ from PIL import Image
 
 from schedcmp.cluster.crew import hired
 from schedcmp.image import encode_png
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import Prepared, prepare_sweep
 from schedcmp.records import CellResult
 from schedcmp.runs.execution import Execution
 from schedcmp.store.images import image_path
@@ -58,7 +58,7 @@ def prepared_for(executor: Any, cells: int, steps: int) -> Prepared:
         "executor": executor,
     }
     source = parse(json.dumps(document), "cluster")
-    return Prepared(checked(source), source)
+    return prepare_sweep(checked(source), source)
 
 
 def made(executor: Any, cells: int, steps: int) -> dict[str, float]:

@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from schedcmp.image import encode_png, fingerprint
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import prepare_sweep
 from schedcmp.records import Cell, CellResult, Timing
 from schedcmp.report.write import write_reports
 from schedcmp.runs.execution import Execution
@@ -70,9 +70,9 @@ def measure(cells: int, threads: int, make: bool) -> dict[str, Any]:
 
     with TemporaryDirectory() as folder, Store.create(Path(folder) / "run") as store:
         last = time.perf_counter()
-        prepared = Prepared(sweep_of(cells), parse("model: builtin:tiny", "scale"))
+        prepared = prepare_sweep(sweep_of(cells), parse("model: builtin:tiny", "scale"))
         lap("plan_s")
-        execution = Execution.begin(prepared, store, prepared.load())
+        execution = Execution.begin(prepared, store, prepared.loader.load())
         lap("begin_s")
         if make:
             made = list(execution.run())

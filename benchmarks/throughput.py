@@ -32,7 +32,7 @@ import torch
 from rates import Rates, clocked, flops_per_row, matmul_flops
 
 from schedcmp.checkpoint.find import find_checkpoint
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import Prepared, prepare_sweep
 from schedcmp.registry.build import Option, mended, resolve
 from schedcmp.registry.table import builtin_registry
 from schedcmp.runs.execution import Execution
@@ -177,8 +177,8 @@ def turns_of(arguments: argparse.Namespace) -> Iterator[tuple[int, Iterator[dict
             if arguments.whole:
                 yield seeds, whole_processes(sweep, arguments.repeats, arguments.threads, Path(scratch))
                 continue
-            prepared = Prepared(sweep, parse("model: builtin:tiny", "throughput"))
-            pipeline = pipeline or prepared.load()
+            prepared = prepare_sweep(sweep, parse("model: builtin:tiny", "throughput"))
+            pipeline = pipeline or prepared.loader.load()
             rates = rates or Rates(matmul_flops("cpu", dtype=pipeline.unet.dtype), flops_per_row(pipeline))
             yield seeds, in_one_process(prepared, pipeline, arguments.repeats, rates, Path(scratch))
 

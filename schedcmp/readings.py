@@ -21,7 +21,7 @@ class Reading:
     unit: str = ""
     decides: bool = True  # an answer may go by it without being asked to
     whole: bool = False  # of all images of a scheduler together: a cell has its seed's share, whose mean is the number
-    near: float | None = None  # what is near enough to converged, where that is no distance of latents
+    near: float | None = None  # what is near enough to converged, where the metric says how far from that an image is
 
     @property
     def title(self) -> str:
@@ -32,7 +32,7 @@ class Reading:
 ENERGY = "energy_distance"
 # Of the distance to the converged image, see `truth.metrics`, and of all images to all such, see `metrics.energy`
 CONVERGED = (
-    Reading("reference_rmse", "RMSE to the converged image", "RMSE", False, True, "standard deviations"),
+    Reading("reference_rmse", "RMSE to the converged image", "RMSE", False, True, "standard deviations", near=0.1),
     Reading("reference_psnr_db", "PSNR to the converged image", "PSNR", unit="dB"),
     Reading("reference_ssim", "SSIM to the converged image", "SSIM"),
     Reading(ENERGY, "energy distance to the converged images", "energy distance", False, whole=True, near=0.02),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+IP_ADAPTER = "ip_adapter"  # in `Cell.dress`, where LoRAs have digests
 REFERENCE = "reference:"  # begins the labels of reference cells; no entry's name may have a colon
 Status = Literal["ok", "flagged", "failed", "unsupported"]
 Task = tuple[str | int | float | None, ...]  # plain data, see `axes.task_of`
@@ -41,6 +42,9 @@ class Cell:
     init_image: str = ""  # what it begins from, as `inputs.pictures.Picture.token`; empty: noise alone
     mask: str = ""  # where that is painted anew
     control_image: str = ""  # what a ControlNet is led by
+    prompt_syntax: str = ""  # in which its prompts are read; empty: as they are
+    ip_adapter_image: str = ""  # what an IP-Adapter sees
+    ip_adapter_scale: float | None = None  # how much that counts; None: there is none
     strength: float | None = None  # how much of the image is noised away; None: its pipeline does not take it
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
     model: str = ""  # where the runs of several checkpoints are read as one: its label
@@ -51,7 +55,7 @@ class Cell:
     @property
     def reference_solver(self) -> str:
         """Whose image this is to be compared with others, by its name; empty for a cell of the sweep."""
-        return self.scheduler.removeprefix(REFERENCE) if self.scheduler.startswith(REFERENCE) else ""
+        return solver_of(self.scheduler)
 
     @property
     def task(self) -> Task:
@@ -74,6 +78,12 @@ class Cell:
         return tuple((digest, weight) for _, _, weight, digest in self.adapters)
 
     @property
+    def dress(self) -> Worn:
+        """What its models have beside their weights: LoRAs, and an IP-Adapter by the key of its scale."""
+        scale = self.ip_adapter_scale
+        return self.worn if scale is None else (*self.worn, (IP_ADAPTER, scale))
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """Of the pipeline's call, beside those that are fields here."""
         return arguments(self.call)
@@ -81,8 +91,18 @@ class Cell:
     @property
     def images(self) -> dict[str, str]:
         """What it begins from and is led by: a sweep's key → name and hash of pixels."""
-        given = {"image": self.init_image, "mask": self.mask, "control_image": self.control_image}
+        given = {
+            "image": self.init_image,
+            "mask": self.mask,
+            "control_image": self.control_image,
+            "ip_adapter_image": self.ip_adapter_image,
+        }
         return {key: token for key, token in given.items() if token}
+
+
+def solver_of(label: str) -> str:
+    """Of a reference's label; empty for that of a cell of the sweep."""
+    return label.removeprefix(REFERENCE) if label.startswith(REFERENCE) else ""
 
 
 Length = tuple[str, int, float | None]  # a scheduler's label, its steps, and the strength that says how many run
@@ -127,7 +147,7 @@ class CellResult:
     latents: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # what the VAE was given
     png: bytes | None = field(default=None, compare=False, repr=False)  # its file, where it is made already
     fingerprint: bytes | None = field(default=None, compare=False, repr=False)  # see `image.fingerprint`
-    # What its timings depend on, see `prepare.provenance.machine_of`; empty: the run's own
+    # What its timings depend on, see `prepare.origin.machine_of`; empty: the run's own
     machine: str = field(default="", compare=False)
 
 

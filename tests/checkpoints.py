@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from schedcmp.checkpoint import Checkpoint
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.loading.load import load
 
 VOCABULARY = ["<|startoftext|>", "<|endoftext|>", "a", "b", "a</w>", "b</w>"]
 

@@ -15,8 +15,9 @@ import yaml
 from checkpoints import save_sd1
 from latents import Latents
 
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.registry.build import mended
 
 # A shell's background jobs ignore it, and so would the runs that the tests start and stop

@@ -13,16 +13,22 @@ from test_run import run
 
 from schedcmp.errors import RequestError
 from schedcmp.metrics.clip import ClipScore
+from schedcmp.metrics.clipped import Clipped
+from schedcmp.metrics.perceptual import Lpips
 from schedcmp.metrics.sharpness import Sharpness
 from schedcmp.readings import noted, readings
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
+from schedcmp.report.across import across
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.latex import timings_latex
 from schedcmp.report.plots.convergence import convergence_data
 from schedcmp.report.quality import choose_metric, cost, front, goodness, points, undominated
-from schedcmp.report.sentences import markdown, sentences
 from schedcmp.report.tables import timing_rows, timings_markdown
+from schedcmp.report.words.across import markdown as section
+from schedcmp.report.words.across import overall
+from schedcmp.report.words.markdown import markdown
+from schedcmp.report.words.sentences import sentences
 from schedcmp.store.images import image_path
 from schedcmp.store.store import Store
 
@@ -262,6 +268,15 @@ def test_more_is_better_where_the_metric_says_so() -> None:
     assert (found.limit, found.fastest) == (None, None)
 
 
+def test_nothing_converges_by_a_number_that_says_nothing_of_it() -> None:
+    known = readings(noted([Clipped().reading, Lpips().reading]))
+    for name in ("clipped", "lpips"):
+        (found,) = answer(run_of(8, name=name), metric=name, known=known)
+        assert found.choices[0].best.scheduler == "deis"
+        assert (found.limit, found.fastest) == (None, None)
+        assert "converged" not in sentences(found)[0]
+
+
 def test_the_metric_is_the_distance_unless_another_is_asked_for() -> None:
     cells = [stored("ddim", 4, 0, metrics={"clip": 20.0, "sharpness": 9.0, "reference_rmse": 0.1})]
     assert choose_metric(cells, KNOWN) is KNOWN["reference_rmse"]
@@ -278,6 +293,55 @@ def test_guidances_are_answered_apart() -> None:
     text = markdown(answer(cells, known=KNOWN))
     assert "## guidance 1, 64×64" in text
     assert "## guidance 7.5, 64×64" in text
+
+
+def guided(values: Mapping[tuple[str, float], float], metric: str, seeds: int = 12) -> list[StoredCell]:
+    """Each scheduler's mean of a metric at each guidance, at 4 steps and a tenth less of it at 2."""
+    rng = np.random.default_rng(0)
+    return [
+        stored(name, steps, seed, metrics={metric: value * (steps + 16) / 20 + rng.normal(0, 0.3)}, guidance=guidance)
+        for seed in range(seeds)
+        for (name, guidance), value in values.items()
+        for steps in (2, 4)
+    ]
+
+
+def test_of_all_settings_the_best_is_named_by_a_metric_that_means_the_same_in_all() -> None:
+    cells = guided({("ddim", 1.0): 20, ("euler", 1.0): 22, ("ddim", 7.5): 27, ("euler", 7.5): 25}, "clip")
+    found = across(cells, KNOWN)
+    assert [[(c.setting.guidance_scale, c.point.scheduler) for c in one.contenders] for one in found] == [
+        [(7.5, "ddim"), (1.0, "euler")]
+    ] * 2
+    text = markdown(answer(cells, known=KNOWN), first=section(found, answer(cells, known=KNOWN)))
+    assert "## By CLIP score" in text
+    assert "up to 4 NFE: ddim at 4 steps (guidance 7.5), 4 NFE, CLIP score 27" in text
+    assert "; better than the best of every other." in text
+    assert "- euler at 4 steps (guidance 1), 4 NFE, CLIP score 22" in text
+    assert "guide by evaluating two rows at once" in text
+    assert "| guidance 1 | euler at 2 steps: 19" in text
+    equal = guided({("ddim", 1.0): 20, ("ddim", 7.5): 20.01}, "clip", seeds=6)
+    (line,) = overall(across(equal, KNOWN), answer(equal, known=KNOWN))
+    assert "not told apart from the best of guidance" in line
+
+
+def test_equal_settings_are_seldom_told_apart() -> None:
+    names = [(name, guidance) for name in ("a", "b", "c") for guidance in (1.0, 4.0)]
+    apart = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        cells = [stored(n, 4, s, metrics={"clip": rng.normal(20, 2)}, guidance=g) for n, g in names for s in range(8)]
+        apart += any(c.told_apart for c in across(cells, KNOWN)[0].contenders)
+    assert apart <= 6
+
+
+def test_settings_are_never_ranked_by_distances_to_their_own_images() -> None:
+    cells = guided({("ddim", 1.0): 2, ("euler", 7.5): 5}, "reference_rmse")
+    answers = answer(cells, known=KNOWN)
+    assert not across(cells, KNOWN)
+    text = section([], answers)
+    assert "Which setting is best of all cannot be told" in text
+    assert "- ddim at 4 steps (guidance 1), RMSE 2.03" in text
+    assert section(across(run_of(8, name="clip"), KNOWN), answer(run_of(8, name="clip"), known=KNOWN)) == ""
 
 
 def test_a_budget_in_seconds_goes_by_solo_latency() -> None:

@@ -311,6 +311,6 @@ def test_a_function_that_was_edited_makes_its_images_again(
         sys.modules.pop("edited", None)
         linecache.checkcache()
         item = {"name": "mine", "class": "edited.sample"}
-        found.append(prepare(write_sweep(schedulers=[item, "ddim"])).keys)
+        found.append(prepare(write_sweep(schedulers=[item, "ddim"])).origin.keys)
     assert found[0]["mine"] != found[1]["mine"]
     assert found[0]["ddim"] == found[1]["ddim"]

@@ -26,7 +26,8 @@ from single_file import write_original_layout
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from schedcmp.checkpoint import ModelSpec, inspect, layout
-from schedcmp.checkpoint.load import load, resolve_device, resolve_dtype
+from schedcmp.checkpoint.loading.device import resolve_device, resolve_dtype
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.errors import CheckpointError, RequestError
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -79,7 +80,7 @@ def test_inspect_reads_a_folder(sd1: Path) -> None:
 
 
 def test_builtin_is_a_folder_of_the_package(sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("schedcmp.checkpoint.source.files", lambda package: tmp_path)
+    monkeypatch.setattr("schedcmp.checkpoint.inspection.inspect.files", lambda package: tmp_path)
     shutil.copytree(sd1, tmp_path / "builtin/small")
     found = inspect(of("builtin:small"))
     assert (found.name, found.path) == ("builtin:small", tmp_path / "builtin/small")

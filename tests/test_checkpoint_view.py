@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from single_file import write_original_layout
 
 from schedcmp.checkpoint import ModelSpec, inspect
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedcmp.cluster.chunks import Chunk, Work
+from schedcmp.cluster.chunks import Chunk, Ledger
 from schedcmp.cluster.places import Share, places, share_of
 from schedcmp.cluster.worker import Inbox
 from schedcmp.records import Cell
-from schedcmp.sweep.executor import Ray
+from schedcmp.sweep.parts.executor import Ray
 
 PLAIN = Cell("", 0, "ddim", "ddim", "default", 0, 0, "p", "a", "", 1.0, None, None)
 
@@ -22,9 +22,9 @@ def cells(*steps: int, name: str = "c") -> list[Cell]:
     return [replace(PLAIN, id=f"{name}{i}", index=i, steps=n) for i, n in enumerate(steps)]
 
 
-def work_of(timed: list[Cell], others: list[Cell], *workers: str, quiet: bool = False) -> Work[str]:
+def work_of(timed: list[Cell], others: list[Cell], *workers: str, quiet: bool = False) -> Ledger[str]:
     """Workers "a1", "a2" are on host "a"; those in upper case cannot time."""
-    work = Work[str](timed, others, lambda c: c.steps, quiet=quiet)
+    work = Ledger[str](timed, others, lambda c: c.steps, quiet=quiet)
     for worker in workers:
         work.join(worker, worker[0].lower(), times=worker.islower())
         work.ready(worker)
@@ -35,7 +35,7 @@ def ids(chunk: Chunk | None) -> list[str]:
     return [c.id for c in chunk.cells] if chunk else []
 
 
-def finish(work: Work[str], worker: str, chunk: Chunk | None) -> None:
+def finish(work: Ledger[str], worker: str, chunk: Chunk | None) -> None:
     for cell_id in ids(chunk):
         work.finished(worker, cell_id)
 

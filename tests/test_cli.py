@@ -60,7 +60,15 @@ def test_the_process_ends_with_all_that_was_promised(argument: str, status: int)
 
 @pytest.mark.parametrize(
     "module",
-    ["sweep.document", "sweep.plan", "store.store", "store.integrity", "report.write", "registry.table", "estimate"],
+    [
+        "sweep.document",
+        "sweep.plan",
+        "store.store",
+        "store.integrity",
+        "report.write",
+        "registry.table",
+        "runs.estimate",
+    ],
 )
 def test_planning_and_reporting_import_no_torch(module: str) -> None:
     code = f"import sys, schedcmp.{module}; assert not {{'torch', 'diffusers', 'transformers'}} & set(sys.modules)"

@@ -19,7 +19,7 @@ from test_run import Write, run
 from schedcmp.errors import RunFolderError
 from schedcmp.image import pixels_sha256
 from schedcmp.records import CellResult, StoredCell, Timing
-from schedcmp.report.compare import Comparison, compare
+from schedcmp.report.compare import Changes, compare
 from schedcmp.report.latex import escaped, timings_latex
 from schedcmp.report.tables import HEAD, timing_rows
 from schedcmp.store.images import image_path
@@ -63,12 +63,12 @@ def cells(**changes: Any) -> list[StoredCell]:
     return [stored(s, n, 0, metrics={}, **changes) for s in ("ddim", "heun") for n in (4, 8)]
 
 
-def compared(old: Path, new: Path, **limits: Any) -> Comparison:
+def compared(old: Path, new: Path, **limits: Any) -> Changes:
     with Store.open(old) as before, Store.open(new) as after:
         return compare(before, after, **limits)
 
 
-def states(found: Comparison) -> dict[str, str]:
+def states(found: Changes) -> dict[str, str]:
     return {f"{c.cell.scheduler} {c.cell.steps}": c.state for c in found.changes}
 
 

@@ -16,8 +16,9 @@ from test_cli import output
 from test_tiny_flow import HELD_OUT
 
 from schedcmp.checkpoint.adapters import find_adapter
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
@@ -36,7 +37,7 @@ KNOWN = [
     ("latent-consistency/lcm-lora-sdv1-5", SD, "LCM-LoRA", (2, 8)),
     ("LCM_LoRA_Weights_SD15.safetensors", SD, "LCM-LoRA", (2, 8)),
     ("SimianLuo/LCM_Dreamshaper_v7", "LatentConsistencyModelPipeline", "LCM", (1, 8)),
-    ("PixArt-alpha/PixArt-LCM-XL-2-1024-MS", "PixArtAlphaPipeline", "PixArt-LCM", (2, 8)),
+    ("PixArt-alpha/PixArt-LCM-XL-2-1024-MS", "PixArtAlphaPipeline", "PixArt-LCM", (2, 4)),
     ("h1t/TCD-SDXL-LoRA", SDXL, "TCD", (2, 50)),
     ("stabilityai/sdxl-turbo", SDXL, "SDXL-Turbo", (1, 4)),
     ("sd_xl_turbo_1.0_fp16", SDXL, "SDXL-Turbo", (1, 4)),
@@ -49,7 +50,7 @@ KNOWN = [
     ("dmd2_sdxl_4step_lora_fp16.safetensors", SDXL, "DMD2", (4, 4)),
     ("pcm_sd15_smallcfg_4step_converted.safetensors", SD, "PCM", (4, 4)),
     ("black-forest-labs/FLUX.1-schnell", FLUX, "FLUX.1-schnell", (1, 4)),
-    ("alimama-creative/FLUX.1-Turbo-Alpha", FLUX, "FLUX.1-Turbo-Alpha", (4, 8)),
+    ("alimama-creative/FLUX.1-Turbo-Alpha", FLUX, "FLUX.1-Turbo-Alpha", (8, 8)),
     ("stabilityai/stable-diffusion-3.5-large-turbo", SD3, "SD3.5-Turbo", (4, 8)),
     ("Tongyi-MAI/Z-Image-Turbo", "ZImagePipeline", "Z-Image-Turbo", (8, 9)),
     ("Qwen-Image-Lightning-8steps-V1.0.safetensors", "QwenImagePipeline", "Qwen-Image-Lightning", (8, 8)),
@@ -97,9 +98,20 @@ def test_the_table_names_schedulers_that_there_are_and_sources() -> None:
     registry = builtin_registry()
     for row in _rows():
         assert row.source.startswith(("https://", "tools/")), row.name
+        assert row.checked.startswith("https://") or row.unverified or row.source.startswith("tools/"), row.name
         assert row.steps[0] <= row.steps[1]
         assert all(name in registry.entries or name.endswith("Scheduler") for name in row.samplers), row.name
         assert {*row.suits} <= {"lcm", "tcd"}
+
+
+def test_what_nobody_could_confirm_is_said() -> None:
+    sure, unsure = (distilled([name], FLUX) for name in ("FLUX.2-klein-4B", "FLUX.1-Turbo-Alpha"))
+    assert sure
+    assert unsure
+    assert sure.told == "made for euler, 4 steps, guidance off"
+    assert (
+        unsure.told == "made for euler, 8 steps, guidance 3 to 4, not confirmed: its guidance, which others set to 3.5"
+    )
 
 
 @pytest.fixture
@@ -142,7 +154,7 @@ def test_a_sweep_that_leaves_the_range_is_told_so(lcm_lora: Path, write: Callabl
     inside = prepare(write(lora=str(lcm_lora), guidance_scale=1))
     assert [text for text in inside.warnings if "fused" in text]
     assert not [text for text in inside.warnings if "lcm" in text]
-    assert "LCM-LoRA" in inside.environment["distilled"][0]
+    assert "LCM-LoRA" in inside.origin.environment["distilled"][0]
     (told,) = (
         text
         for text in prepare(
@@ -154,7 +166,7 @@ def test_a_sweep_that_leaves_the_range_is_told_so(lcm_lora: Path, write: Callabl
     assert "made for lcm, 2 to 8 steps, guidance off or up to 2" in told
     assert "lcm-lora-sdxl" in told
     without = prepare(write(lora="none", guidance_scale=7.5, steps=[20]))
-    assert "distilled" not in without.environment
+    assert "distilled" not in without.origin.environment
     assert any("images are not to be trusted" in text for text in without.warnings)
 
 

@@ -18,7 +18,7 @@ from single_file import write_original_layout
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from schedcmp.checkpoint import ModelSpec, inspect
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.errors import CheckpointError
 from schedcmp.prepare import prepare
 

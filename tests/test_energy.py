@@ -19,7 +19,7 @@ from schedcmp.records import StoredCell
 from schedcmp.registry.build import resolve
 from schedcmp.registry.table import builtin_registry
 from schedcmp.report.answer import Answer, answer
-from schedcmp.report.sentences import markdown
+from schedcmp.report.words.markdown import markdown
 from schedcmp.store.store import Store
 from schedcmp.truth import reference
 from schedcmp.truth.drive import Oracle, drive

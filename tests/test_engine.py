@@ -20,7 +20,7 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.image import pixels_sha256
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import prepare_sweep
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
@@ -185,7 +185,7 @@ def test_pitfall_21_a_flat_image_flags_the_cell(
 def test_cells_run_seed_by_seed_so_that_drift_hits_all_schedulers_alike(
     pipeline: Any, write_sweep: Callable[..., Path]
 ) -> None:
-    prepared = Prepared(*load_sweep(write_sweep()))
+    prepared = prepare_sweep(*load_sweep(write_sweep()))
     bench = Workbench(pipeline, prepared.recipes)
     order = [r.cell.seed for r in SoloEngine(bench, Measuring(timed=False)).run(prepared.plan.cells)]
     assert order == [0] * 6 + [1] * 6
@@ -194,7 +194,7 @@ def test_cells_run_seed_by_seed_so_that_drift_hits_all_schedulers_alike(
 def test_repeats_are_made_in_turns_that_begin_with_another_scheduler_each(
     pipeline: Any, write_sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared, order = Prepared(*load_sweep(write_sweep(seeds=0, steps=[2]))), []
+    prepared, order = prepare_sweep(*load_sweep(write_sweep(seeds=0, steps=[2]))), []
     call = SoloEngine._call
 
     def noted(self: SoloEngine, cell: Cell) -> Any:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from latents import Latents
 from PIL import Image
 
-from schedcmp.engine.call import Call, join
+from schedcmp.engine.calls.call import Call
+from schedcmp.engine.calls.joining import join
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import _remembered
 from schedcmp.engine.packed import PackedEngine

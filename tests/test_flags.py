@@ -18,7 +18,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 from schedcmp.records import StoredCell
 from schedcmp.report.answer import answer
 from schedcmp.report.page.data import page_data
-from schedcmp.report.sentences import sentences
+from schedcmp.report.words.sentences import sentences
 from schedcmp.store.store import Store
 
 Write = Callable[..., Path]

@@ -23,9 +23,9 @@ from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.grid import _stems
 from schedcmp.report.labels import facts_line, prompt_line, text_lines, value_label
 from schedcmp.report.page.data import page_data
-from schedcmp.report.sentences import markdown
 from schedcmp.report.steadiness import timed_group
 from schedcmp.report.tables import results_csv, timing_rows, timings_csv, timings_json, timings_markdown
+from schedcmp.report.words.markdown import markdown
 from schedcmp.runs.paths import ImagePaths
 from schedcmp.store.held import Held, held
 from schedcmp.store.store import Store

@@ -33,8 +33,9 @@ def calls_per_lane_step(checkpoint: str, scheduler: str) -> float:
     """Of functions of the engine, with a denoiser that costs nothing; beginnings and ends of images do not count."""
     from test_packed import cells_of, packed
 
-    from schedcmp.checkpoint.load import load
-    from schedcmp.checkpoint.source import ModelSpec, inspect
+    from schedcmp.checkpoint.inspection.inspect import inspect
+    from schedcmp.checkpoint.loading.load import load
+    from schedcmp.checkpoint.source import ModelSpec
     from schedcmp.registry.build import mended, resolve
     from schedcmp.registry.table import builtin_registry
 

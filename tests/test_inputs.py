@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import functools
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from PIL import Image
 from test_families import half_a_mask, picture
 from test_run import run
 
+import schedcmp
 from schedcmp.axes import plain_name
 from schedcmp.engine.guarded import seeded
 from schedcmp.errors import CheckpointError, SweepError
@@ -28,6 +32,8 @@ from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Cell, CellResult
 from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.inputs import inputs
+from schedcmp.report.layout import INPUT_SIDE, lay_out
+from schedcmp.report.page.data import page_data
 from schedcmp.runs.engines import Engines
 from schedcmp.store.store import Store
 
@@ -136,7 +142,11 @@ class Saved:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    family, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
+    return saved_checkpoint(FAMILIES[request.param], tmp_path_factory.mktemp(request.param))
+
+
+def saved_checkpoint(family: Family, folder: Path) -> Saved:
+    """A family's checkpoint, and its ControlNet beside it."""
     pipeline = families.ready(family.build)
     pipeline.save_pretrained(folder / "model")
     controlnet = family.controlnet(pipeline)
@@ -156,7 +166,7 @@ def images(tmp_path: Path) -> dict[str, str]:
 
 
 def made(prepared: Prepared, engine: str) -> dict[str, CellResult]:
-    engines = Engines(prepared, prepared.load(), lambda evaluations: None)
+    engines = Engines(prepared, prepared.loader.load(), lambda evaluations: None)
     run = engines.other if engine == "packed" else engines.timed
     results = {result.cell.id: result for result in run.run(prepared.supported)}
     assert not [result.error for result in results.values() if result.status == "failed"]
@@ -295,7 +305,7 @@ def test_a_changed_image_is_another_cell_and_a_run_goes_on(write_sweep: Write, t
     (other,) = prepare(write_sweep(**SMALL, image="a.png")).plan.cells
     assert other.id != first.plan.cells[0].id
     assert other.task != first.plan.cells[0].task
-    (result,) = Engines(first, first.load(), lambda n: None).other.run(first.supported)
+    (result,) = Engines(first, first.loader.load(), lambda n: None).other.run(first.supported)
     assert result.status == "failed"
     assert "has changed since the run began; run the sweep again" in str(result.error)
 
@@ -340,6 +350,16 @@ def test_strengths_and_images_are_rows_and_columns(write_sweep: Write, tmp_path:
     out, grid = tmp_path / "out", {"rows": ["image", "scheduler"], "cols": "strength"}
     assert run("run", write_sweep(**SMALL, image=["a.png", "b.png"], strength=[0.5, 0.8], grid=grid), "-o", out) == 0
     assert [path.name for path in (out / "grids").glob("*.png")] == ["grid.png"]
+    with Store.open(out) as store:
+        cells = [*store.cells()]
+        data = page_data(store, cells, {}, {}, [], running=False)
+    (page,) = plan_pages(cells, GridAxes(("init_image", "scheduler"), ("strength",)))
+    assert not [*inputs(page, out)]  # they are at the rows' labels
+    assert lay_out(page, (16, 16)).label_width > INPUT_SIDE
+    values = {axis["name"]: axis["values"] for axis in data["axes"]}
+    small = [base64.b64decode(value["picture"].partition(",")[2]) for value in values["init_image"]]
+    assert [Image.open(BytesIO(one)).size for one in small] == [picture(0).size] * 2
+    assert not any("picture" in value for value in values["strength"])
     assert {path.parts[-4] for path in (out / "images").rglob("*.png")} == {"strength-0.5", "strength-0.8"}
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -451,7 +471,76 @@ def test_a_given_pipelines_parts_do_other_tasks_and_stay_as_they_are(sd1: Path, 
     pipeline.vae.to(torch.bfloat16)
     saved_picture(tmp_path / "a.png")
     given = asked(None, {**SMALL, "prompt": "a", "metrics": "off", "image": str(tmp_path / "a.png")}, pipeline)
-    loaded = given.load()
+    loaded = given.loader.load()
     assert type(loaded) is diffusers.StableDiffusionImg2ImgPipeline
     assert loaded.unet is pipeline.unet
     assert pipeline.vae.dtype == torch.bfloat16
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two schedulers, two seeds each, in a folder "out"."""
+    folder = tmp_path_factory.mktemp("earlier")
+    sweep = SMALL | {"schedulers": ["ddim", "euler-a"], "steps": [2, 3], "seeds": "0..1", "prompt": "a red circle"}
+    (folder / "first.yaml").write_text(yaml.safe_dump({"model": "builtin:tiny", "metrics": "off", **sweep}))
+    assert run("run", folder / "first.yaml", "-o", folder / "out") == 0
+    return folder / "out"
+
+
+def test_images_of_an_earlier_run_are_inputs(write_sweep: Write, tmp_path: Path, earlier: Path) -> None:
+    shutil.copytree(earlier, tmp_path / "out")
+    chosen = {"run": "out", "scheduler": "Euler a", "steps": 3}
+    sweep = write_sweep(**SMALL, image=chosen, mask={"run": "out", "scheduler": "ddim", "steps": 2, "seeds": 1})
+    prepared = prepare(sweep)
+    cells = prepared.plan.cells
+    assert [plain_name(c.init_image) for c in cells] == [f"euler-a-steps-003-seed-000{seed}" for seed in (0, 1)]
+    given = prepared.inputs.of(cells[1])["image"]
+    own = Image.open(tmp_path / "out/images/euler-a/steps-003/seed-0001.png")
+    assert np.array_equal(pixels(given), pixels(own))
+    assert run("run", sweep, "-o", tmp_path / "second", "--set", "engine=solo") == 0
+    again = prepare(tmp_path / "second/sweep.yaml")
+    assert [c.id for c in again.plan.cells] == [c.id for c in cells]
+    second = schedcmp.open(tmp_path / "second")
+    names: dict[str, Any] = {}
+    exec(second.code(second.cells[1]), names)
+    assert np.array_equal(pixels(names["image"]), pixels(second.image(second.cells[1])))
+    assert len(prepare(write_sweep(**SMALL, image=[{"run": "out"}, "out/images/ddim/steps-002"])).plan.cells) == 10
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ({"run": "nowhere"}, "image: there is no folder nowhere"),
+        ({"run": "s3://bucket/out"}, "image: s3://bucket/out is an address"),
+        ({"run": "."}, "image: .*has no run.sqlite; give the folder of a run"),
+        ({"run": "out", "scheduler": "heun"}, "image: out has no finished image with scheduler 'heun'; it has: ddim"),
+        ({"run": "out", "seed": 7}, "image: out has no finished image with seed 7; it has: 0, 1"),
+        ({"run": "out", "file": "../run.sqlite"}, "image: out has no finished image with file '../run.sqlite'"),
+        ({"run": "out", "schedular": "ddim"}, "unknown key 'image.0.schedular'; did you mean 'scheduler'"),
+        ([{"run": "out"}, {"run": "out", "seed": 1}], "image: .* is the same image as .*; remove one of the two"),
+        ({"folder": "out"}, "image: "),
+        ([], "image: is an empty list"),
+    ],
+)
+def test_what_an_earlier_run_has_not_is_refused(
+    write_sweep: Write, tmp_path: Path, earlier: Path, image: Any, told: str
+) -> None:
+    (tmp_path / "out").symlink_to(earlier)
+    with pytest.raises(SweepError, match=rf"sweep.yaml:\d+: {told}"):
+        prepare(write_sweep(**SMALL, image=image))
+
+
+@pytest.mark.parametrize("damage", ["other", "link", "gone"])
+def test_an_earlier_image_that_is_not_what_was_made_is_refused(
+    write_sweep: Write, tmp_path: Path, earlier: Path, damage: str
+) -> None:
+    shutil.copytree(earlier, tmp_path / "out")
+    image = tmp_path / "out/images/ddim/steps-002/seed-0000.png"
+    if damage == "other":
+        picture(3).save(image)
+    else:
+        kept = image.rename(tmp_path / "kept.png")
+        if damage == "link":
+            image.symlink_to(kept)
+    with pytest.raises(SweepError, match=r"image: .*seed-0000.png is not what its run has made; repeat that run"):
+        prepare(write_sweep(**SMALL, image={"run": "out"}))

@@ -33,8 +33,9 @@ from schedcmp.backend.linear import plan
 from schedcmp.backend.scan import SolvingWorkbench
 from schedcmp.backend.support import _NOT_WITH_JAX, unknown_config
 from schedcmp.backend.unet import nested, unet
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.engine.batch import BatchSize
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
@@ -183,7 +184,7 @@ def registry_distance(sd1: Path, recipes: Any, latents: Latents, max_batch: int)
     expected = dict(latents.of)
     latents.of.clear()
     engine = packed(ours, recipes, max_batch)
-    engine._fixed_shapes = True
+    engine._models._fixed_shapes = True
     results = ran(engine, cells)
     assert not [r.error for r in results.values() if r.status == "failed"]
     return worst(latents, expected)
@@ -356,11 +357,11 @@ def test_keys_and_environment_tell_the_backend(write_sweep: Callable[..., Path])
         prepare(write_sweep(schedulers=["ddim"]), overrides)
         for overrides in ((), ("backend=jax",), ("backend=jax", "jax.solve=scan"))
     )
-    assert len({p.keys["ddim"] for p in (torchs, steps, scan)}) == 3
-    assert "backend" not in torchs.environment
-    assert steps.environment["jax"] == jax.__version__
-    assert steps.environment["jax_devices"] == "1 × cpu"
-    assert torchs.machine != steps.machine
+    assert len({p.origin.keys["ddim"] for p in (torchs, steps, scan)}) == 3
+    assert "backend" not in torchs.origin.environment
+    assert steps.origin.environment["jax"] == jax.__version__
+    assert steps.origin.environment["jax_devices"] == "1 × cpu"
+    assert torchs.origin.machine != steps.origin.machine
 
 
 def test_a_run_with_jax_goes_on_where_it_stopped(

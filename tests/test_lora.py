@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 import schedcmp
 from schedcmp.axes import lora_name
 from schedcmp.checkpoint.adapters import WEIGHTS, find_adapter
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
@@ -291,7 +292,7 @@ def test_a_lora_that_does_not_fit_is_refused_with_its_line(
 ) -> None:
     sweep = write(f"[none, {folders['b']}, {other(folders, tmp_path, MISFITS[how])}]")
     with pytest.raises(RequestError, match=r"sweep\.yaml:5: lora: .*other does not fit this StableDiffusionPipeline"):
-        prepare(sweep).load()
+        prepare(sweep).loader.load()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 
 from schedcmp.cli import app
 from schedcmp.engine.batch import Sizes
-from schedcmp.engine.call import Call
+from schedcmp.engine.calls.call import Call
 from schedcmp.guard import shortage
 from schedcmp.report import plots
 from schedcmp.store.store import Store

@@ -6,21 +6,43 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import VOCABULARY, text_config, tokenizer
 from PIL import Image
+from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
+from sentencepiece import SentencePieceTrainer
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    Siglip2Config,
+    Siglip2Model,
+    Siglip2Processor,
+    SiglipConfig,
+    SiglipModel,
+    SiglipProcessor,
+    SiglipTokenizer,
+)
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from schedcmp.cli import app
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.metrics import Metric
+from schedcmp.metrics.aesthetic import Aesthetic
 from schedcmp.metrics.clip import ClipScore, Preference
-from schedcmp.metrics.clip_model import Clip, clip_score, cmmd, find_clip
+from schedcmp.metrics.clip_model import Clip, clip_score, find_clip, opened_clip
 from schedcmp.metrics.clipped import Clipped
+from schedcmp.metrics.cmmd import cmmd
 from schedcmp.metrics.sharpness import Sharpness
 from schedcmp.metrics.wanted import wants_references
 from schedcmp.prepare import prepare
@@ -128,6 +150,73 @@ def test_images_of_any_size_and_texts_of_any_length_can_be_read(clip_folder: Pat
     assert len(VOCABULARY) < 100
 
 
+SIGMOID = {
+    "siglip": (SiglipConfig, SiglipModel, {"image_size": 16}),
+    "siglip2": (Siglip2Config, Siglip2Model, {"num_patches": 16}),
+}
+
+
+def siglip_parts(kind: str, folder: Path) -> tuple[Any, Any]:
+    """What reads texts, with a vocabulary of its own, and images."""
+    if kind == "siglip":
+        trained, size = str(folder.parent / kind), {"height": 16, "width": 16}
+        told = iter(["a red star on a blue background", "two of them, and a ring"] * 20)
+        SentencePieceTrainer.train(
+            sentence_iterator=told, model_prefix=trained, vocab_size=30, unk_id=2, bos_id=-1, eos_id=1, pad_id=0,
+            minloglevel=9,
+        )  # fmt: skip
+        return SiglipTokenizer(f"{trained}.model", model_max_length=8), SiglipImageProcessorPil(size=size)
+    letters = {token: i for i, token in enumerate(("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *"abcdeorst▁"))}
+    return Siglip2Tokenizer(letters, [], model_max_length=8), Siglip2ImageProcessorPil(patch_size=4, max_num_patches=16)
+
+
+@pytest.fixture(scope="module", params=SIGMOID)
+def siglip_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SigLIP of random weights."""
+    torch.manual_seed(0)
+    config, model, size = SIGMOID[request.param]
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    folder = tmp_path_factory.mktemp("siglip") / "model"
+    text = small | {"vocab_size": 40, "max_position_embeddings": 8, "projection_size": 16}
+    made = model(config(text_config=text, vision_config=small | size | {"patch_size": 4}))
+    torch.nn.init.constant_(made.logit_scale, 2.0)
+    torch.nn.init.constant_(made.logit_bias, -3.0)
+    made.save_pretrained(folder)
+    for part in siglip_parts(request.param, folder):
+        part.save_pretrained(folder)
+    return folder
+
+
+def test_a_sigmoid_models_scores_are_those_of_transformers_own_processor_and_forward(siglip_folder: Path) -> None:
+    clip, model = opened_clip(str(siglip_folder)), AutoModel.from_pretrained(siglip_folder).eval()
+    read, seen = AutoTokenizer.from_pretrained(siglip_folder), AutoImageProcessor.from_pretrained(siglip_folder)
+    if model.config.model_type == "siglip":
+        of, own = SiglipProcessor, {}
+    else:
+        of, own = Siglip2Processor, {"patch_size": 4, "max_num_patches": 16}
+    clip.refuse_unreadable()
+    for image, text in ((picture(16, 16), "a star"), (picture(40, 12), "Red or TEAR " * 9)):
+        options = {"padding": "max_length", "max_length": 8, "truncation": True, "return_tensors": "pt"} | own
+        given = of(seen, read)(text=[text], images=[image], **options)
+        with torch.no_grad():
+            theirs = model(**given).logits_per_image
+        assert clip.logit(clip.images([image]), clip.text(text)) == pytest.approx(float(theirs), rel=1e-4)
+        cosine = (float(theirs) + 3) / np.exp(2)
+        score = ClipScore(str(siglip_folder)).measure(image, text)
+        assert score == pytest.approx(100 * cosine, rel=1e-3)
+
+
+def test_a_model_that_nothing_reads_texts_or_images_for_is_refused(siglip_folder: Path, tmp_path: Path) -> None:
+    for lost, message in (
+        ("tokenizer*", "has no vocabulary"),
+        ("preprocessor_config.json", "cannot be read: Can't load"),
+    ):
+        bare = tmp_path / lost.strip("*")
+        shutil.copytree(siglip_folder, bare, ignore=shutil.ignore_patterns(lost, "spiece.model" if "*" in lost else ""))
+        with pytest.raises(CheckpointError, match=f"clip_model: {bare}.*{message}"):
+            ClipScore(str(bare)).prepare()
+
+
 def test_cmmd_is_its_formula() -> None:
     """Jayasumana et al. 2024, equation 4, in loops."""
     x, y = (features / np.linalg.norm(features, axis=1)[:, None] for features in RNG.normal(size=(2, 5, 3)))
@@ -158,7 +247,7 @@ def test_a_folder_that_is_no_clip_is_refused(gone: str, message: str, clip_folde
 
 
 def test_another_model_than_clip_is_refused(sd1: Path) -> None:
-    with pytest.raises(CheckpointError, match="'clip_text_model'; give one of type 'clip'"):
+    with pytest.raises(CheckpointError, match="'clip_text_model'; give one of type 'clip', 'siglip', 'siglip2'"):
         find_clip(str(sd1 / "text_encoder"))
 
 
@@ -374,6 +463,23 @@ def test_a_preference_is_the_models_own_logit(clip_folder: Path) -> None:
     score = ClipScore(**both).measure(image, "a b")
     assert score
     assert Preference(**both).measure(image, "a b") == pytest.approx(scale * score / 100)
+
+
+def test_an_aesthetic_score_is_its_heads_layers_on_the_embedding(clip_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Sequential(torch.nn.Linear(8, 5), torch.nn.Dropout(), *(torch.nn.Linear(5, 5) for _ in range(9)))
+    head.append(torch.nn.Linear(5, 1))
+    save_file({f"layers.{name}": tensor for name, tensor in head.state_dict().items()}, tmp_path / "model.safetensors")
+    image, metric = picture(16, 16), Aesthetic(str(clip_folder), str(tmp_path))
+    metric.prepare()
+    with torch.no_grad():
+        expected = head.eval()(torch.from_numpy(metric.embedding(image)).float())
+    assert metric.measure(image, "") == pytest.approx(float(expected), rel=1e-4)
+    save_file({"weight": torch.zeros(1, 9), "bias": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"aesthetic: .*other.safetensors is no head of linear layers from .* 8 n"
+    ):
+        Aesthetic(str(clip_folder), str(tmp_path / "other.safetensors")).prepare()
 
 
 def test_the_example_of_a_metric_measures(monkeypatch: pytest.MonkeyPatch, write_sweep: Write, tmp_path: Path) -> None:

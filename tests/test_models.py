@@ -22,7 +22,7 @@ from transformers import CLIPTextModel
 import schedcmp
 from schedcmp.engine.solo import SoloEngine
 from schedcmp.errors import RequestError
-from schedcmp.prepare import Prepared
+from schedcmp.prepare.loading import Loader
 from schedcmp.runs.several import Several, prepare_all
 from schedcmp.sweep.document import checked
 from schedcmp.sweep.models import members
@@ -154,15 +154,15 @@ def test_rules_may_name_a_checkpoint(write: Write, sd1: Path, other: Path) -> No
 def test_the_memory_of_one_is_free_before_the_next_is_loaded(
     write: Write, sd1: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, loaded = Prepared.load, []
+    load, loaded = Loader.load, []
 
-    def watched(prepared: Prepared) -> Any:
+    def watched(loader: Loader) -> Any:
         assert all(there() is None for there in loaded)
-        pipeline = load(prepared)
+        pipeline = load(loader)
         loaded.append(ref(pipeline.unet))
         return pipeline
 
-    monkeypatch.setattr(Prepared, "load", watched)
+    monkeypatch.setattr(Loader, "load", watched)
     assert run("run", write(str(sd1), str(other), schedulers="euler", steps=2), "-o", tmp_path / "run") == 0
     assert len(loaded) == 2
 

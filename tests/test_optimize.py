@@ -13,10 +13,12 @@ import torch
 from latents import Latents
 from test_packed import alone, cells_of, ran, recipes  # noqa: F401
 
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.checkpoint.optimize import optimize
-from schedcmp.checkpoint.source import ModelSpec, inspect
-from schedcmp.engine.call import Call, every, join
+from schedcmp.checkpoint.source import ModelSpec
+from schedcmp.engine.calls.call import Call
+from schedcmp.engine.calls.joining import join, take_rows
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.errors import RequestError
@@ -101,7 +103,7 @@ def test_a_compiled_denoiser_gives_the_same_images(
 
 def test_rows_that_fill_a_batch_have_no_say_in_the_others_answers() -> None:
     call = Call("unet", {"sample": torch.randn(2, 3), "timestep": torch.tensor(7), "extra": {"ids": torch.ones(2, 1)}})
-    joined = join([call, *[every(call, 0, 2)] * 3])
+    joined = join([call, *[take_rows(call, 0, 2)] * 3])
     assert joined["sample"].shape == (5, 3)
     assert joined["timestep"].tolist() == [7] * 5
     assert joined["extra"]["ids"].shape == (5, 1)

@@ -14,7 +14,7 @@ from scipy.integrate import quad, solve_ivp
 
 from schedcmp.registry.build import Recipe, mended, resolve
 from schedcmp.registry.table import builtin_registry
-from schedcmp.truth.drive import Oracle, Run, drive
+from schedcmp.truth.drive import Oracle, Solve, drive
 from schedcmp.truth.measure import DATA, stratified
 from schedcmp.truth.mixture import CLEAN, PURE_NOISE, Array, Level, Mixture
 from schedcmp.truth.noise import Betas, noise_schedule
@@ -43,7 +43,7 @@ def recipe(name: str, config: dict[str, Any] = SD15, **options: Any) -> Recipe:
     return resolve(registry.entry(name), config)
 
 
-def run(name: str, steps: int, config: dict[str, Any] = SD15, data: Mixture = DATA, **options: Any) -> Run:
+def run(name: str, steps: int, config: dict[str, Any] = SD15, data: Mixture = DATA, **options: Any) -> Solve:
     return drive(recipe(name, config, **options), Oracle(data, noise_schedule(config)), NOISE, steps)
 
 
@@ -241,8 +241,9 @@ def test_the_driver_makes_the_pipelines_loop(monkeypatch: pytest.MonkeyPatch) ->
     """The real StableDiffusionPipeline with the oracle for its UNet ends at the driver's latents."""
     from diffusers import StableDiffusionPipeline
 
-    from schedcmp.checkpoint.load import load
-    from schedcmp.checkpoint.source import ModelSpec, inspect
+    from schedcmp.checkpoint.inspection.inspect import inspect
+    from schedcmp.checkpoint.loading.load import load
+    from schedcmp.checkpoint.source import ModelSpec
 
     pipeline = load(inspect(ModelSpec("builtin:tiny")), "cpu", "fp32")
     assert isinstance(pipeline, StableDiffusionPipeline)

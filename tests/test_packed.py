@@ -16,12 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from latents import Latents
 
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.engine.batch import BatchSize, Waiting
-from schedcmp.engine.call import Call, apart, first_of, join, split, together, unpacked
+from schedcmp.engine.calls.call import Call, why_alone
+from schedcmp.engine.calls.joining import join, per_cell
+from schedcmp.engine.calls.splitting import interleave, rows_of_first, split
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.engine.sharing import crews, exact
+from schedcmp.engine.sharing import exact, lanes_of
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import Recipe, mended, resolve
@@ -182,7 +185,7 @@ def test_what_depends_on_other_seeds_does_not_share_a_lane(recipes: Any) -> None
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2), st.integers(0, 30)), unique=True))
 def test_every_cell_is_in_one_crew_of_its_like(chosen: list[tuple[str, int, int]]) -> None:
     cells = [cells_of([name], (steps,), (seed,))[0] for name, steps, seed in chosen]
-    found = list(crews(cells, lambda cell: 4 if cell.scheduler == "a" else 1))
+    found = list(lanes_of(cells, lambda cell: 4 if cell.scheduler == "a" else 1))
     assert sorted(cell.id for crew in found for cell in crew) == sorted(cell.id for cell in cells)
     for crew in found:
         assert len({(cell.scheduler, cell.steps) for cell in crew}) == 1
@@ -197,41 +200,41 @@ def test_a_lane_that_is_wider_than_those_before_is_still_answered_at_once(pipeli
 
 
 @given(st.integers(1, 4), st.integers(1, 3))
-def test_a_call_taken_apart_and_its_answers_together_are_what_they_were(cells: int, per_cell: int) -> None:
-    rows = cells * per_cell
+def test_a_call_taken_apart_and_its_answers_together_are_what_they_were(cells: int, each: int) -> None:
+    rows = cells * each
     call = Call(
         "unet", {"x": torch.randn(rows, 2), "timestep": torch.tensor(3), "more": {"y": torch.randn(rows)}}, cells
     )
-    parts = apart(call)
-    assert [part.rows for part in parts] == [per_cell] * cells
+    parts = per_cell(call)
+    assert [part.rows for part in parts] == [each] * cells
     answers = [{"out": (part.arguments["x"], part.arguments["more"]["y"])} for part in parts]
-    whole = together(answers, per_cell)
+    whole = interleave(answers, each)
     assert torch.equal(whole["out"][0], call.arguments["x"])
     assert torch.equal(whole["out"][1], call.arguments["more"]["y"])
-    assert torch.equal(first_of(whole, cells, rows)["out"][0], answers[0]["out"][0])
+    assert torch.equal(rows_of_first(whole, cells, rows)["out"][0], answers[0]["out"][0])
 
 
 @given(st.integers(1, 4), st.integers(1, 3))
-def test_a_list_with_an_item_for_each_row_is_taken_apart_like_rows(cells: int, per_cell: int) -> None:
-    rows = cells * per_cell
+def test_a_list_with_an_item_for_each_row_is_taken_apart_like_rows(cells: int, each: int) -> None:
+    rows = cells * each
     call = Call(
         "transformer", {"t": torch.arange(rows), "x": [torch.full((13, 2), float(i)) for i in range(rows)]}, cells
     )
-    parts = apart(call)
+    parts = per_cell(call)
     answers = [[item + 1 for item in part.arguments["x"]] for part in parts]
-    whole = together(answers, per_cell)
+    whole = interleave(answers, each)
     assert [float(item[0, 0]) for item in whole] == [i + 1.0 for i in range(rows)]
-    assert [float(item[0, 0]) for item in first_of(whole, cells, rows)] == [float(a[0, 0]) for a in answers[0]]
+    assert [float(item[0, 0]) for item in rows_of_first(whole, cells, rows)] == [float(a[0, 0]) for a in answers[0]]
     assert [float(item[0, 0]) for item in join([call, call])["x"]] == [*range(rows), *range(rows)]
     assert list(map(len, split(whole + whole, [rows, rows]))) == [rows, rows]
 
 
 def test_what_keeps_a_call_from_a_batch_is_named() -> None:
     rows = {"x": torch.zeros(2, 3), "t": torch.zeros(2)}
-    assert not unpacked(Call("transformer", rows))
-    assert unpacked(Call("transformer", {**rows, "cache": np.zeros(3)})) == "cache"
-    assert unpacked(Call("transformer", {**rows, "parts": [[torch.zeros(3)], [torch.zeros(3)]]})) == "parts"
-    assert unpacked(Call("transformer", {"t": 3.0})) == "arguments"
+    assert not why_alone(Call("transformer", rows))
+    assert why_alone(Call("transformer", {**rows, "cache": np.zeros(3)})) == "cache"
+    assert why_alone(Call("transformer", {**rows, "parts": [[torch.zeros(3)], [torch.zeros(3)]]})) == "parts"
+    assert why_alone(Call("transformer", {"t": 3.0})) == "arguments"
 
 
 def test_rows_may_be_in_the_second_dimension() -> None:
@@ -241,7 +244,7 @@ def test_rows_may_be_in_the_second_dimension() -> None:
     ]
     assert len({call.signature for call in calls}) == 1
     assert join(calls)["encoder_hidden_states_llama3"].shape == (2, 4, 4)
-    assert [part.arguments["encoder_hidden_states_llama3"].shape for part in apart(replace(calls[0], cells=2))] == [
+    assert [part.arguments["encoder_hidden_states_llama3"].shape for part in per_cell(replace(calls[0], cells=2))] == [
         (2, 1, 4)
     ] * 2
 

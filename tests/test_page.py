@@ -493,7 +493,7 @@ def test_what_is_recommended_is_copied_as_other_programs_take_it(
     assert command("run", str(sweep), "-o", str(out)) == 0
     with Store.open(out) as store:
         (stored_cell,) = store.cells()
-        texts = {form: paste(subject(store, stored_cell), form) for form in FORMS[1:]}
+        texts = {form: paste(subject(store, stored_cell), form) for form in FORMS}
     browser.open(out / "report.html", "view=run")
     browser.js("window.copied = []; navigator.clipboard.writeText = async (text) => window.copied.push(text)")
     for form in texts:
@@ -517,6 +517,7 @@ def test_the_command_of_a_cell_makes_its_image_again(
     with Store.open(tmp_path / "out") as store:
         cells = {c.cell.id: c for c in store.cells()}
         path = write_page(store)
+        programs = {id_: paste(subject(store, stored), "diffusers") for id_, stored in cells.items()}
     wanted = [c for c in cells.values() if c.cell.seed == 5 and c.cell.prompt_name == "it's"]
     assert {c.cell.scheduler for c in wanted} == {
         "heun", "heun-karras", "third solver_order=2", "third solver_order=2-karras",
@@ -525,6 +526,10 @@ def test_the_command_of_a_cell_makes_its_image_again(
     monkeypatch.chdir(tmp_path / "out")
     for one in wanted:
         browser.open(path, f"cell={one.cell.id}")
+        browser.js("window.copied = []; navigator.clipboard.writeText = async (text) => window.copied.push(text)")
+        browser.one("[data-key=python]").click()
+        browser.wait("return window.copied.length === 1")
+        assert browser.js("return window.copied") == [programs[one.cell.id]]
         program, *arguments = shlex.split(browser.texts("#command")[0])
         assert program == "schedcmp"
         assert command(*arguments) == 0

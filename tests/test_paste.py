@@ -18,6 +18,7 @@ from test_run import run
 import schedcmp
 from schedcmp.errors import RequestError
 from schedcmp.report.paste import FORMS, paste
+from schedcmp.report.paste.spelling import spelling
 from schedcmp.report.paste.subject import Subject, subject
 from schedcmp.store.store import Store
 
@@ -62,7 +63,7 @@ def test_a_program_begins_from_the_same_images(sd1: Path, tmp_path: Path) -> Non
     exec(made.code(stored), names)
     assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), made.code(stored)
     assert "Denoising strength: 0.6" in made.code(stored, "a1111")
-    with pytest.raises(RequestError, match="begins with noise, and this cell with an image"):
+    with pytest.raises(RequestError, match="begins with noise and a prompt alone, and this cell with an image"):
         made.code(stored, "comfyui")
 
 
@@ -131,19 +132,21 @@ def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dic
 
 
 @pytest.mark.parametrize(
-    ("environment", "guidance"),
+    ("pipeline", "configs", "guidance"),
     [
-        ({"pipeline": "QwenImagePipeline"}, "true_cfg_scale=3.0"),
-        ({"pipeline": "QwenImagePipeline", "guidance_embeds": True}, "guidance_scale=3.0"),
-        ({"pipeline": "Flux2KleinKVPipeline"}, ""),
+        ("QwenImagePipeline", {}, "true_cfg_scale=3.0"),
+        ("QwenImagePipeline", {"guidance_embeds": True}, "guidance_scale=3.0"),
+        ("Flux2KleinKVPipeline", {}, ""),
     ],
 )
 def test_a_program_guides_as_its_pipeline_takes_it(
-    made: schedcmp.Run, environment: dict[str, Any], guidance: str
+    made: schedcmp.Run, pipeline: str, configs: dict[str, Any], guidance: str
 ) -> None:
     with Store.open(made.folder) as store:
         found = subject(store, made.cells[0])
-    text = paste(replace(found, environment={**found.environment, **environment}), "diffusers")
+    assert found.spelling is not None
+    known = {**found.spelling, "guidance": spelling(pipeline, [], lambda part: configs)["guidance"]}
+    text = paste(replace(found, spelling=known), "diffusers")
     assert [line.strip(" ,") for line in text.splitlines() if "_scale=" in line] == [guidance] * bool(guidance)
 
 

@@ -13,7 +13,7 @@ from test_run import run
 from test_store import PNG, result, same_key
 
 from schedcmp.axes import FOLDERS
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import Prepared, prepare_sweep
 from schedcmp.runs.paths import ImagePaths
 from schedcmp.store.held import Held, held
 from schedcmp.store.store import Store
@@ -24,7 +24,7 @@ BASE = {"name": "paths", "model": "builtin:tiny", "prompt": "a", "schedulers": [
 
 
 def prepared(**changes: Any) -> Prepared:
-    return Prepared(Sweep.model_validate(BASE | changes), parse("model: builtin:tiny", "paths"))
+    return prepare_sweep(Sweep.model_validate(BASE | changes), parse("model: builtin:tiny", "paths"))
 
 
 def made(folder: Path, sweep: Prepared) -> dict[str, str]:

@@ -21,9 +21,9 @@ from diffusers import (
 )
 
 from schedcmp.checkpoint import ModelSpec, inspect
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.cli.looking import _with_verdict, list_schedulers
-from schedcmp.cli.running import show_plan
+from schedcmp.cli.planning import show_plan
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.pipelines.arithmetic import size_multiple, size_refusal
 from schedcmp.pipelines.evaluations import evaluations
@@ -37,6 +37,8 @@ from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.compat import OWN, Compatibility, judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
+from schedcmp.truth.measure import Measurement
+from schedcmp.truth.verdict import Verdict
 
 
 @pytest.mark.parametrize(
@@ -401,7 +403,7 @@ def test_packages_that_a_pipeline_needs_are_named_with_their_command(
     assert not packages("StableDiffusionPipeline")
     assert not packages("PixArtAlphaPipeline")  # which asks for it where captions are to be cleaned, and else goes on
     assert install(["torchvision", "ftfy"]) == 'pip install "schedcmp[families]" torchvision'
-    monkeypatch.setattr("schedcmp.prepare.prepared.missing_packages", lambda _: ["ftfy"])
+    monkeypatch.setattr("schedcmp.prepare.checks.missing_packages", lambda _: ["ftfy"])
     with pytest.raises(CheckpointError, match=r'needs ftfy: pip install "schedcmp\[families\]"'):
         prepare(write_sweep())
 
@@ -421,7 +423,7 @@ def test_the_checkpoint_s_own_scheduler_is_never_wrong() -> None:
     own, other = (
         Compatibility(builtin_registry().entry("ddim"), "ok", reason, True, "DDIMScheduler") for reason in (OWN, "")
     )
-    verdict = "does not converge", "error 0.5"
-    assert _with_verdict(own, *verdict).status == "ok"
-    assert _with_verdict(own, *verdict).reason == "the checkpoint's own; does not converge, error 0.5"
-    assert _with_verdict(other, *verdict).status == "wrong"
+    verdict = Verdict(Measurement("ddim", False, ()), "does not converge", why="error 0.5")
+    assert _with_verdict(own, verdict).status == "ok"
+    assert _with_verdict(own, verdict).reason == "the checkpoint's own; does not converge, error 0.5"
+    assert _with_verdict(other, verdict).status == "wrong"

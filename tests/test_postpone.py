@@ -59,7 +59,7 @@ def made(name):
 made("euler"), made("dpmpp-2m-karras")
 import diffusers
 from schedcmp.checkpoint import ModelSpec, inspect
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.loading.load import load
 load(inspect(ModelSpec("builtin:tiny")))
 assert not {"scipy.stats", "scipy.integrate"} & set(sys.modules)
 lms = made("lms")

@@ -14,7 +14,7 @@ from schedcmp.cli import console
 from schedcmp.cli import progress as module
 from schedcmp.cli.pace import Pace, Work
 from schedcmp.cli.progress import progress, stage
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import prepare_sweep
 from schedcmp.runs.execution import Execution
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep
@@ -179,7 +179,7 @@ def test_a_run_tells_of_each_call_of_a_model(engine: str, tmp_path: Path) -> Non
             "seeds": [0, 1], "timing": {"mode": "off"}, "metrics": "off", "engine": engine,
         }
     )  # fmt: skip
-    prepared = Prepared(sweep, parse("model: builtin:tiny", "test"))
+    prepared = prepare_sweep(sweep, parse("model: builtin:tiny", "test"))
     calls: list[str] = []
     rows: Counter[str] = Counter()
 

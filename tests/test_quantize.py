@@ -15,11 +15,11 @@ from diffusers import StableDiffusionPipeline
 from single_file import write_original_layout
 
 from schedcmp.checkpoint import ModelSpec, inspect
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.checkpoint.quantize import METHODS
 from schedcmp.errors import RequestError
 from schedcmp.prepare import prepare
-from schedcmp.sweep.parts import Model
+from schedcmp.sweep.parts.model import Model
 
 torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
 
@@ -62,7 +62,7 @@ def test_a_single_file_is_not_quantised_in_silence(sd1: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("method", [name for name, row in METHODS.items() if not row.on_cpu])
 def test_what_this_machine_cannot_is_refused_with_what_can(tmp_path: Path, method: str) -> None:
     with pytest.raises(RequestError, match=r"pip install|needs a CUDA GPU"):
-        prepared(tmp_path, {"id": "builtin:tiny", "quantize": method}).load()
+        prepared(tmp_path, {"id": "builtin:tiny", "quantize": method}).loader.load()
 
 
 def prepared(folder: Path, model: dict[str, Any], **keys: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from schedcmp.prepare import Prepared, prepare
+from schedcmp.prepare import prepare, prepare_sweep
 from schedcmp.records import Reference, StoredCell
 from schedcmp.runs.execution import Execution
 from schedcmp.store.store import Store
@@ -115,7 +115,7 @@ def planned(schedulers: list[Any]) -> reference.References:
     from schedcmp.sweep.source import parse
 
     data = TINY | {"schedulers": schedulers, "steps": [4]}
-    found = Prepared(Sweep.model_validate(data), parse(yaml.safe_dump(data), "sweep")).references
+    found = prepare_sweep(Sweep.model_validate(data), parse(yaml.safe_dump(data), "sweep")).references
     assert found is not None
     return found
 

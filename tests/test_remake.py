@@ -22,7 +22,7 @@ from schedcmp.remake import a1111, comfyui, invokeai, own, swarmui
 from schedcmp.remake.reading import Text
 from schedcmp.remake.sweep import made_by, sweep_around
 from schedcmp.sweep.document import Sweep, checked
-from schedcmp.sweep.parts import EntrySpec
+from schedcmp.sweep.parts.entries import EntrySpec
 from schedcmp.sweep.source import parse
 
 pytestmark = pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning")

@@ -19,9 +19,9 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import retri
 from latents import Latents
 from PIL import Image
 
-from schedcmp.checkpoint.load import load
+from schedcmp.checkpoint.inspection.inspect import inspect as inspect_checkpoint
+from schedcmp.checkpoint.loading.load import load
 from schedcmp.checkpoint.source import ModelSpec
-from schedcmp.checkpoint.source import inspect as inspect_checkpoint
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +12,46 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from test_answer import stored
 from test_energy import fewer_steps
-from test_reference import TINY
+from test_reference import TINY, make
 from test_sweep import refusal, sweep_of, write
 
 from schedcmp.prepare import prepare
+from schedcmp.prepare.preparing import with_steps
 from schedcmp.readings import readings
 from schedcmp.report.answer import answer, near_enough, tolerance
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.enough import enough
-from schedcmp.report.sentences import markdown
+from schedcmp.report.plots.convergence import convergence_data
+from schedcmp.report.words.markdown import markdown
 from schedcmp.report.write import write_reports
 from schedcmp.runs.execution import Execution, rounds
 from schedcmp.runs.search import Known, next_count
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 
 AUTO = TINY | {"schedulers": ["ddim", "dpmpp-2m-karras"], "steps": {"auto": {"tolerance": 0.15}}, "seeds": "0..2"}
+
+
+# --- a round, and what it shares with the others
+
+
+def test_a_round_has_what_was_found_before_it_and_a_workers_word(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "a.png")
+    first = prepare(write(tmp_path, AUTO | {"image": str(tmp_path / "a.png"), "strength": 1.0}))
+    (tmp_path / "a.png").unlink()
+    elsewhere = replace(first.origin, machine="another")
+    second = with_steps(first.made_by(elsewhere), {"ddim": (3, 5), "dpmpp-2m-karras": (4,)})
+    assert {(c.scheduler, c.steps) for c in second.supported} == {("ddim", 3), ("ddim", 5), ("dpmpp-2m-karras", 4)}
+    assert second.origin is elsewhere
+    assert second.loader is first.loader
+    assert first.origin.machine != "another"
+    assert {c.steps for c in first.supported} == {*first.sweep.steps.first}
+    with pytest.raises(FrozenInstanceError):
+        first.maker = elsewhere
 
 
 # --- where to look next
@@ -159,6 +182,24 @@ def test_the_answer_says_how_many_are_enough(searched: tuple[Path, list[list[int
         "utf-8"
     )
     assert json.loads(json.dumps(as_json(found)))["steps_needed"][0]["names"] == ["dpmpp-2m-karras"]
+
+
+def test_a_grid_that_asks_for_references_has_its_orders_beside_the_oracles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewer_steps(monkeypatch)
+    sweep: dict[str, Any] = TINY | {
+        "schedulers": ["ddim", "euler-a", {"name": "two", "base": "euler", "steps": [2, 4]}]
+    }
+    make(sweep | {"steps": [2, 4, 8], "seeds": [0]}, tmp_path / "out")
+    with Store.open(tmp_path / "out") as store:
+        orders = store.meta("orders")
+        (found,) = answer(list(store.cells()), store.references().values(), known=store.readings())
+    assert orders.keys() == {"ddim"}
+    assert orders["ddim"]["order"] == pytest.approx(1, abs=0.1)
+    (line,) = [line for line in convergence_data(found, orders) if line.name.startswith("ddim")]
+    assert re.fullmatch(r"ddim(, order \d\.\d)?, oracle's order 1\.0", line.name)
+    assert "the oracle's |" in markdown([found], orders=orders)
 
 
 # --- from any run's points

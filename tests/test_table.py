@@ -26,10 +26,10 @@ DOCS = PACKAGE.parent / "docs" / "extending.md"
 # Who may name an axis: the table and the sweep's key of it, what hands it to a pipeline or says whether that reads it,
 # and what writes for other programs or reads them
 NAMING = {
-    "axes.py", "records.py", "sweep/keys.py", "sweep/words.py",
-    "prepare/prepared.py", "prepare/few_steps.py", "runs/estimate.py", "pipelines/arguments.py",
-    "pipelines/guidance.py",
-    "engine/job.py", "engine/packed.py", "engine/solo.py", "backend/scan.py",
+    "axes/table.py", "records.py", "sweep/keys.py", "sweep/words.py",
+    "prepare/costs.py", "prepare/few_steps.py", "prepare/preparing.py", "prepare/remarks.py", "runs/estimate.py",
+    "pipelines/arguments.py", "pipelines/guidance.py",
+    "engine/job.py", "engine/queue.py", "engine/solo.py", "backend/scan.py",
     "report/paste/infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
     "report/paste/diffusers_code.py", "report/paste/invokeai.py", "store/rows.py",
     "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/made.py", "remake/own.py",
@@ -41,7 +41,7 @@ def test_axes_are_named_where_they_differ_and_nowhere_else() -> None:
     sources = [path for kind in ("py", "js", "jinja") for path in PACKAGE.rglob(f"*.{kind}")]
     naming = re.compile(r"\b(guidance_scale|negative_prompt)\b")
     found = {str(p.relative_to(PACKAGE)) for p in sources if naming.search(p.read_text(encoding="utf-8"))}
-    assert found == NAMING, "an axis is a row of axes.py; what needs to name one is listed here"
+    assert found == NAMING, "an axis is a row of axes/table.py; what needs to name one is listed here"
 
 
 def test_rules_and_groups_know_every_axis(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def extended(tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PACKAGE, tmp_path / "extended" / "schedcmp", ignore=ignored)
     for name, before, added in (
-        ("axes.py", ")  # fmt: skip\n\nAXES", f"{row.rstrip()},\n"),
+        ("axes/table.py", ")  # fmt: skip\n\nAXES", f"{row.rstrip()},\n"),
         ("records.py", "\n    @property\n    def task", field),
         ("sweep/keys.py", "    steps: Steps", key),
     ):

@@ -15,8 +15,9 @@ from latents import Latents
 from torch.nn.functional import pad
 
 from schedcmp.checkpoint.adapters import find_adapter
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine

@@ -17,16 +17,23 @@ from pydantic_core import PydanticUndefined
 from typer.cli import get_docs_for_click
 
 from schedcmp.cli import app
-from schedcmp.sweep.adapters import AdapterSpec
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.executor import Executor, Ray
-from schedcmp.sweep.keys import Exclude
-from schedcmp.sweep.parts import EntrySpec, Grid, Jax, MetricSpec, Model, Optimize, Part, Timing
-from schedcmp.sweep.steps import Auto
+from schedcmp.sweep.keys import Exclude, OfRun
+from schedcmp.sweep.parts.adapters import AdapterSpec
+from schedcmp.sweep.parts.entries import EntrySpec
+from schedcmp.sweep.parts.executor import Executor, Ray
+from schedcmp.sweep.parts.fields import Part
+from schedcmp.sweep.parts.grid import Grid
+from schedcmp.sweep.parts.making import Jax, Optimize
+from schedcmp.sweep.parts.measuring import MetricSpec, Timing
+from schedcmp.sweep.parts.model import IpAdapter, Model
+from schedcmp.sweep.parts.steps import Auto
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, type[Part]] = {
     "model": Model,
+    "image: {run: ...}": OfRun,
+    "ip_adapter": IpAdapter,
     "lora": AdapterSpec,
     "schedulers": EntrySpec,
     "steps: {auto: ...}": Auto,

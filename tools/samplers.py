@@ -138,7 +138,7 @@ def _tables(ground: Ground, entries: Sequence[Entry], verdicts: Sequence[Verdict
 
 
 def _verdict(verdict: Verdict) -> str:
-    return f"{verdict.text}{f': {verdict.why}' if verdict.why and not verdict.text.startswith('same as') else ''}"
+    return f"{verdict.text}{f': {verdict.why}' if verdict.why and verdict.kind != 'same as' else ''}"
 
 
 def _order(verdict: Verdict) -> str:
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{time.monotonic() - start:5.0f} s  {ground.title}", file=sys.stderr)
         if ground.plot:
             names = {f"{name}{'' if ground.sigmas == 'default' else f'-{ground.sigmas}'}" for name in PLOTTED}
-            shown = [v for v in found[ground] if (v.name in names or asked.names) and not v.text.startswith("same as")]
+            shown = [v for v in found[ground] if (v.name in names or asked.names) and v.kind != "same as"]
             (asked.out / ground.plot).write_bytes(convergence_plot(shown, "svg", ground.title))
     (asked.out / "samplers.md").write_text(page(found, entries, time.monotonic() - start), encoding="utf-8")
 

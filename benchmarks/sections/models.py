@@ -15,8 +15,9 @@ import diffusers
 import torch
 import transformers
 
-from schedcmp.checkpoint.load import load
-from schedcmp.checkpoint.source import ModelSpec, inspect
+from schedcmp.checkpoint.inspection.inspect import inspect
+from schedcmp.checkpoint.loading.load import load
+from schedcmp.checkpoint.source import ModelSpec
 
 _LETTERS = [f"{letter}{end}" for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
 PROMPT = "a"

@@ -33,7 +33,7 @@ class NotLinearError(RegistryError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class LinearPlan:
     """A deterministic linear scheduler at some number of steps.
 
     Row k of `coefficients` gives the denoiser's input at `timesteps[k]`, the last row the final latents, as weights of
@@ -48,7 +48,7 @@ class Plan:
         return len(self.timesteps)
 
 
-def plan(recipe: Recipe, steps: int) -> Plan:
+def plan(recipe: Recipe, steps: int) -> LinearPlan:
     """The matrix of a scheduler at so many steps.
 
     Raises:
@@ -86,7 +86,7 @@ def _known_reasons(recipe: Recipe) -> Iterator[str]:
             yield f"{what} ({option}), which is not linear"
 
 
-def _run_on_basis(recipe: Recipe, noise: torch.Tensor, steps: int) -> Plan:
+def _run_on_basis(recipe: Recipe, noise: torch.Tensor, steps: int) -> LinearPlan:
     inputs: list[torch.Tensor] = []
     timesteps: list[float] = []
 
@@ -101,7 +101,7 @@ def _run_on_basis(recipe: Recipe, noise: torch.Tensor, steps: int) -> Plan:
     rows = torch.stack([*inputs, latents.flatten()]).double().numpy()
     if len(timesteps) != noise.shape[1] - 2 or rows[:, -1].any():
         raise NotLinearError(recipe.entry.name, "adds what comes from neither latents nor predictions")
-    return Plan(np.tril(rows[:, :-1]), tuple(timesteps))
+    return LinearPlan(np.tril(rows[:, :-1]), tuple(timesteps))
 
 
 def _bent(x: torch.Tensor, t: float) -> torch.Tensor:
@@ -113,7 +113,7 @@ def _on_a_bent_denoiser(recipe: Recipe, noise: torch.Tensor, steps: int, seed: i
     return in_float64_if_possible(lambda x: loop(recipe, _bent, x, steps, seed)[0].double(), recipe, noise, steps)
 
 
-def _by_matrix(found: Plan, noise: torch.Tensor) -> torch.Tensor:
+def _by_matrix(found: LinearPlan, noise: torch.Tensor) -> torch.Tensor:
     terms = torch.stack([noise])
     for row, t in zip(found.coefficients, found.timesteps, strict=False):
         x = torch.tensordot(torch.from_numpy(row[: len(terms)]), terms, 1)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from schedcmp.backend.denoiser import Network, OnAllDevices, refuse_others
-from schedcmp.backend.linear import Plan, plan
+from schedcmp.backend.linear import LinearPlan, plan
 from schedcmp.engine.job import Workbench
 from schedcmp.records import Cell
 
@@ -29,7 +29,7 @@ _FEWEST = 32  # evaluations that a program has room for; more in powers of two, 
 class SolvingWorkbench(Workbench):
     """Makes jobs whose denoiser is called once, for the whole solve."""
 
-    _plans: dict[tuple[str, int], Plan] = field(default_factory=dict)
+    _plans: dict[tuple[str, int], LinearPlan] = field(default_factory=dict)
 
     @property
     def makes_several(self) -> bool:
@@ -83,7 +83,7 @@ class OneStep:
 class WholeSolve(torch.nn.Module):
     """A cell's denoiser: makes of what a pipeline gives it, for one image, a call that fits a batch with others."""
 
-    def __init__(self, solver: Any, solve: Plan, guidance_scale: float) -> None:
+    def __init__(self, solver: Any, solve: LinearPlan, guidance_scale: float) -> None:
         super().__init__()
         self.solver = solver
         self._solve = solve
@@ -178,7 +178,7 @@ def solved(
     return jnp.moveaxis(total(evaluations, known), -1, 1).astype(noise.dtype)
 
 
-def _padded(solve: Plan) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(solve: LinearPlan) -> tuple[torch.Tensor, torch.Tensor]:
     """Coefficients (1, P + 1, P + 1) and timesteps (1, P) with room for a round number of evaluations."""
     room = max(_FEWEST, 1 << (solve.nfe - 1).bit_length()) - solve.nfe
     coefficients = np.pad(solve.coefficients, (0, room)).astype(np.float32)

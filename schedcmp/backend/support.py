@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.kinds import GGUF
-from schedcmp.checkpoint.layout import read_json
 from schedcmp.checkpoint.source import Checkpoint
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def _refusals(sweep: Sweep, checkpoint: Checkpoint) -> Iterator[Refusal]:
             yield ("optimize", option), f"has no place with backend: jax ({_NOT_WITH_JAX[option]}); leave it out"
     if checkpoint.quantized or any(part.path.suffix == GGUF for part in checkpoint.elsewhere):
         yield ("model",), "its quantised weights are torch's, and the denoiser runs in JAX; use backend: torch"
+    if checkpoint.ip_adapter:
+        yield ("ip_adapter",), "its layers are torch's, and the denoiser runs in JAX; use backend: torch"
     why = unknown_checkpoint(checkpoint)
     if why:
         yield ("backend",), f"jax cannot run {checkpoint.name}: {why}; use torch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -81,8 +82,9 @@ def _path(place: str, file: str | None, revision: str | None, progress: bool) ->
         raise CheckpointError(f"{place}: no such file or folder; {_WANTED}.")
     from schedcmp.checkpoint import hub
 
-    folder = hub.fetch_adapter(place, file, revision, progress=progress)
-    return folder / chosen([p.name for p in folder.iterdir()], file, place)
+    meant = partial(chosen, file=file, where=place)
+    folder = hub.fetch_adapter(place, meant, revision, progress=progress)
+    return folder / meant([p.name for p in folder.iterdir()])
 
 
 def _is_file(place: str) -> bool:

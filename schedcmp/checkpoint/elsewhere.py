@@ -9,6 +9,7 @@ from typing import Any
 
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.gguf_file import gguf_shapes
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.kinds import GGUF, KINDS, Kind, Shapes
 from schedcmp.checkpoint.weights import ContentFile, content_file, refuse_oversized, resolve_shards, tensor_shapes
 from schedcmp.errors import CheckpointError, PartError
@@ -16,6 +17,9 @@ from schedcmp.files import user_path
 
 # What the libraries call the weights of a model in a folder
 _FILE_NAMES = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
+IMAGE_ENCODER = "image_encoder"
+# Components that a checkpoint need not name: library and class, where that is always the same
+BESIDE = {"controlnet": ("diffusers", ""), IMAGE_ENCODER: ("transformers", "CLIPVisionModelWithProjection")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,7 @@ def other_part(name: str, place: str, checkpoint: Path) -> Elsewhere:
 
 
 def _components(checkpoint: Path) -> list[layout.Component]:
-    return layout.components(
-        layout.read_json(checkpoint / layout.MODEL_INDEX), layout.file_names(checkpoint), str(checkpoint)
-    )
+    return layout.components(read_json(checkpoint / layout.MODEL_INDEX), layout.file_names(checkpoint), str(checkpoint))
 
 
 def _file(own: layout.Component, path: Path, checkpoint: Path) -> Elsewhere:
@@ -79,7 +81,7 @@ def _file(own: layout.Component, path: Path, checkpoint: Path) -> Elsewhere:
         )
     shapes = gguf_shapes(path) if path.suffix == GGUF else tensor_shapes(path)
     refuse_oversized(config, shapes.values())
-    _check_shapes(kind, path, shapes, layout.read_json(config))
+    _check_shapes(kind, path, shapes, read_json(config))
     name = own.name + GGUF if path.suffix == GGUF else f"{own.name}/{_FILE_NAMES[own.library]}"
     content = content_file(name, path), content_file(f"{own.name}/config.json", config)
     return Elsewhere(own.name, path, config, content)
@@ -95,11 +97,25 @@ def _folder(own: layout.Component, path: Path, checkpoint: Path) -> Elsewhere:
     part = layout.Component(path.name, own.library, own.class_name)
     names = [f"{path.name}/{file.name}" for file in path.iterdir()]
     weights = layout.choose_weights([part], names, None, str(path.parent))
-    config = layout.read_json(path / "config.json")
-    _refuse_other(kind, path, config, layout.read_json(checkpoint / own.name / "config.json"))
+    config = read_json(path / "config.json")
+    _refuse_other(kind, path, config, read_json(checkpoint / own.name / "config.json"))
     found, shapes = _in_folder(own.name, path, weights, names)
     _check_shapes(kind, path, shapes, config)
     return found
+
+
+def image_encoder(name: str) -> Elsewhere:
+    """The CLIP model that an IP-Adapter sees images with.
+
+    Raises:
+        CheckpointError: it is not there, or is none.
+    """
+    path, (_, cls) = user_path(name), BESIDE[IMAGE_ENCODER]
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{path} has no config.json; name the folder of the image encoder as `image_encoder`.")
+    if read_json(path / "config.json").get("architectures") != [cls]:
+        raise CheckpointError(f"{path} holds no {cls}; give the folder of an IP-Adapter's image encoder.")
+    return _alone(IMAGE_ENCODER, path, layout.Component(path.name, "transformers", cls))
 
 
 def controlnet(name: str) -> Elsewhere:
@@ -112,13 +128,16 @@ def controlnet(name: str) -> Elsewhere:
     path = path / "controlnet" if (path / "controlnet/config.json").is_file() else path
     if not (path / "config.json").is_file():
         raise CheckpointError(f"controlnet: {path} has no config.json; give a ControlNet's folder.")
-    cls = str(layout.read_json(path / "config.json").get("_class_name", ""))
+    cls = str(read_json(path / "config.json").get("_class_name", ""))
     if not (cls.isidentifier() and "ControlNet" in cls):
         raise CheckpointError(f"controlnet: {path} holds a {cls or 'model of no name'}, which is no ControlNet.")
-    part = layout.Component(path.name, "diffusers", cls)
+    return _alone("controlnet", path, layout.Component(path.name, "diffusers", cls))
+
+
+def _alone(name: str, path: Path, part: layout.Component) -> Elsewhere:
     names = [f"{path.name}/{file.name}" for file in path.iterdir()]
     weights = layout.choose_weights([part], names, None, str(path.parent))
-    return _in_folder("controlnet", path, weights, names)[0]
+    return _in_folder(name, path, weights, names)[0]
 
 
 def _remedy(kind: Kind) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.kinds import SAFETENSORS, Shapes
 from schedcmp.checkpoint.weights import ContentFile, content_file, tensor_shapes
 from schedcmp.errors import CheckpointError, PartError
@@ -54,7 +54,7 @@ def _check(path: Path, shapes: Shapes, checkpoint: Path) -> None:
     for tensor, shape in shapes.items():
         encoder, _ = _OF_SEVERAL.get(tensor, _ONE)
         config = checkpoint / encoder / "config.json"
-        width = layout.read_json(config).get("hidden_size") if config.is_file() else None
+        width = read_json(config).get("hidden_size") if config.is_file() else None
         if not 1 <= len(shape) <= 2 or shape[-1] != width:
             reads = f"reads vectors of {width}" if width else "is not there"
             raise CheckpointError(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.checkpoint.inspection.inspect import inspect
 from schedcmp.checkpoint.kinds import KINDS
-from schedcmp.checkpoint.source import Checkpoint, ModelSpec, inspect
+from schedcmp.checkpoint.source import Checkpoint, ModelSpec
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.files import where_it_is
 
 if TYPE_CHECKING:
     from schedcmp.sweep.document import Sweep
-    from schedcmp.sweep.parts import Model
+    from schedcmp.sweep.parts.model import Model
     from schedcmp.sweep.source import Source
 
 
@@ -56,9 +57,7 @@ def settled(sweep: Sweep, source: Source, checkpoint: Any) -> Sweep:
     for key in DECIDED:
         value = getattr(sweep, key)
         if value not in (usual[key].default, own.get(key), own.get(key, "").partition(":")[0]):
-            raise SweepError(
-                f"{source.where((key,))}: {key}: the pipeline of {checkpoint.name} has its own; leave it out"
-            )
+            raise SweepError(f"{source.at(key)}: the pipeline of {checkpoint.name} has its own; leave it out")
     return sweep.model_copy(update=own)
 
 

@@ -15,10 +15,11 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.sizes import image_size
 from schedcmp.checkpoint.source import GIVEN, Checkpoint, ModelSpec
 from schedcmp.checkpoint.weights import ContentFile, content_file, fingerprint
 from schedcmp.errors import CheckpointError
+from schedcmp.guard.private import execution_device
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ class Given(Checkpoint):
         for name in names.values():
             if name not in _DTYPES:
                 raise CheckpointError(f"pipeline: its models compute in {name}; use one of {', '.join(_DTYPES)}")
-        return {"device": str(self.pipeline._execution_device)} | {key: _DTYPES[name] for key, name in names.items()}
+        return {"device": str(execution_device(self.pipeline))} | {key: _DTYPES[name] for key, name in names.items()}
 
     def ready(self) -> Any:
         """A shallow copy for an engine, without progress bars; the caller's keeps its own."""
@@ -111,7 +112,7 @@ def given(pipeline: Any, name: str = "") -> Given:
     folder = scratch.folder
     _write_configs(pipeline, folder)
     name = name or f"{GIVEN}{type(pipeline).__name__}"
-    width, height = layout.image_size(folder)
+    width, height = image_size(folder)
     scheduler = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
     return Given(
         spec=ModelSpec(name),
@@ -171,6 +172,9 @@ def _digest(pipeline: Any) -> str:
             adapters = {
                 what: getattr(module, what, None) for what in ("scaling", "_active_adapter", "_disable_adapters")
             }
+            scale = getattr(module, "scale", None)
+            if isinstance(scale, list):  # of an IP-Adapter's layers
+                adapters["scale"] = scale
             if any(value is not None for value in adapters.values()):
                 content.update(f"{name}.{key} {adapters}".encode())
     return content.hexdigest()

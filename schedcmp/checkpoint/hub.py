@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from schedcmp.checkpoint import layout
-from schedcmp.checkpoint.adapters import chosen
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.layout import SAFETY_CHECKER
 from schedcmp.errors import CheckpointError, one_line
 
@@ -32,7 +32,7 @@ def fetch(
     """
     with _explained(repository, revision, progress):
         index_path, names = _find(repository, revision)
-        index = layout.read_json(index_path)
+        index = read_json(index_path)
         parts = layout.components(index, names or (), repository, safety_checker=safety_checker)
         if names is not None:
             layout.refuse_code(index, names, repository)
@@ -82,13 +82,18 @@ def fetch_model(repository: str, *, progress: bool = False) -> Path:
             there = True
         except Exception:  # raised below, unless it is in the cache
             there = False
-        patterns = ["*.json", "*.txt", "model.safetensors"]
+        patterns = ["*.json", "*.txt", "*.model", "model.safetensors"]
         folder = snapshot_download(repository, allow_patterns=patterns, local_files_only=not there)
     return Path(folder)
 
 
-def fetch_adapter(repository: str, file: str | None, revision: str | None, *, progress: bool = False) -> Path:
+def fetch_adapter(
+    repository: str, chosen: Callable[[list[str]], str], revision: str | None, *, progress: bool = False
+) -> Path:
     """Download a LoRA, and nothing else of its repository.
+
+    Args:
+        chosen: of the repository's files the one that is meant; it may raise CheckpointError.
 
     Raises:
         CheckpointError: it cannot be had, is pickled, or is one of several.
@@ -101,7 +106,7 @@ def fetch_adapter(repository: str, file: str | None, revision: str | None, *, pr
             siblings = HfApi().model_info(repository, revision=revision).siblings or []
         except Exception as error:  # raised below, unless it is in the cache
             refusal = error
-        wanted = "*.safetensors" if siblings is None else chosen([s.rfilename for s in siblings], file, repository)
+        wanted = "*.safetensors" if siblings is None else chosen([s.rfilename for s in siblings])
         try:
             folder = snapshot_download(
                 repository, revision=revision, allow_patterns=[wanted], local_files_only=siblings is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import CheckpointError
-from schedcmp.files import read_input
 from schedcmp.pipelines.source import DENOISERS as DENOISERS
 
 MODEL_INDEX = "model_index.json"
@@ -22,7 +20,6 @@ PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 TEXTS = (".json", ".txt", ".model", ".jinja")  # configs, vocabularies, templates of chats
 UNSAFE = "is pickled, and unpickling can run code, so it is never loaded. If you trust it, convert it:"
 _NO_CODE = "and code from checkpoints is never run"
-
 # diffusers.utils.constants and transformers.utils: SAFETENSORS_WEIGHTS_NAME, SAFE_WEIGHTS_NAME;
 # the last alternative is diffusers' former name of a variant's shard.
 _WEIGHTS = re.compile(
@@ -33,10 +30,6 @@ _WEIGHTS = re.compile(
 _INDEX = re.compile(
     r"(?:diffusion_pytorch_model|model)(?:\.([\w-]+?))?\.safetensors(?:\.([\w-]+?))?\.index(?:\.([\w-]+))?\.json"
 )
-_MOST_BYTES = 64_000_000  # of a JSON file; the largest tokenizers have 35 million
-_MOST_OF_A_CONFIG = 16_000_000
-_MOST_DEPTH = 64
-_TOO_DEEP = object()
 _NOT_A_MODEL = re.compile(r"(Tokenizer|TokenizerFast|Processor|Extractor|Scheduler)$")
 # What lies in the folders of parts without weights, whatever their classes are called
 _CONFIG_OF_NO_MODEL = re.compile(r"[^/]+/(tokenizer|preprocessor|processor|scheduler|guider)_config\.json")
@@ -50,45 +43,6 @@ class Component:
     library: str
     class_name: str
     is_model: bool = True
-
-
-def parse_json(path: Path, most: int = _MOST_BYTES) -> Any:
-    """What a JSON file of at most so many bytes holds.
-
-    Raises:
-        CheckpointError: the file cannot be read, is no JSON, larger, or nested deeper than any config.
-    """
-    try:
-        value = json.loads(read_input(path, most))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}; restore the file.") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the file again.") from error
-    except RecursionError:
-        value = _TOO_DEEP
-    if value is _TOO_DEEP or not _is_shallow(value):
-        raise CheckpointError(f"{path} is nested over {_MOST_DEPTH} levels deep; fetch the file again.")
-    return value
-
-
-def _is_shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(_MOST_DEPTH + 1):
-        nested = (item for item in level if isinstance(item, dict | list))
-        level = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
-    return not level
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        CheckpointError: the file cannot be read, or holds no JSON object.
-    """
-    value = parse_json(path, _MOST_OF_A_CONFIG)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object; fetch the file again.")
-    return value
 
 
 def components(
@@ -254,25 +208,3 @@ def _no_weights(component: str, names: Collection[str], variants: list[str], whe
         convert = "DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
         return f"{where}: {pickled[0]} {UNSAFE} {convert}{without}"
     return f"{where}: {component}/ holds no .safetensors weights; fetch the missing file."
-
-
-def image_size(folder: Path) -> tuple[int | None, int | None]:
-    """The checkpoint's own (width, height) in pixels, where its configs tell: the denoiser's
-    sample_size times the VAE's factor, as diffusers' pipelines compute it."""
-    for denoiser in ("unet", "transformer"):
-        path = folder / denoiser / "config.json"
-        size = read_json(path).get("sample_size") if path.is_file() else None
-        factor = _vae_factor(folder)
-        if isinstance(size, int) and factor:
-            return size * factor, size * factor
-        if isinstance(size, list) and len(size) == 2 and factor:
-            return size[1] * factor, size[0] * factor
-    return None, None
-
-
-def _vae_factor(folder: Path) -> int | None:
-    vae = next((path for name in ("vae", "vqvae") if (path := folder / name / "config.json").is_file()), None)
-    if vae is None:
-        return 1
-    blocks = read_json(vae).get("block_out_channels")
-    return 2 ** (len(blocks) - 1) if isinstance(blocks, list) and blocks else None

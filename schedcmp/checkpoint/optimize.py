@@ -11,6 +11,7 @@ import torch
 from schedcmp.checkpoint.layout import denoisers
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.errors import RequestError
+from schedcmp.guard.private import allow_recompiling, has_attention_backends, has_repeated_blocks, tree_map_tensors
 
 # torch compiles once per batch size; a run has one for each power of two
 _BATCH_SIZES = 64
@@ -54,8 +55,8 @@ def _vae_saves_memory(vae: Any, part: str) -> None:
 
 
 def _set_attention(model: Any, backend: str) -> None:
-    """Raises RequestError: diffusers ignores the setting without a word where the model's attention has no choice."""
-    if not any(hasattr(getattr(m, "processor", None), "_attention_backend") for m in model.modules()):
+    """Raises RequestError: the model's attention has no choice, or not this one."""
+    if not has_attention_backends(model):
         raise RequestError(
             f"optimize: attention: {type(model).__name__} takes no attention backend in diffusers; it uses torch's "
             "scaled_dot_product_attention, which chooses by itself. Leave it out"
@@ -73,7 +74,7 @@ def _compile(model: Any, mode: str) -> None:
     Raises:
         RequestError: a model without blocks that repeat.
     """
-    torch._dynamo.config.recompile_limit = max(_BATCH_SIZES, torch._dynamo.config.recompile_limit)
+    allow_recompiling(_BATCH_SIZES)
     if mode == "regional":
         _compile_blocks(model)
     else:
@@ -83,7 +84,7 @@ def _compile(model: Any, mode: str) -> None:
 
 def _compile_blocks(model: Any) -> None:
     """One program for all blocks of a kind: compiled in seconds where the whole model takes minutes."""
-    if not getattr(model, "_repeated_blocks", None):
+    if not has_repeated_blocks(model):
         raise RequestError(
             f"optimize: compile: diffusers names no repeated blocks of {type(model).__name__}; use `compile: default`"
         )
@@ -96,7 +97,7 @@ def _kept(forward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(forward)
     def keeping(*args: Any, **kwargs: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        return torch.utils._pytree.tree_map_only(torch.Tensor, torch.clone, forward(*args, **kwargs))
+        return tree_map_tensors(torch.clone, forward(*args, **kwargs))
 
     return keeping
 

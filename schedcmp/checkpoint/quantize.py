@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.errors import PartError
 
 DENOISER = "denoiser"  # whatever the checkpoint calls it
@@ -45,7 +46,7 @@ def quantized(wanted: Mapping[str, str], checkpoint: Path, files: Mapping[str, P
         PartError: a component is not there, is no model or comes from such a file, or a method's package is missing.
     """
     parts = layout.components(
-        layout.read_json(checkpoint / layout.MODEL_INDEX), layout.file_names(checkpoint), str(checkpoint)
+        read_json(checkpoint / layout.MODEL_INDEX), layout.file_names(checkpoint), str(checkpoint)
     )
     there = {part.name: part for part in parts if part.is_model}
     found: dict[str, str] = {}

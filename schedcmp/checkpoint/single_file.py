@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.weights import tensor_shapes
 from schedcmp.errors import CheckpointError
 from schedcmp.files import user_path
+from schedcmp.guard.private import single_file_config
 
 _DENOISER = "model.diffusion_model."  # the prefix of Stable Diffusion's original layout
 
@@ -64,10 +65,7 @@ def _checkpoint_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _inferred_repository(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:
-    from diffusers.loaders.single_file_utils import fetch_diffusers_config
-
-    # Its tests look at names and shapes only, so that the header is enough.
-    found = fetch_diffusers_config({name: SimpleNamespace(shape=shape) for name, shape in shapes.items()})
+    found = single_file_config(shapes)
     repository = str(found["pretrained_model_name_or_path"])
     denoiser = any(name.startswith(_DENOISER) for name in shapes)
     if ("stable-diffusion-v1-5" in repository and not denoiser) or "subfolder" in found:
@@ -113,7 +111,7 @@ def refuse_other_channels(path: Path, shapes: Mapping[str, tuple[int, ...]], fol
     """Raises CheckpointError where the UNet reads other channels than its configs say, as one for inpainting does."""
     reads = shapes.get(f"{_DENOISER}input_blocks.0.0.weight", (0, 0))[1]
     config = folder / "unet/config.json"
-    expected = layout.read_json(config).get("in_channels") if config.is_file() else None
+    expected = read_json(config).get("in_channels") if config.is_file() else None
     if reads and expected and reads != expected:
         kind = " (9: an inpainting model)" if reads == 9 else ""
         raise CheckpointError(

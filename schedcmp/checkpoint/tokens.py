@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.pipelines.source import pipeline_source
 
@@ -95,7 +96,7 @@ def _told(cut: Mapping[Reader, str], readers: list[Reader]) -> str:
 
 
 def _readers(checkpoint: Checkpoint) -> list[Reader]:
-    index = layout.read_json(checkpoint.config_folder / layout.MODEL_INDEX)
+    index = read_json(checkpoint.config_folder / layout.MODEL_INDEX)
     found = []
     for name, value in index.items():
         folder = checkpoint.config_folder / name
@@ -108,7 +109,7 @@ def _readers(checkpoint: Checkpoint) -> list[Reader]:
 def _limit(checkpoint: Checkpoint, name: str, class_name: str) -> int | None:
     """As the pipeline cuts: CLIP's at what it was made for, others at the call's `max_sequence_length`."""
     path = checkpoint.config_folder / name / "tokenizer_config.json"
-    own = layout.read_json(path).get("model_max_length") if path.is_file() else None
+    own = read_json(path).get("model_max_length") if path.is_file() else None
     positions = checkpoint.config(name.replace("tokenizer", "text_encoder")).get("max_position_embeddings")
     source = pipeline_source(checkpoint.pipeline_class)
     called = source.defaults.get("max_sequence_length") if source else None

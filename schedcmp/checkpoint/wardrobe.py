@@ -12,7 +12,8 @@ from schedcmp.checkpoint.adapters import WEIGHTS, Adapter
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.view import only
 from schedcmp.errors import CheckpointError, one_line
-from schedcmp.records import Worn
+from schedcmp.guard.private import lora_models
+from schedcmp.records import IP_ADAPTER, Worn
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,18 @@ class Wardrobe:
         self._pipeline = pipeline
         # Names that occur in no other and in no layer's: diffusers looks for them as parts of keys
         self._names = {digest: f"schedcmp{i:03}" for i, digest in enumerate(adapters)}
+        self._scale: float | None = None
         for digest, adapter in adapters.items():
             if why := _load(pipeline, adapter, self._names[digest]):
                 raise error(digest, why)
-        self._seams = [seam for model in _models(pipeline) for seam in _seams(model)]
+        self._seams = [seam for model in lora_models(pipeline) for seam in _seams(model)] if adapters else []
         self._worn: Worn | None = None
         self.wear(())
 
-    def wear(self, adapters: Worn) -> None:
-        """Put on the LoRAs of these digests with these weights, and nothing else."""
+    def wear(self, dress: Worn) -> None:
+        """Put on the LoRAs of these digests with these weights, and nothing else; set the IP-Adapter's scale."""
+        self._set_scale(dict(dress).get(IP_ADAPTER))
+        adapters = tuple(item for item in dress if item[0] != IP_ADAPTER)
         if adapters == self._worn:
             return
         if bool(adapters) != bool(self._worn) or self._worn is None:
@@ -61,6 +65,11 @@ class Wardrobe:
             names, weights = zip(*((self._names[digest], weight) for digest, weight in adapters), strict=True)
             self._pipeline.set_adapters(list(names), list(weights))
         self._worn = adapters
+
+    def _set_scale(self, scale: float | None) -> None:
+        if scale is not None and scale != self._scale:
+            self._pipeline.set_ip_adapter_scale(scale)
+            self._scale = scale
 
 
 def _load(pipeline: Any, adapter: Adapter, name: str) -> str:
@@ -84,13 +93,6 @@ def _misfit(pipeline: Any, adapter: Adapter, why: str) -> str:
         f"{adapter.place} does not fit this {type(pipeline).__name__}: {why}. Use a LoRA that was made for this family"
         " of models, or leave it out."
     )
-
-
-def _models(pipeline: Any) -> Iterator[torch.nn.Module]:
-    for name in pipeline._lora_loadable_modules:
-        model = getattr(pipeline, name, None)
-        if isinstance(model, torch.nn.Module):
-            yield model
 
 
 def _seams(model: torch.nn.Module) -> Iterator[_Seam]:

@@ -12,7 +12,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from schedcmp.checkpoint.layout import MODEL_INDEX, PICKLED, find_indexes, is_weights, parse_json, read_json
+from schedcmp.checkpoint.json_files import parse_json, read_json
+from schedcmp.checkpoint.layout import MODEL_INDEX, PICKLED, find_indexes, is_weights
 from schedcmp.errors import CheckpointError
 
 # A saved config's notes on where and with what it was written.

@@ -11,8 +11,8 @@ from typing import Any
 from schedcmp.cli.console import say, table, warn
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
-from schedcmp.report.compare import Comparison, compare
-from schedcmp.report.sentences import number
+from schedcmp.report.compare import Changes, compare
+from schedcmp.report.words.parts import number
 from schedcmp.store.several import opened
 
 _SHOWN = 20
@@ -36,7 +36,7 @@ def compare_runs(old: str, new: str, *, max_rmse: float, max_slowdown: float | N
     return UNFINISHED if problems else 0
 
 
-def _show(found: Comparison, problems: list[str]) -> None:
+def _show(found: Changes, problems: list[str]) -> None:
     if found.environment:
         table(
             ["", "old", "new"],
@@ -63,7 +63,7 @@ def _show(found: Comparison, problems: list[str]) -> None:
     say("changed past the limits" if problems else "nothing changed past the limits")
 
 
-def _as_json(found: Comparison, problems: list[str]) -> dict[str, Any]:
+def _as_json(found: Changes, problems: list[str]) -> dict[str, Any]:
     cells = [
         {
             "cell_id": c.cell.id,

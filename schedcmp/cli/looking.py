@@ -1,35 +1,30 @@
-"""`list-compatible`, `show`, `init` and `schema`: what there is to choose from."""
+"""`list-compatible`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from schedcmp.backend.support import unknown_checkpoint
 from schedcmp.checkpoint.adapters import find_adapter
 from schedcmp.checkpoint.find import find_checkpoint
-from schedcmp.cli.console import say, table, warn, write
-from schedcmp.cli.process import starting
-from schedcmp.errors import CheckpointError, RequestError, RunFolderError
+from schedcmp.cli.console import say, table
+from schedcmp.cli.showing import scheduler_config
+from schedcmp.errors import CheckpointError
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.tasks import argument_names
-from schedcmp.prepare import scheduler_config_of
 from schedcmp.prepare.few_steps import few_steps
-from schedcmp.registry.build import Recipe, resolve, told_left_out
-from schedcmp.registry.compat import OWN, Compatibility, compatibility, judge, listed_classes
-from schedcmp.registry.entry import Entry, SigmaSchedule
-from schedcmp.registry.plot import sigma_curves, sigma_plot
-from schedcmp.registry.preflight import preflight
+from schedcmp.registry.build import resolve, told_left_out
+from schedcmp.registry.compat import OWN, Compatibility, compatibility, listed_classes
+from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import Registry, builtin_registry, class_entry
-from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.parts import Model
+from schedcmp.sweep.parts.model import Model
 
 if TYPE_CHECKING:
     from schedcmp.backend.ways import Ways
+    from schedcmp.truth.verdict import Verdict
 
 _MARKS = {"ok": "✓", "needs": "+", "wrong": "✗", "unsupported": "–"}
 
@@ -129,102 +124,14 @@ def _checked(found: list[Compatibility], config: Mapping[str, object]) -> list[C
     from schedcmp.truth.quick import quick
 
     verdicts = quick([resolve(c.entry, config) for c in found if c.status == "ok" and not c.entry.suits], config)
-    return [_with_verdict(c, *verdicts.get(c.entry.name, ("", ""))) for c in found]
+    return [_with_verdict(c, verdicts[c.entry.name]) if c.entry.name in verdicts else c for c in found]
 
 
-def _with_verdict(c: Compatibility, verdict: str, why: str) -> Compatibility:
-    said = ", ".join(filter(None, (verdict.partition(" (to")[0], why)))
-    if verdict.startswith("does not converge") and c.reason != OWN:
+def _with_verdict(c: Compatibility, verdict: Verdict) -> Compatibility:
+    said = ", ".join(filter(None, (verdict.text.partition(" (to")[0], verdict.why)))
+    if verdict.kind == "does not converge" and c.reason != OWN:
         return replace(c, status="wrong", reason=said)
     return replace(c, reason="; ".join(filter(None, (c.reason, said))))
-
-
-def show_scheduler(name: str, model: str, steps: int, plot: Path | None = None) -> None:
-    """One entry, resolved against a checkpoint; or what a sigma schedule is.
-
-    Args:
-        plot: where to draw the entry's noise levels.
-
-    Raises:
-        RequestError: an unknown name or checkpoint, or a plot that cannot be drawn.
-    """
-    registry = builtin_registry()
-    if registry.names_sigma_schedule(name):
-        if plot:
-            raise RequestError(f"--plot draws a scheduler's noise levels; name one, as in euler-{name}")
-        _show_sigma_schedule(registry.sigma_schedule(name))
-        return
-    config = scheduler_config(model)
-    entry = registry.entry(name)
-    recipe = resolve(entry, config)
-    trajectory = preflight(recipe, steps)
-    status, reason = judge(entry, config)
-    say(f"{entry.name}: {recipe.entry.class_name}, {_character(entry)}")
-    say(f"with {model}: {status}{f' ({reason})' if reason else ''}")
-    for place, names in registry.equivalents(entry).items():
-        say(f"in {place}: {names}")
-    for note in filter(None, (entry.note, recipe.entry.sigmas.note)):
-        say(f"note: {note}")
-    if recipe.entry.sigmas.source:
-        say(f"{recipe.entry.sigmas.name} sigmas: {recipe.entry.sigmas.source}")
-    say()
-    table(["option", "value", "from"], _option_rows(recipe), left=("option", "value", "from"))
-    say()
-    say(f"{steps} steps, {trajectory.nfe} NFE")
-    say(f"timesteps  {_numbers(trajectory.timesteps)}")
-    if trajectory.sigmas:
-        say(f"sigmas     {_numbers(trajectory.sigmas)}")
-    for remark in trajectory.remarks:
-        say(f"remark: {remark}")
-    if plot:
-        curves = sigma_curves(entry, registry.sigma_schedules, config, steps)
-        write(plot, sigma_plot(curves, f"{entry.name}, {steps} steps, {model}", plot.suffix.removeprefix(".")))
-        say(f"plot       {plot}")
-
-
-def _show_sigma_schedule(sigmas: SigmaSchedule) -> None:
-    say(f"{sigmas.name}: a sigma schedule, for any scheduler that can take it, as in euler-{sigmas.name}")
-    for title, text in (("source", sigmas.source), ("note", sigmas.note)):
-        if text:
-            say(f"{title}: {text}")
-    for place, names in sigmas.also.items():
-        say(f"in {place}: {', '.join(names)}")
-    for name, chosen in {**sigmas.by_entry, **sigmas.by_pipeline}.items():
-        say(f"with {name}: {chosen.name}")
-
-
-def write_starter(path: Path) -> None:
-    """Raises RunFolderError when the file is there already or cannot be written."""
-    _write_new(path, files("schedcmp.sweep").joinpath("starter.yaml").read_bytes())
-
-
-def write_remake(path: Path, image: Path, model: str | None) -> None:
-    """A sweep around an image. Raises RequestError, also where the image says nothing of itself."""
-    from schedcmp.remake.sweep import made_by, sweep_around
-
-    made = made_by(image)
-    text = sweep_around(made, image.name, model)
-    _write_new(path, text.encode())
-    for lost in made.lost:
-        warn(f"not carried over: {lost}")
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    if path.exists():
-        raise RunFolderError(f"{path}: is there already; choose another name, as in `schedcmp init my-sweep.yaml`")
-    write(path, data)
-    say(f"{path} is written; next: schedcmp check {path}, then schedcmp run {path}")
-
-
-def print_schema() -> None:
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Sweep.model_json_schema()}
-    say(json.dumps(schema, indent=2))
-
-
-def scheduler_config(model: str) -> dict[str, Any]:
-    """As `scheduler_config_of`."""
-    with starting():
-        return scheduler_config_of(model)
 
 
 def _entries(registry: Registry, listed: set[str], every_sigma_schedule: bool) -> Iterator[Entry]:
@@ -254,19 +161,3 @@ def _as_json(c: Compatibility) -> dict[str, object]:
         "deterministic": None if c.entry.noise is None else not c.entry.noise,
         "nfe": c.entry.nfe,
     }
-
-
-def _character(entry: Entry) -> str:
-    noise = {True: "stochastic", False: "deterministic", None: "of unknown kind"}[entry.noise]
-    order = f"order {entry.order}" if entry.order else ""
-    return ", ".join(
-        part for part in (noise, order, f"{entry.nfe} evaluations for N steps" if entry.nfe else "") if part
-    )
-
-
-def _option_rows(recipe: Recipe) -> list[tuple[str, str, str]]:
-    return [(name, repr(option.value), option.source) for name, option in recipe.options.items()]
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return " ".join(f"{v:.4g}" for v in values)

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def workers(prepared: Prepared) -> Iterator[Crew | None]:
-    """The workers of a sweep that asks for them."""
+def workers(prepared: Prepared) -> Iterator[tuple[Prepared, Crew | None]]:
+    """The workers of a sweep that asks for them, and the sweep as they make it."""
     if prepared.sweep.executor.ray is None:
-        yield None
+        yield prepared, None
         return
     from schedcmp.cluster.crew import hired
 
     with hired(prepared) as crew:
         say(f"ray      {crew}")
-        yield crew
+        yield prepared.made_by(crew.origin), crew
 
 
 def make(execution: Execution, where: Place, *, silent: bool = False) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RequestError, shown
+from schedcmp.report.across import across
 from schedcmp.report.answer import Answer, Budget, answer, recommended
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.paste import paste
 from schedcmp.report.paste.subject import subject
-from schedcmp.report.sentences import headings, sentences
+from schedcmp.report.words.across import told
+from schedcmp.report.words.sentences import headings, sentences
 from schedcmp.store.several import opened
 
 
@@ -28,17 +31,20 @@ def recommend_scheduler(
     with reading(run, images=False) as folder, opened(folder) as store:
         references = store.references().values()
         known = store.readings()
-        answers = answer(list(store.cells()), references, metric=metric, budget=budget, limit=limit, known=known)
+        cells = list(store.cells())
+        answers = answer(cells, references, metric=metric, budget=budget, limit=limit, known=known)
         tell_unreadable(store, run)
     if as_json_:
         say(json.dumps([as_json(found) for found in answers], indent=2))
     else:
-        show(answers)
+        show(answers, first=[] if budget else told(across(cells, known, metric), answers))
     return 0 if any(_fits(found, budget) for found in answers) else UNFINISHED
 
 
-def show(answers: list[Answer], most: int | None = None) -> None:
-    """The sentences, or so many of the first, under its setting where there are several."""
+def show(answers: list[Answer], most: int | None = None, first: Sequence[str] = ()) -> None:
+    """The sentences, or so many of the first, under its setting where there are several; `first` those on all."""
+    for sentence in first:
+        say(sentence)
     for found, heading in zip(answers, headings(answers), strict=True):
         if heading:
             say(f"{heading}:")

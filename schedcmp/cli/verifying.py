@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.cli.console import note, say, table, write
-from schedcmp.cli.looking import scheduler_config
 from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
+from schedcmp.cli.showing import scheduler_config
 from schedcmp.guard.texts import csv_text
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
 from schedcmp.truth.convergence import Fit
 from schedcmp.truth.measure import Point, sampling_floor
 from schedcmp.truth.plot import convergence_plot, plot_format
-from schedcmp.truth.verdict import Verdict
+from schedcmp.truth.verdict import Kind, Verdict
 from schedcmp.truth.verify import verify
 
 _BUDGETS = (10, 20, 40)
 _SHORT = 20  # characters of a reason that fit the table at 80 columns; the longer ones stand below it
-_MARKS = {
+_MARKS: dict[Kind, str] = {
     "converges": "✓",
     "stochastic, right": "✓",
-    "stochastic": "~",
+    "stochastic, floor": "~",
+    "stochastic, converging": "~",
     "floor": "~",
     "does not converge": "✗",
     "same as": "=",
@@ -87,7 +88,7 @@ def _show(verdicts: Sequence[Verdict], what: str) -> None:
     if drawn:
         mean, std = sampling_floor()
         _section(f"Wasserstein-1 distance from the data; of exact samples, as many, {mean:.4f} ± {std:.4f}", drawn)
-    remarks = [(f"{_mark(v.text)} {v.name}", v.why) for v in verdicts if v.why and not _short(v)]
+    remarks = [(f"{_MARKS[v.kind]} {v.name}", v.why) for v in verdicts if v.why and not _short(v)]
     if remarks:
         say()
         table(["remarks", ""], remarks, names=("remarks",), left=("",))
@@ -102,7 +103,7 @@ def _section(title: str, verdicts: Iterable[Verdict]) -> None:
     say(title)
     rows = [
         (
-            f"{_mark(v.text)} {v.name}",
+            f"{_MARKS[v.kind]} {v.name}",
             *(error_text(within(v.measured.points, n)) for n in _BUDGETS),
             _order(v.fit),
             _short(v),
@@ -113,13 +114,9 @@ def _section(title: str, verdicts: Iterable[Verdict]) -> None:
     table(head, rows, names=("scheduler",), left=("",))
 
 
-def _mark(text: str) -> str:
-    return next(mark for start, mark in _MARKS.items() if text.startswith(start))
-
-
 def _short(v: Verdict) -> str:
     """What limits it, in so few words that they fit beside the numbers; the rest stands below."""
-    if v.text.startswith("same as"):
+    if v.kind == "same as":
         return v.text
     why = v.why.partition(";")[0]
     return why if len(why) <= _SHORT else ""

@@ -47,7 +47,7 @@ class _Hand:
         return bool(self.held) and self.kind != "plain"
 
 
-class Work(Generic[Worker]):
+class Ledger(Generic[Worker]):
     """All cells of a run that are not finished, and who has them.
 
     Latencies are measured by one worker, one cell at a time, while no other worker of its host loads; where `quiet`,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RequestError
-from schedcmp.sweep.executor import Ray
+from schedcmp.guard.private import silence_obituaries
+from schedcmp.sweep.parts.executor import Ray
 
 INSTALL = 'executor: ray needs the package ray: pip install "schedcmp[ray]"'
 _ANSWER_S = 10.0
@@ -55,7 +56,7 @@ def connected(settings: Ray) -> Iterator[Any]:
         ray.init(**options, **own)
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError, ...
         raise _unusable(address, error) from error
-    ray._private.worker._worker_logs_enabled = False  # a dead worker's obituary; ours is shorter
+    silence_obituaries(ray)
     try:
         yield ray
     finally:

@@ -8,30 +8,32 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from schedcmp.cluster.chunks import KILLS, Work
+from schedcmp.cluster.chunks import KILLS, Ledger
 from schedcmp.cluster.connect import connected
 from schedcmp.cluster.members import PATIENCE_S, Lost, Member, Members
 from schedcmp.cluster.standard import machine, most_common, objection
-from schedcmp.cluster.worker import Introduction, Report
-from schedcmp.engine.packed import most_rows
+from schedcmp.cluster.worker import Report
+from schedcmp.engine.queue import most_rows
 from schedcmp.engine.solo import in_turn
 from schedcmp.engine.throughput import Throughput
 from schedcmp.errors import RunError
 from schedcmp.prepare import Prepared
+from schedcmp.prepare.origin import Origin
 from schedcmp.records import Cell, CellResult
 
 
 class Crew:
     """The workers of a run. Made by `hired`."""
 
-    def __init__(self, prepared: Prepared, members: Members, lead: Introduction, *, mixed: bool) -> None:
+    def __init__(self, prepared: Prepared, members: Members, origin: Origin, *, mixed: bool) -> None:
         """
         Args:
-            lead: what the run's images are made with.
+            origin: what the run's images are made with.
             mixed: also with other devices and versions.
         """
-        self._prepared, self._members, self._lead, self._mixed = prepared, members, lead, mixed
-        self._work = Work[Member]([], [], prepared.cost)
+        self.origin = origin
+        self._prepared, self._members, self._mixed = prepared, members, mixed
+        self._work = Ledger[Member]([], [], prepared.cost)
         self._most = 0
         self._packing_s: list[float] = []  # when each cell that is not timed was given or came back: first and last
         self.machines: dict[str, Mapping[str, Any]] = {}  # what each `CellResult.machine` stands for
@@ -63,7 +65,7 @@ class Crew:
         rest = [*others, *([] if timed else solo)]
         members, cost = [*self._members], self._prepared.cost
         self._members.tell(told)
-        self._work = Work(timed, rest, cost, quiet=not self._members.share.gpus)
+        self._work = Ledger(timed, rest, cost, quiet=not self._members.share.gpus)
         self._most = most_rows([*timed, *rest], cost, len(members))
         try:
             for member in members:
@@ -86,7 +88,7 @@ class Crew:
             reasons = self._members.why_none("the nodes are gone")
             raise RunError(f"executor: no worker is left: {reasons}. Repeat the command to go on")
         long_ago = time.monotonic() - PATIENCE_S
-        if not any(m.machine == self._prepared.machine or (not m.machine and m.since > long_ago) for m in members):
+        if not any(m.machine == self.origin.machine or (not m.machine and m.since > long_ago) for m in members):
             self._work.give_up_timing()
 
     def _feed(self) -> None:
@@ -106,7 +108,7 @@ class Crew:
     def _received(self, evaluated: Callable[[int], None], wait_s: float) -> Iterator[CellResult]:
         for member, said in self._members.hear(wait_s):
             match said:
-                case Introduction():
+                case Origin():
                     self._admit(member, said)
                 case Report():
                     yield from self._reported(member, said, evaluated)
@@ -115,15 +117,15 @@ class Crew:
                 case _:
                     self._work.returned(member, said)
 
-    def _admit(self, member: Member, said: Introduction) -> None:
+    def _admit(self, member: Member, said: Origin) -> None:
         """Let a worker load its pipeline, unless what it has would mix results."""
-        reason = objection(said, self._lead, mixed=self._mixed)
+        reason = objection(said, self.origin, mixed=self._mixed)
         if reason:
             self._members.refuse(member, reason)
             return
-        member.machine = machine(said, self._lead)
+        member.machine = machine(said, self.origin)
         self.machines[member.machine] = {n: v for n, v in said.environment.items() if n not in ("optimize", "pipeline")}
-        self._work.join(member, member.place.host, times=member.machine == self._prepared.machine)
+        self._work.join(member, member.place.host, times=member.machine == self.origin.machine)
         member.actor.load.remote(self._most)
 
     def _reported(self, member: Member, said: Report, evaluated: Callable[[int], None]) -> Iterator[CellResult]:
@@ -147,7 +149,7 @@ class Crew:
 
 @contextmanager
 def hired(prepared: Prepared) -> Iterator[Crew]:
-    """The workers of the sweep's cluster; `prepared` takes the device and versions that most have for the run's.
+    """The workers of the sweep's cluster; what most of them have is the run's origin.
 
     Raises:
         RequestError: Ray is not there, or the cluster, or no worker that could run the sweep.
@@ -157,9 +159,6 @@ def hired(prepared: Prepared) -> Iterator[Crew]:
     with connected(settings) as ray:
         members = Members(prepared, ray)
         try:
-            lead = most_common(members.meet())
-            prepared.adopt(lead.environment, lead.keys)
-            prepared.machine = lead.machine  # not looked up, since that would set up JAX here
-            yield Crew(prepared, members, lead, mixed=settings.mixed)
+            yield Crew(prepared, members, most_common(members.meet()), mixed=settings.mixed)
         finally:
             members.dismiss()

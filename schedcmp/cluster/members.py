@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from schedcmp.cluster.places import Place, places, share_of
-from schedcmp.cluster.worker import Introduction, Report, Worker
+from schedcmp.cluster.places import Slot, places, share_of
+from schedcmp.cluster.worker import Report, Worker
 from schedcmp.engine.throughput import Throughput, total
 from schedcmp.errors import RequestError
 from schedcmp.prepare import Prepared
+from schedcmp.prepare.origin import Origin
 from schedcmp.sweep.document import dump
 
 PATIENCE_S = 120.0  # for a worker's introduction; importing the libraries from a shared disk is slow
@@ -29,18 +30,18 @@ class Lost:
     reason: str
 
 
-Said = Introduction | Report | Lost | list[str]  # the last: ids of cells that a worker gives back
+Said = Origin | Report | Lost | list[str]  # the last: ids of cells that a worker gives back
 
 
 @dataclass(eq=False, slots=True)
 class Member:
     """A worker, and what it has said of itself."""
 
-    place: Place
+    place: Slot
     actor: Any
     stream: Any  # of what its `work` yields
     since: float  # hired
-    introduction: Introduction | None = None
+    introduction: Origin | None = None
     machine: str = ""  # once it is admitted
     ready: bool = False
     want: int = 0
@@ -59,7 +60,7 @@ class Members:
         self._name = str(prepared.sweep.name)
         self._found: list[Member] = []
         self._refused: dict[str, str] = {}  # node → why
-        self._false_starts = Counter[Place]()
+        self._false_starts = Counter[Slot]()
         self._looked = 0.0
         self._gone: list[Throughput] = []  # of those that were let go
         self.share = share_of(ray.nodes(), settings, prepared.sweep.device)
@@ -89,7 +90,7 @@ class Members:
         """Why workers were refused."""
         return "; ".join(dict.fromkeys(self._refused.values())) or otherwise
 
-    def meet(self) -> list[Introduction]:
+    def meet(self) -> list[Origin]:
         """Hire workers and hear what they have.
 
         Raises:
@@ -126,7 +127,7 @@ class Members:
         wanted = usable if self._workers == "all" else usable[: self._workers]
         self._found += [self._hired(place, now) for place in wanted if place not in taken]
 
-    def _hired(self, place: Place, now: float) -> Member:
+    def _hired(self, place: Slot, now: float) -> Member:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         options = {
@@ -160,7 +161,7 @@ class Members:
         except self._ray.exceptions.RayError:
             return []  # it died; its stream says so too
 
-    def _said(self, member: Member) -> Introduction | Report | Lost:
+    def _said(self, member: Member) -> Origin | Report | Lost:
         errors = self._ray.exceptions
         try:
             said = self._ray.get(next(member.stream))
@@ -168,7 +169,7 @@ class Members:
             return Lost("died" if member.ready else "unfit", str(error.cause))
         except (errors.RayError, StopIteration) as error:
             return Lost("died" if self._is_alive(member.place.node) else "with its node", str(error))
-        if isinstance(said, Introduction):
+        if isinstance(said, Origin):
             member.introduction = said
             return said
         assert isinstance(said, Report)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schedcmp.sweep.executor import Ray
+from schedcmp.sweep.parts.executor import Ray
 
 _GPU_DEVICES = ("auto", "cuda")
 
@@ -20,7 +20,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """Room for one worker."""
 
     node: str  # Ray's id
@@ -40,10 +40,10 @@ def share_of(nodes: Sequence[Mapping[str, Any]], settings: Ray, device: str) -> 
     return Share(gpus, min((n for n in cores if n), default=0 if gpus else 1))
 
 
-def places(nodes: Iterable[Mapping[str, Any]], share: Share) -> list[Place]:
+def places(nodes: Iterable[Mapping[str, Any]], share: Share) -> list[Slot]:
     """All places, the first of each node before the second of any."""
     found = [
-        Place(node["NodeID"], node["NodeManagerAddress"], index)
+        Slot(node["NodeID"], node["NodeManagerAddress"], index)
         for node in nodes
         if node["Alive"]
         for index in range(_room(node["Resources"], share))

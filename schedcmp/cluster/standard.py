@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from schedcmp.cluster.worker import Introduction
-from schedcmp.prepare.provenance import machine_of
+from schedcmp.prepare.origin import Origin, machine_of
 
 _COMPARED = (
     "fingerprint", "device", "device_name", "dtype", "cuda", "driver", "schedcmp", "torch", "diffusers", "transformers",
@@ -15,13 +14,13 @@ _COMPARED = (
 )  # fmt: skip
 
 
-def most_common(met: Sequence[Introduction]) -> Introduction:
+def most_common(met: Sequence[Origin]) -> Origin:
     """The first of those that have what most have."""
     kinds = [tuple(said.environment.get(name) for name in _COMPARED) for said in met]
     return met[kinds.index(Counter(kinds).most_common(1)[0][0])]
 
 
-def objection(said: Introduction, lead: Introduction, *, mixed: bool) -> str:
+def objection(said: Origin, lead: Origin, *, mixed: bool) -> str:
     """Why a worker must not make images beside `lead`; empty if it may.
 
     Args:
@@ -34,12 +33,12 @@ def objection(said: Introduction, lead: Introduction, *, mixed: bool) -> str:
     return text + ("" if "fingerprint" in differ else "; executor: {ray: {mixed: true}} allows it")
 
 
-def machine(said: Introduction, lead: Introduction) -> str:
+def machine(said: Origin, lead: Origin) -> str:
     """A name for what the worker runs on: the lead's own only where all is the same."""
     differ = _differences(said, lead)
     return machine_of(said.environment, _COMPARED) if differ else said.machine
 
 
-def _differences(said: Introduction, lead: Introduction) -> dict[str, tuple[Any, Any]]:
+def _differences(said: Origin, lead: Origin) -> dict[str, tuple[Any, Any]]:
     pairs = ((name, (said.environment.get(name), lead.environment.get(name))) for name in _COMPARED)
     return {name: (a, b) for name, (a, b) in pairs if a != b}

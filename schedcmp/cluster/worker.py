@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from threading import Condition
-from typing import Any
 
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.engine.sharing import crews
+from schedcmp.engine.sharing import lanes_of
 from schedcmp.engine.throughput import Throughput
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import prepare_sweep
+from schedcmp.prepare.origin import Origin
 from schedcmp.records import Cell, CellResult
 from schedcmp.runs.background import in_background
 from schedcmp.runs.encode import encoded
@@ -21,15 +21,6 @@ from schedcmp.sweep.document import checked
 from schedcmp.sweep.source import parse
 
 _SOLO_CELLS = 2  # one that runs and the next
-
-
-@dataclass(frozen=True, slots=True)
-class Introduction:
-    """What a worker would make images with."""
-
-    environment: Mapping[str, Any]
-    keys: Mapping[str, str]
-    machine: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +50,10 @@ class Inbox:
         """The next one, with those soon after it that share its lane; empty if there is none."""
         with self._changed:
             near = list(islice(self._cells, most(self._cells[0]) if self._cells else 0))
-            crew = next(crews(near, most), ())
-            for cell in crew:
+            mates = next(lanes_of(near, most), ())
+            for cell in mates:
                 self._cells.remove(cell)
-            return crew
+            return mates
 
     def wait(self) -> None:
         """Until there is one."""
@@ -109,14 +100,14 @@ class Worker:
         """Ids of cells that have not been begun and will not be."""
         return self._inbox.take_back(most)
 
-    def work(self) -> Iterator[Introduction | Report]:
+    def work(self) -> Iterator[Origin | Report]:
         """Raises RequestError: the sweep cannot be run here."""
         source = parse(self._text, self._name)
-        prepared = Prepared(checked(source), source)
-        yield Introduction(prepared.environment, prepared.keys, prepared.machine)
+        prepared = prepare_sweep(checked(source), source)
+        yield prepared.origin
         with self._loading:
             self._loading.wait_for(lambda: self._most)
-        engines = Engines(prepared, prepared.load(), self._count)
+        engines = Engines(prepared, prepared.loader.load(), self._count)
         yield self._report(engines)
         while True:
             self._inbox.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -158,3 +158,20 @@ def _within(items: Iterable[tuple[T, int]], most_rows: int) -> Iterator[T]:
         if not total or total + rows <= most_rows:
             total += rows
             yield owner
+
+
+def chosen(
+    rows: Mapping[tuple[str, Hashable], int], full_at: Callable[[str], int], *, overdue: bool
+) -> tuple[str, Hashable]:
+    """The fullest group by signature; images wait for the VAE until their batch is full, nothing else is left to do, or
+    so long that a run which is stopped would lose much.
+
+    Args:
+        rows: that wait.
+        full_at: rows of a full batch, by target.
+        overdue: whether they have waited so long.
+    """
+    full = [s for s, n in rows.items() if n >= full_at(s[0])]
+    denoising = [s for s in rows if s[0] in DENOISERS]
+    due = [s for s in rows if s[0] not in DENOISERS and (s in full or overdue)]
+    return max(due or full or denoising or rows, key=rows.__getitem__)

@@ -23,14 +23,14 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._cuda = device.type == "cuda"
 
     def now(self) -> Any:
         """This instant; opaque, for `seconds`."""
         if self._cuda:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record(torch.cuda.current_stream(self._device))
+            event.record(torch.cuda.current_stream(self.device))
             return event
         self.wait()
         return time.perf_counter()
@@ -54,8 +54,8 @@ class Clock:
     def wait(self) -> None:
         """Until the device has done all that it was asked to."""
         if self._cuda:
-            torch.cuda.synchronize(self._device)
-        elif self._device.type == "mps":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
             torch.mps.synchronize()
 
 
@@ -104,19 +104,19 @@ class PeakMemory:
     """The most memory that was in use since `reset`, in bytes: the device's, or this process's on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
 
     def reset(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-        elif self._device.type == "cpu":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif self.device.type == "cpu":
             _ignore_os_errors(lambda: Path("/proc/self/clear_refs").write_text("5"))  # man 5 proc: resets VmHWM
 
     def read(self) -> int | None:
         """None where the system does not tell (anything but CUDA and Linux)."""
-        if self._device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self._device))
-        if self._device.type == "cpu":
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        if self.device.type == "cpu":
             return _ignore_os_errors(_peak_resident_bytes)
         return None
 

@@ -14,16 +14,18 @@ from typing import Any, Literal
 import torch
 
 from schedcmp.axes import arguments_of
+from schedcmp.checkpoint.emphasis import Embedder
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.processors import Layers
 from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
+from schedcmp.guard.private import execution_device, knowing_its_device
 from schedcmp.pipelines.guidance import guidance_arguments, is_for_one_image
 from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
-from schedcmp.samplers.global_random import Own, sources
+from schedcmp.samplers.global_random import Own, sources, torch_sources
 from schedcmp.samplers.running import seed_from
 
 CONTROLNET = "controlnet"  # the component; its calls are packed as a denoiser's, and are no NFE
@@ -47,7 +49,7 @@ class Workbench:
 
     @cached_property
     def device(self) -> torch.device:
-        return torch.device(self.pipeline._execution_device)  # with model offload, the models wait elsewhere
+        return execution_device(self.pipeline)
 
     @cached_property
     def coefficients(self) -> dict[Hashable, Any]:
@@ -68,9 +70,7 @@ class Workbench:
         Args:
             cells: one, or several that differ only by their seeds: images of one call, each with its generator.
         """
-        if cells[0].images:  # some draw what they make of an image from the global generator (Stable Diffusion 3's)
-            torch.manual_seed(cells[0].seed)
-        self.wear(cells[0].worn)
+        self.wear(cells[0].dress)
         pipeline = copy.copy(self.pipeline)
         pipeline.__class__ = self._class
         arguments = self._arguments(*cells)
@@ -81,6 +81,11 @@ class Workbench:
         if getattr(scheduler, "needs_unconditional", False):
             scheduler.unconditional_output = watched(pipeline).unconditional
         return pipeline, arguments
+
+    def own_random(self, cell: Cell) -> Callable[[], AbstractContextManager[None]]:
+        """What to open while a cell's pipeline runs: torch's global generators as its seed has them, where it is given
+        images. Some pipelines draw from these what they make of one (Stable Diffusion 3's)."""
+        return Own(torch_sources(self.device), cell.seed).in_charge if cell.images else nullcontext
 
     def _guarded(self, scheduler: Any, cell: Cell, arguments: Mapping[str, Any]) -> Any:
         """The scheduler; one from elsewhere with a limit of time, and global random numbers of the cell's own."""
@@ -108,11 +113,7 @@ class Workbench:
 
     @cached_property
     def _class(self) -> type:
-        """The pipeline's class, knowing its devices: diffusers looks through all modules at every question, which
-        takes longer than many a scheduler's step."""
-        pipeline = self.pipeline
-        known = {"device": self.device, "_execution_device": self.device}
-        return type(type(pipeline).__name__, (type(pipeline),), known)
+        return knowing_its_device(self.pipeline, self.device)
 
     @cached_property
     def _takes(self) -> frozenset[str]:
@@ -142,7 +143,7 @@ class Workbench:
             type(self.pipeline).__name__, self._config, cell.guidance_scale, cell.negative_prompt, cell.arguments
         )
         return {
-            "prompt": cell.prompt,
+            **self._texts(cell, settings.pop("negative_prompt", None)),
             "num_inference_steps": cell.steps,
             "generator": generators if more else generators[0],
             **({"num_images_per_prompt": len(generators)} if more else {}),
@@ -152,6 +153,17 @@ class Workbench:
             **arguments_of(cell),
             **cell.arguments,
         }
+
+    def _texts(self, cell: Cell, negative: str | None) -> Mapping[str, Any]:
+        """The prompts of a call, or what they were read as."""
+        if cell.prompt_syntax:
+            return self._embedder.arguments(cell.prompt, negative, cell.worn)
+        takes = negative is not None and "negative_prompt" in self._takes
+        return {"prompt": cell.prompt, **({"negative_prompt": negative} if takes else {})}
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return Embedder(self.pipeline)
 
 
 def hand_over(pipeline: Any, before: Any, scheduler: Any) -> None:

@@ -16,7 +16,9 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.call import Call, bind, bits, join, named
+from schedcmp.engine.calls.call import Call, bind, has_named_arguments
+from schedcmp.engine.calls.joining import join
+from schedcmp.engine.calls.signature import bits
 from schedcmp.engine.coefficients import remembered
 from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import CONTROLNET, PARKED, Workbench
@@ -24,6 +26,8 @@ from schedcmp.engine.probe import replaced
 from schedcmp.engine.result import failed, finished, made_by
 from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult
+
+_ENCODERS = ("text_encoder", "image_encoder")
 
 
 class Lane(greenlet):
@@ -41,13 +45,15 @@ class Lane(greenlet):
         self.results: list[CellResult] = []
         self._bench = bench
         self.layers = bench.layers  # as they are before any lane has run
+        self._own_random = bench.own_random(cells[0])
         self.asked = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
         self._pixels: torch.Tensor | None = None  # what it made of them
 
     def resume(self, answer: Any = None) -> Call | None:
         """Go on with a model's answer; with an exception as the answer, it is raised where the model was called."""
-        self.call = self.throw(answer) if isinstance(answer, Exception) else self.switch(answer)
+        with self._own_random():
+            self.call = self.throw(answer) if isinstance(answer, Exception) else self.switch(answer)
         return self.call
 
     def _work(self, _: object) -> None:
@@ -102,7 +108,7 @@ def parking(pipeline: Any, at_once: Callable[[Call], None] = lambda call: None) 
         _park(pipeline, "vae", "decode", "vae.decode", models, changed, at_once, stack)
         for name in pipeline.components:
             module = getattr(pipeline, name)
-            if name.startswith("text_encoder") and isinstance(module, torch.nn.Module):
+            if name.startswith(_ENCODERS) and isinstance(module, torch.nn.Module):
                 stack.enter_context(replaced(module, "forward", _remembered(module.forward)))
         if hasattr(getattr(pipeline, "vae", None), "encode"):  # what is random of it is drawn from its answer
             stack.enter_context(replaced(pipeline.vae, "encode", _remembered(pipeline.vae.encode)))
@@ -123,7 +129,7 @@ def _park(
 ) -> None:
     owner = getattr(pipeline, component, None)
     real = getattr(owner, method, None)
-    if real is None or not named(real):
+    if real is None or not has_named_arguments(real):
         return
     models[target] = real
 

@@ -12,11 +12,11 @@ from hashlib import blake2b
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map_only
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.call import bits
+from schedcmp.engine.calls.signature import bits
 from schedcmp.engine.lane import Lane
+from schedcmp.guard.private import tree_flatten, tree_map_tensors
 
 _MOST = 32  # answers that are kept
 
@@ -67,7 +67,7 @@ class Openings:
 
 def _own(answer: Any) -> Any:
     """A copy, since a scheduler may write into what it is given."""
-    return tree_map_only(torch.Tensor, torch.clone, answer)
+    return tree_map_tensors(torch.clone, answer)
 
 
 def _key(lane: Lane) -> bytes | None:

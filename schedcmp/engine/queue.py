@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from schedcmp.records import Cell
@@ -37,3 +37,14 @@ class Queue:
 
     def finished(self, cell: Cell) -> None:
         self._short.discard(cell.id)
+
+
+def rows_of(cells: Sequence[Cell]) -> int:
+    """Rows of a denoiser's call for the cells of a lane; pipelines without classifier-free guidance have one each."""
+    return len(cells) * (2 if cells[0].guidance_scale > 1 else 1)
+
+
+def most_rows(cells: Sequence[Cell], cost: Callable[[Cell], int], engines: int = 1) -> int:
+    """More rows than this could not be kept full: the longest cell alone would outlast all the others."""
+    costs = [cost(c) * rows_of([c]) for c in cells]
+    return max(2, sum(costs) // engines // max(map(cost, cells), default=1))

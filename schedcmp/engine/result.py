@@ -26,7 +26,7 @@ _HARMLESS_WARNINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Outcome:
     """What a pipeline's call gave to one cell."""
 
     image: Image
@@ -41,7 +41,7 @@ class Made:
 
 def made_by(
     pipeline: Any, output: Any, latents: torch.Tensor | None, pixels: torch.Tensor | None, nfe: int, cells: int = 1
-) -> list[Made]:
+) -> list[Outcome]:
     """What each of the cells of a pipeline's call got.
 
     Args:
@@ -63,7 +63,7 @@ def made_by(
     dtype = next((_name(model.dtype) for model in denoisers(pipeline) if hasattr(model, "dtype")), "its dtype")
     read = None if latents is None else latents.float().cpu()
     return [
-        Made(
+        Outcome(
             image, bool(black), part, len(visited) if visited else nfe, timesteps, config, dtype, _overflow(part, drawn)
         )
         for image, black, part, drawn in zip(images, blanked, _each(read, cells), _each(pixels, cells), strict=True)
@@ -96,7 +96,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def finished(
     cell: Cell,
-    made: Made,
+    made: Outcome,
     recipe: Recipe,
     timings: tuple[Timing, ...] = (),
     peak_memory_bytes: int | None = None,
@@ -141,7 +141,7 @@ def harmless_warnings_ignored() -> Iterator[None]:
         yield
 
 
-def _suspicion(made: Made) -> str | None:
+def _suspicion(made: Outcome) -> str | None:
     """Why an image that was made should not be trusted, or None."""
     if not _is_finite(made.latents):
         fault = f"the latents are not finite (NaN or infinite) in {made.dtype}"

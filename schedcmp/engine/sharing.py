@@ -22,7 +22,7 @@ _STEPS = 4
 _LATENTS = (1, 4, 8, 8)
 
 
-def crews(cells: Iterable[Cell], most: Callable[[Cell], int]) -> Iterator[tuple[Cell, ...]]:
+def lanes_of(cells: Iterable[Cell], most: Callable[[Cell], int]) -> Iterator[tuple[Cell, ...]]:
     """Cells that differ by their seeds, at most `most` together; by powers of two, whose rows fill a batch evenly."""
     alike: dict[Cell, list[Cell]] = defaultdict(list)
     for cell in cells:

@@ -12,7 +12,7 @@ import torch
 from schedcmp.engine.clock import Clock, PeakMemory, RunDelay
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.probe import watch
-from schedcmp.engine.result import Made, failed, finished, harmless_warnings_ignored, made_by
+from schedcmp.engine.result import Outcome, failed, finished, harmless_warnings_ignored, made_by
 from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult, Timing
 
@@ -81,13 +81,14 @@ class SoloEngine:
         return finished(cell, made, recipe, (replace(timing, turn=turn),), self._memory.read())
 
     @contained()
-    def _call(self, cell: Cell) -> tuple[Made, Timing]:
+    def _call(self, cell: Cell) -> tuple[Outcome, Timing]:
         pipeline, arguments = self._bench.job(cell)
         delay = RunDelay()
         with (
             torch.no_grad(),
             harmless_warnings_ignored(),
             self._bench.cached(pipeline, cell),
+            self._bench.own_random(cell)(),
             watch(pipeline, self._clock) as seen,
         ):
             output = pipeline(**arguments)
@@ -97,7 +98,7 @@ class SoloEngine:
     def _warm_up(self, cell: Cell) -> None:
         """Run the cell's scheduler once at its size: first calls load libraries and choose kernels."""
         short = self._bench.warm_up(cell)
-        kind = (cell.scheduler, short.steps, cell.width, cell.height, cell.guidance_scale > 1, cell.worn)
+        kind = (cell.scheduler, short.steps, cell.width, cell.height, cell.guidance_scale > 1, cell.dress)
         if kind not in self._warm:
             self._warm.add(kind)
             for _ in range(self._measuring.warmup):

@@ -69,11 +69,16 @@ class Run:
     @property
     def answer(self) -> str:
         """Which scheduler to take, and how sure that is, a sentence a line."""
-        from schedcmp.report.sentences import headings, sentences
+        from schedcmp.report.across import across
+        from schedcmp.report.words.across import told
+        from schedcmp.report.words.sentences import headings, sentences
 
         answers = self.recommend()
-        heads = [[f"{heading}:"] if heading else [] for heading in headings(answers)]
-        return "\n".join(line for head, found in zip(heads, answers, strict=True) for line in head + sentences(found))
+        with self._results() as results:
+            lines = told(across(self.cells, results.readings()), answers)
+        for heading, found in zip(headings(answers), answers, strict=True):
+            lines += [*([f"{heading}:"] if heading else []), *sentences(found)]
+        return "\n".join(lines)
 
     def recommend(
         self,

@@ -75,7 +75,12 @@ def _run(prepared: Prepared, output: str, *, fresh: bool, progress: bool) -> Pat
 
     _warn(prepared.warnings, 4)
     evaluating = getattr(prepared.checkpoint, "evaluating", nullcontext)
-    with evaluating(), workers(prepared) as crew, place(output) as where, Store.create(where.folder) as store:
+    with (
+        evaluating(),
+        workers(prepared) as (prepared, crew),
+        place(output) as where,
+        Store.create(where.folder) as store,
+    ):
         first = Execution.begin(prepared, store, crew=crew, fresh=fresh)
         try:
             for execution in rounds(first):

@@ -12,14 +12,17 @@ from schedcmp.checkpoint.elsewhere import controlnet
 from schedcmp.checkpoint.given import Given
 from schedcmp.checkpoint.source import Checkpoint, with_part
 from schedcmp.errors import CheckpointError, SweepError
+from schedcmp.inputs.earlier import pictures_of_run
 from schedcmp.inputs.pictures import Picture, pictures_of
+from schedcmp.inputs.seen import refuse_unseeing, seeing
 from schedcmp.pipelines.beginning import default_strength
-from schedcmp.pipelines.tasks import argument_names, task_pipeline
+from schedcmp.pipelines.tasks import argument_names, leads_by_mask, task_pipeline
 from schedcmp.records import Cell
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.keys import FILES
+from schedcmp.sweep.keys import FILES, SEEN, OfRun
 from schedcmp.sweep.source import Source
 
+_EXTRA_CHANNELS = ("extra_conditioning_channels", "extra_condition_channels")  # of a ControlNet that sees a mask
 _ALIKE = 0.01  # of proportions: what rounding to whole pixels may change
 
 
@@ -30,7 +33,7 @@ class Inputs:
     sweep: Sweep  # its images by token, its strength said
     checkpoint: Checkpoint  # as the pipeline of the task
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # by token
-    written: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by key: the files, from any folder
+    written: Mapping[str, tuple[str | OfRun, ...]] = field(default_factory=dict)  # by key, as from any folder
 
     @property
     def arguments(self) -> frozenset[str]:
@@ -41,7 +44,10 @@ class Inputs:
     def of(self, cell: Cell) -> dict[str, Any]:
         """A cell's arguments of the call that are images, at its size. Raises ValueError if a file has changed."""
         names, size = argument_names(self.checkpoint.pipeline_class), self._size(cell)
-        return {names[key]: self.pictures[token].at(size, mask=key == "mask") for key, token in cell.images.items()}
+        given = {key: self.pictures[token] for key, token in cell.images.items()}
+        return {
+            names[key]: one.at((None, None) if key == SEEN else size, mask=key == "mask") for key, one in given.items()
+        }
 
     def shown(self) -> Iterator[tuple[str, bytes]]:
         """Each image, small, as a PNG file by its token. Raises SweepError if a file has changed."""
@@ -59,7 +65,7 @@ class Inputs:
         for image, mask in ((self.pictures[one], self.pictures[other]) for one, other in pairs):
             if not _alike(image.size, mask.size):
                 raise SweepError(
-                    f"{source.where(('mask',))}: mask: {mask.path} ({_shown(mask)}) has other proportions than"
+                    f"{source.at('mask')}: {mask.path} ({_shown(mask)}) has other proportions than"
                     f" {image.path} ({_shown(image)}); give a mask of the image's size"
                 )
 
@@ -75,20 +81,27 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
     """
     if sweep.controlnet:
         checkpoint = _led(checkpoint, sweep.controlnet, source)
-    found = {key: _read(key, files, source) for key in FILES if (files := getattr(sweep, key))}
+    checkpoint = seeing(checkpoint, sweep, source)
+    read = {key: _read(key, files, source) for key in FILES if (files := getattr(sweep, key))}
+    found = {key: [picture for pictures, _ in read[key] for picture in pictures] for key in read}
     if not found and not sweep.controlnet and not sweep.strength:
         return Inputs(sweep, checkpoint)
     try:
-        pipeline = task_pipeline(checkpoint.pipeline_class, [*found], controlnet=sweep.controlnet is not None)
+        pipeline = task_pipeline(
+            checkpoint.pipeline_class, [key for key in found if key != SEEN], controlnet=sweep.controlnet is not None
+        )
     except ValueError as error:
         key = str(error).partition(":")[0]
         raise SweepError(f"{source.where((key,))}: {error}") from error
+    refuse_unseeing(pipeline, sweep, source)
+    _refuse_other_controlnet(checkpoint, pipeline, source)
     strength = default_strength(pipeline)
     if sweep.strength and strength is None:
         told = f"{pipeline} begins with noise alone, and takes none; add `image`, or leave it out"
-        raise SweepError(f"{source.where(('strength',))}: strength: {told}")
+        raise SweepError(f"{source.at('strength')}: {told}")
     update: dict[str, Any] = {key: tuple(p.token for p in pictures) for key, pictures in found.items()}
     update |= {"strength": (strength,)} if strength is not None and not sweep.strength else {}
+    update |= {"ip_adapter_scale": (1.0,)} if sweep.ip_adapter and not sweep.ip_adapter_scale else {}
     named = sweep.model_copy(update=update)
     if why := named.uneven_zip():
         raise SweepError(f"{source.where(('zip',))}: {why}")
@@ -96,7 +109,7 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
         named,
         replace(checkpoint, pipeline_class=pipeline),
         {picture.token: picture for pictures in found.values() for picture in pictures},
-        {key: tuple(str(p.path.absolute()) for p in pictures) for key, pictures in found.items()},
+        {key: tuple(name for _, names in read[key] for name in names) for key in read},
     )
 
 
@@ -112,18 +125,39 @@ def _led(checkpoint: Checkpoint, name: str, source: Source) -> Checkpoint:
         raise CheckpointError(f"{where}: {error}") from error
 
 
-def _read(key: str, names: Iterable[str], source: Source) -> list[Picture]:
+def _refuse_other_controlnet(checkpoint: Checkpoint, pipeline: str, source: Source) -> None:
+    """Raises SweepError for one that sees a mask where there is none, or the other way round."""
+    config = checkpoint.config("controlnet")
+    known = [config[name] for name in _EXTRA_CHANNELS if name in config]
+    if known and bool(known[0]) != leads_by_mask(pipeline):
+        told = "sees an image and its mask; give these as `image` and `mask`, and no `control_image`"
+        plain = "sees an image alone, and no mask; give that as `control_image`, without `image` and `mask`"
+        raise SweepError(f"{source.at('controlnet')}: {told if known[0] else plain}")
+
+
+def _read(
+    key: str, items: Iterable[str | OfRun], source: Source
+) -> list[tuple[list[Picture], tuple[str | OfRun, ...]]]:
+    """Of each item its pictures, and what names them from any folder."""
     folder = Path(source.name).parent
+    read: list[tuple[list[Picture], tuple[str | OfRun, ...]]] = []
     found: dict[str, Picture] = {}
-    for i, name in enumerate(names):
+    for i, item in enumerate(items):
         try:
-            for picture in pictures_of(name, folder):
-                if other := found.get(picture.token.rpartition("@")[2]):
+            if isinstance(item, OfRun):
+                pictures, again = pictures_of_run(item, folder)
+                read.append((pictures, (again,)))
+            else:
+                pictures = [*pictures_of(item, folder)]
+                read.append((pictures, tuple(str(picture.path.absolute()) for picture in pictures)))
+            for picture in pictures:
+                mark = picture.token if isinstance(item, OfRun) else picture.token.rpartition("@")[2]
+                if other := found.get(mark):
                     raise ValueError(f"{picture.path} is the same image as {other.path}; remove one of the two")
-                found[picture.token.rpartition("@")[2]] = picture
+                found[mark] = picture
         except ValueError as error:
-            raise SweepError(f"{source.where((key, i))}: {key}: {error}") from error
-    return [*found.values()]
+            raise SweepError(f"{source.at(key, i)}: {error}") from error
+    return read
 
 
 def _shown(picture: Picture) -> str:

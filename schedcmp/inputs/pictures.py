@@ -13,14 +13,14 @@ from PIL import Image, ImageOps
 
 from schedcmp.files import open_regular, user_path
 from schedcmp.image import pixels_sha256
+from schedcmp.store.images import stem_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of those that are taken from a folder
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _MOST_PIXELS = 64_000_000  # 8000 × 8000
 _MOST_BYTES = 256_000_000
-_MOST_FILES = 1_000  # of a folder
+MOST_FILES = 1_000  # of a folder
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a channel, or fewer
-_LONGEST_NAME = 40
 _SHOWN = 256  # pixels a side, of what is shown beside images
 
 
@@ -44,26 +44,35 @@ class Picture:
         return image
 
 
+def place_of(name: str, folder: Path) -> Path | None:
+    """Where a file or folder is that a sweep names; None: nowhere.
+
+    Args:
+        folder: where relative names are looked for first, before the current folder.
+    """
+    return next((p for p in (folder / user_path(name), user_path(name)) if p.exists()), None)
+
+
 def pictures_of(name: str, folder: Path) -> Iterator[Picture]:
     """The picture of a file, or those of a folder in the order of their names.
 
     Args:
-        folder: where relative names are looked for first, before the current folder.
+        folder: as of `place_of`.
 
     Raises:
         ValueError: it is not there, is no image, or too large; the message says what to do.
     """
-    path = next((p for p in (folder / user_path(name), user_path(name)) if p.exists()), None)
+    path = place_of(name, folder)
     if path is None:
         raise ValueError(f"there is no file or folder {name} (seen from {folder.absolute()})")
     files = [path]
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not 0 < len(files) <= _MOST_FILES:
-            raise ValueError(f"{name} holds {len(files):,} images ({', '.join(SUFFIXES)}); give 1 to {_MOST_FILES:,}")
+        if not 0 < len(files) <= MOST_FILES:
+            raise ValueError(f"{name} holds {len(files):,} images ({', '.join(SUFFIXES)}); give 1 to {MOST_FILES:,}")
     for file in files:
         image = opened(file)
-        yield Picture(file, _token(file, image), image.size)
+        yield known(file, image, stem_of(file))
 
 
 def opened(path: Path) -> Image.Image:
@@ -106,15 +115,20 @@ def _in_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _token(path: Path, image: Image.Image) -> str:
-    return f"{path.stem[:_LONGEST_NAME]}@{pixels_sha256(image)[:12]}"
+def known(path: Path, image: Image.Image, name: str) -> Picture:
+    """The picture of a file that was opened."""
+    return Picture(path, f"{name}@{_mark(image)}", image.size)
+
+
+def _mark(image: Image.Image) -> str:
+    return pixels_sha256(image)[:12]
 
 
 @lru_cache(maxsize=16)
 def _at(picture: Picture, size: tuple[int, int], mask: bool) -> Image.Image:
     """Scaled until it covers the size, and its middle cut out; one that has the size is left as it is."""
     image = opened(picture.path)
-    if _token(picture.path, image) != picture.token:
+    if _mark(image) != picture.token.rpartition("@")[2]:
         raise ValueError(f"{picture.path} has changed since the run began; run the sweep again")
     if image.size != size:
         resampling = Image.Resampling.NEAREST if mask else Image.Resampling.LANCZOS

@@ -1,6 +1,6 @@
 """What is measured of finished images: a file for each metric, and the table of them. `docs/extending.md` adds one."""
 
-from schedcmp.metrics.metric import Metric
+from schedcmp.metrics.metric import Comparison, Metric
 from schedcmp.readings import Reading
 
-__all__ = ["Metric", "Reading"]
+__all__ = ["Comparison", "Metric", "Reading"]

@@ -25,7 +25,7 @@ class ClipScore(Metric):
     source = "Hessel et al. 2021 (arXiv:2104.08718)"
 
     def __init__(self, model: str = DEFAULT) -> None:
-        """`model`: a folder or hub id of a CLIP model in transformers' format, with safetensors weights."""
+        """`model`: a folder or hub id of a CLIP or SigLIP model in transformers' format, with safetensors weights."""
         self.model = model
 
     @cached_property
@@ -33,7 +33,7 @@ class ClipScore(Metric):
         return opened_clip(self.model)
 
     def prepare(self) -> None:
-        assert self._clip
+        self._clip.refuse_unreadable()
 
     @property
     def origin(self) -> str:
@@ -67,4 +67,4 @@ class Preference(ClipScore):
         return f"a preference model reads the images: {self.model}"
 
     def measure(self, image: Image, prompt: str) -> float | None:
-        return self._clip.scale * float((self._clip.images([image]) * self._clip.text(prompt)).sum())
+        return self._clip.logit(self._clip.images([image]), self._clip.text(prompt))

@@ -1,10 +1,11 @@
-"""What a CLIP model says of images: how well they fit their prompts, and how they differ from real ones as a whole."""
+"""Models that embed images and texts into one space: CLIP, SigLIP and SigLIP 2, in transformers' format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, cached_property
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,26 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from schedcmp.checkpoint.layout import TEXTS, read_json
+from schedcmp.checkpoint.json_files import read_json
+from schedcmp.checkpoint.layout import TEXTS
+from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.view import only
 from schedcmp.checkpoint.weights import content_file, refuse_oversized, tensor_shapes
-from schedcmp.errors import CheckpointError
+from schedcmp.errors import CheckpointError, one_line
 from schedcmp.files import user_path
+from schedcmp.pipelines.packages import install
 
 Features = npt.NDArray[np.float64]  # (n, d), rows of length 1
 
 _BATCH = 32
-_BANDWIDTH, _SCALE = 10.0, 1000.0  # Jayasumana et al. 2024
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 # The statistics of the pixels that CLIP was trained with (Radford et al. 2021), where no file tells others
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def find_clip(model: str, *, progress: bool = False) -> Path:
-    """The folder of a CLIP model in transformers' format.
+    """The folder of a CLIP or SigLIP model in transformers' format.
 
     Args:
         model: a folder, or a hub id, which is fetched into the hub's cache.
@@ -48,13 +52,15 @@ def find_clip(model: str, *, progress: bool = False) -> Path:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise CheckpointError(
-                f"clip_model: {model} has no {name}; give a CLIP model that transformers' save_pretrained() wrote"
+                f"clip_model: {model} has no {name}; give a model that transformers' save_pretrained() wrote"
             )
     config, weights = folder / "config.json", folder / "model.safetensors"
     refuse_oversized(config, tensor_shapes(weights).values())
     kind = read_json(config).get("model_type")
-    if kind != "clip":
-        raise CheckpointError(f"clip_model: {model} is a model of type {kind!r}; give one of type 'clip'")
+    if kind not in _KINDS:
+        raise CheckpointError(
+            f"clip_model: {model} is a model of type {kind!r}; give one of type {', '.join(map(repr, _KINDS))}"
+        )
     return folder
 
 
@@ -62,8 +68,9 @@ class Clip:
     """A CLIP model on the CPU, in fp32."""
 
     def __init__(self, folder: Path) -> None:
-        weights = (folder / "model.safetensors").stat()
-        self.origin = f"{folder.resolve()} {weights.st_size} {weights.st_mtime_ns}"  # tells one model from another
+        self.weights = folder / "model.safetensors"
+        stat = self.weights.stat()
+        self.origin = f"{folder.resolve()} {stat.st_size} {stat.st_mtime_ns}"  # tells one model from another
         self._folder = folder
         self._texts: dict[str, Features] = {}
 
@@ -71,11 +78,10 @@ class Clip:
         """Embeddings, one row per image, of which there must be one at least."""
         import torch
 
-        pixels, rows = map(self._pixels, images), []
-        while batch := list(islice(pixels, _BATCH)):
+        left, rows = iter(images), []
+        while batch := list(islice(left, _BATCH)):
             with torch.inference_mode():
-                seen = self._model.vision_model(pixel_values=torch.from_numpy(np.stack(batch)))
-                rows.append(_unit(self._model.visual_projection(seen.pooler_output)))
+                rows.append(_unit(self._model.get_image_features(**self._seen(batch))))
         return np.concatenate(rows)
 
     def text(self, text: str) -> Features:
@@ -83,31 +89,46 @@ class Clip:
         import torch
 
         if text not in self._texts:
-            tokens = self._tokenizer(text, truncation=True, return_tensors="pt")
             with torch.inference_mode():
-                read = self._model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-                self._texts[text] = _unit(self._model.text_projection(read.pooler_output))
+                self._texts[text] = _unit(self._model.get_text_features(**self._read(text)))
         return self._texts[text]
 
     @cached_property
     def _model(self) -> Any:
-        from transformers import CLIPModel
+        from transformers import AutoModel
 
-        with self._only("config.json", "model.safetensors") as folder:
-            return CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).float().eval()
+        with quiet(), self._only("config.json", "model.safetensors") as folder:
+            return AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).float().eval()
 
-    @property
-    def scale(self) -> float:
-        """What it learnt to multiply cosines with."""
-        return float(self._model.logit_scale.detach().exp())
+    def logit(self, image: Features, text: Features) -> float:
+        """The cosine on the scale that the model learnt, and from where a sigmoid model counts it."""
+        bias = getattr(self._model, "logit_bias", None)
+        scaled = float(self._model.logit_scale.detach().exp()) * float((image * text).sum())
+        return scaled if bias is None else scaled + float(bias.detach())
+
+    def refuse_unreadable(self) -> None:
+        """Raises CheckpointError if there is nothing that reads texts and images for it, before an image is made."""
+        where = f"clip_model: {self._folder}"
+        if not any((self._folder / name).is_file() for name in _VOCABULARIES):  # else one of no words would be made up
+            raise CheckpointError(f"{where} has no vocabulary for its texts: {', '.join(_VOCABULARIES)}")
+        try:
+            _ = self._tokenizer, self._processing
+        except Exception as error:  # of many kinds, from a missing package to a damaged file
+            hint = "" if find_spec("sentencepiece") else f"; if it needs sentencepiece: {install(['sentencepiece'])}"
+            raise CheckpointError(f"{where}: its texts or images cannot be read: {one_line(error)}{hint}") from error
 
     @cached_property
     def _tokenizer(self) -> Any:
         from transformers import CLIPTokenizer
 
-        texts = [path.name for path in self._folder.iterdir() if path.suffix in TEXTS and path.is_file()]
-        with self._only(*texts) as folder:
+        with quiet(), self._small_files() as folder:
             return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+    def _read(self, text: str) -> dict[str, Any]:
+        return dict(self._tokenizer(text, truncation=True, return_tensors="pt"))
+
+    def _small_files(self) -> AbstractContextManager[Path]:
+        return self._only(*(path.name for path in self._folder.iterdir() if path.suffix in TEXTS and path.is_file()))
 
     def _only(self, *names: str) -> AbstractContextManager[Path]:
         return only(content_file(name, self._folder / name) for name in names)
@@ -116,13 +137,18 @@ class Clip:
     def _processing(self) -> dict[str, Any]:
         path = self._folder / "preprocessor_config.json"
         config = read_json(path) if path.is_file() else {}
-        return {"size": self._model.config.vision_config.image_size, "mean": _MEAN, "std": _STD} | {
+        return {"mean": _MEAN, "std": _STD} | {
             name: config[f"image_{name}"] for name in ("mean", "std") if f"image_{name}" in config
         }
 
+    def _seen(self, images: Iterable[Image.Image]) -> dict[str, Any]:
+        import torch
+
+        return {"pixel_values": torch.from_numpy(np.stack([self._pixels(image) for image in images]))}
+
     def _pixels(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """(3, size, size): shortest side resized, centre cut out, normalised."""
-        side = self._processing["size"]
+        side = self._model.config.vision_config.image_size
         scale = side / min(image.size)
         width, height = (max(side, round(n * scale)) for n in image.size)
         left, top = (width - side) // 2, (height - side) // 2
@@ -132,10 +158,45 @@ class Clip:
         return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
 
+class Siglip(Clip):
+    """SigLIP (Zhai et al. 2023, arXiv:2303.15343) or SigLIP 2 (Tschannen et al. 2025, arXiv:2502.14786).
+
+    They were trained by a sigmoid, on texts in lower case that are padded to one length; images are squeezed into a
+    square, or cut into so many patches. What reads both is transformers' own.
+    """
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        with quiet(), self._small_files() as folder:
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+    def _read(self, text: str) -> dict[str, Any]:
+        length = self._model.config.text_config.max_position_embeddings
+        options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
+        return dict(self._tokenizer(text.lower(), **options))
+
+    @cached_property
+    def _processing(self) -> Any:
+        from transformers import AutoImageProcessor
+
+        with quiet(), self._small_files() as folder:
+            # not torchvision's, which few have, so that all measure alike
+            return AutoImageProcessor.from_pretrained(folder, use_fast=False, local_files_only=True)
+
+    def _seen(self, images: Iterable[Image.Image]) -> dict[str, Any]:
+        return dict(self._processing(images=[*images], return_tensors="pt"))
+
+
+_KINDS = {"clip": Clip, "siglip": Siglip, "siglip2": Siglip}  # by `model_type` of config.json
+
+
 @cache
 def opened_clip(model: str, *, progress: bool = False) -> Clip:
     """One for all that read by it. Raises CheckpointError."""
-    return Clip(find_clip(model, progress=progress))
+    folder = find_clip(model, progress=progress)
+    return _KINDS[read_json(folder / "config.json")["model_type"]](folder)
 
 
 def clip_score(image: Features, text: Features) -> float:
@@ -143,28 +204,8 @@ def clip_score(image: Features, text: Features) -> float:
     return float(100 * (image * text).sum())
 
 
-def cmmd(made: Features, real: Features) -> float:
-    """CLIP maximum mean discrepancy (Jayasumana et al. 2024, arXiv:2401.09603): 1000 times the unbiased estimate of the
-    squared MMD with a Gaussian kernel of σ 10. 0 for two samples of one distribution, give or take chance.
-
-    Needs two images of each at least.
-    """
-    return _SCALE * (_off_diagonal_mean(made) + _off_diagonal_mean(real) - 2 * float(_kernel(made, real).mean()))
-
-
-def _kernel(x: Features, y: Features) -> npt.NDArray[np.float64]:
-    squared = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
-    kernel: npt.NDArray[np.float64] = np.exp(-squared / (2 * _BANDWIDTH**2))
-    return kernel
-
-
-def _off_diagonal_mean(x: Features) -> float:
-    n = len(x)
-    return (float(_kernel(x, x).sum()) - n) / (n * (n - 1))
-
-
 def _unit(features: Any) -> Features:
-    rows = features.double()
+    rows = getattr(features, "pooler_output", features).double()  # transformers 4 returns the tensor itself
     found: Features = (rows / rows.norm(dim=1, keepdim=True)).numpy()
     return found
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.axes import Setting
-from schedcmp.metrics.clip_model import Clip, cmmd, read_images
+from schedcmp.metrics.clip_model import Clip, read_images
+from schedcmp.metrics.cmmd import cmmd
 from schedcmp.metrics.measuring import images, with_image
 from schedcmp.records import StoredCell
 from schedcmp.store.store import Store

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from hashlib import blake2s
 
 from PIL import Image
 
 from schedcmp.errors import one_line
 from schedcmp.guard.foreign import contained
-from schedcmp.metrics.metric import Metric
+from schedcmp.metrics.metric import Comparison, Metric
 from schedcmp.readings import NOTE, noted
-from schedcmp.records import StoredCell
+from schedcmp.records import Reference, StoredCell, Task
 from schedcmp.store.images import opened
 from schedcmp.store.reading import Results
 from schedcmp.store.store import Store
@@ -28,7 +29,8 @@ def measure(store: Store, metrics: Sequence[Metric]) -> list[str]:
     """
     broken: dict[str, str] = {}
     before = store.meta(ORIGINS) or {}
-    origins = {metric.column: metric.origin for metric in metrics}
+    converged = {task: r for task, r in store.references().items() if r.image}
+    origins = {m.column: _origin(m, converged.values()) for m in metrics}
     for name in (name for name, origin in origins.items() if before.get(name, "") != origin):
         store.forget(name)
     store.note(ORIGINS, before | origins)
@@ -37,18 +39,41 @@ def measure(store: Store, metrics: Sequence[Metric]) -> list[str]:
         missing = [m for m in metrics if m.column not in stored.metrics and m.column not in broken]
         if missing:
             with suppress(OSError), opened(store.folder, stored.image_path) as picture:  # a damaged image has none
-                image = picture.convert("RGB")
-                store.measure({stored.cell.id: dict(_values(missing, image, stored.cell.prompt, broken))})
+                image, other = picture.convert("RGB"), _converged(store, stored, converged, missing)
+                store.measure({stored.cell.id: dict(_values(missing, image, stored.cell.prompt, other, broken))})
     return [f"the metric {name} failed, and its values are missing: {error}" for name, error in broken.items()]
 
 
+def _origin(metric: Metric, references: Iterable[Reference]) -> str:
+    """What a value is measured with: of a comparison, also what with."""
+    if not isinstance(metric, Comparison):
+        return metric.origin
+    made = "\n".join(sorted(reference.origin for reference in references))
+    return f"{metric.origin} {blake2s(made.encode(), digest_size=16).hexdigest()}"
+
+
+def _converged(
+    store: Store, stored: StoredCell, references: Mapping[Task, Reference], metrics: Iterable[Metric]
+) -> Image.Image | None:
+    """The converged image, if the cell heads for it and somebody wants to compare them. Raises OSError."""
+    reference = references.get(stored.cell.task)
+    wanted = "reference_rmse" in stored.metrics and any(isinstance(metric, Comparison) for metric in metrics)
+    if reference is None or not wanted:
+        return None
+    with opened(store.folder, reference.image) as picture:
+        return picture.convert("RGB")
+
+
 def _values(
-    metrics: Iterable[Metric], image: Image.Image, prompt: str, broken: dict[str, str]
+    metrics: Iterable[Metric], image: Image.Image, prompt: str, converged: Image.Image | None, broken: dict[str, str]
 ) -> Iterator[tuple[str, float]]:
     for metric in metrics:
         try:
             with contained(_MOST_S):
-                value = metric.measure(image, prompt)
+                if isinstance(metric, Comparison):
+                    value = metric.compare(image, converged) if converged else None
+                else:
+                    value = metric.measure(image, prompt)
         except Exception as error:  # somebody's code
             broken.setdefault(metric.column, one_line(error))
             continue

@@ -60,3 +60,12 @@ class Metric:
         label = self.label if not self.called else f"{self.label} ({self.called})"
         facts: dict[str, Any] = {"higher": self.higher, "ratio": self.ratio, "unit": self.unit, "decides": self.decides}
         return Reading(self.column, label, self.brief or label, **facts)
+
+
+class Comparison(Metric):
+    """A number that is read off an image and the converged one of its prompt and seed, see `truth.reference`: of what
+    draws no noise, where references are made. Asking for one asks for references."""
+
+    def compare(self, image: Image, converged: Image) -> float | None:
+        """Of RGB images; None where it has no meaning."""
+        raise NotImplementedError

@@ -13,13 +13,16 @@ from typing import Any
 
 from schedcmp.errors import SweepError, shown
 from schedcmp.guard.foreign import IMPORT_S, contained
-from schedcmp.metrics.metric import Metric
+from schedcmp.metrics.metric import Comparison, Metric
 
 ENTRY_POINTS = "schedcmp.metrics"
 _OWN: Mapping[str, str] = {
     "adherence": "schedcmp.metrics.adherence.Adherence",
     "clip": "schedcmp.metrics.clip.ClipScore",
     "preference": "schedcmp.metrics.clip.Preference",
+    "aesthetic": "schedcmp.metrics.aesthetic.Aesthetic",
+    "lpips": "schedcmp.metrics.perceptual.Lpips",
+    "dists": "schedcmp.metrics.perceptual.Dists",
     "sharpness": "schedcmp.metrics.sharpness.Sharpness",
     "clipped": "schedcmp.metrics.clipped.Clipped",
 }
@@ -60,6 +63,11 @@ def opened(kind: str, options: Mapping[str, Any], called: str = "") -> Metric:
     if called:
         metric.called = called
     return metric
+
+
+def compares(kind: str) -> bool:
+    """Whether a metric needs converged images. Raises SweepError if there is none of that name."""
+    return issubclass(_class(kind), Comparison)
 
 
 def _class(kind: str) -> type[Metric]:

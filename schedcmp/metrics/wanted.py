@@ -7,21 +7,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from schedcmp.checkpoint.layout import DENOISERS, MODEL_INDEX, read_json
+from schedcmp.checkpoint.json_files import read_json
+from schedcmp.checkpoint.layout import DENOISERS, MODEL_INDEX
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import RegistryError, SweepError
 from schedcmp.files import is_address, user_path
 from schedcmp.metrics.metric import Metric
-from schedcmp.metrics.table import ALWAYS, opened, together
+from schedcmp.metrics.table import ALWAYS, compares, opened, together
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.parts import MetricSpec
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.measuring import MetricSpec
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.truth.reference import References, plan_references
 
 _WHOLE = ("auto", "reference")  # what is measured of whole tasks
-_SHARED = {"clip": {"model": "clip_model"}}  # options of a metric that are keys of the sweep
+_SEARCH = "steps: auto"
+_SHARED = {name: {"model": "clip_model"} for name in ("clip", "aesthetic")}  # options that are keys of the sweep
 _SMALL_BYTES = 200_000_000  # of the denoiser's weights: 50 million parameters in fp32
 _MOST_FILES = 100_000
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -55,26 +57,27 @@ def wants_references(sweep: Sweep, checkpoint: Checkpoint) -> bool:
         SweepError: they were asked for by name, and have no meaning.
     """
     latent = bool(read_json(checkpoint.config_folder / MODEL_INDEX).get("vae"))
-    what, instead = ("steps: auto", "give numbers of steps") if _searches(sweep) else ("reference", "leave it out")
-    if _needs_references(sweep) and not latent:
-        raise SweepError(f"{what} compares latents, and {checkpoint.pipeline_class} has no VAE; {instead}")
+    needing = _needing_references(sweep)
+    instead = "give numbers of steps" if needing == _SEARCH else "leave it out"
+    if needing and not latent:
+        raise SweepError(f"{needing} compares latents, and {checkpoint.pipeline_class} has no VAE; {instead}")
     if min(sweep.strength or (1.0,)) < 1:
-        if _needs_references(sweep):
+        if needing:
             raise SweepError(
-                f"{what} has no meaning at a strength below 1, where each sigma schedule begins at a noise level of"
+                f"{needing} has no meaning at a strength below 1, where each sigma schedule begins at a noise level of"
                 f" its own and heads for another image; {instead}"
             )
         return False
     small = latent and _denoiser_bytes(checkpoint) <= _SMALL_BYTES
-    return _needs_references(sweep) or ("auto" in sweep.metrics and small)
+    return bool(needing) or ("auto" in sweep.metrics and small)
 
 
-def _needs_references(sweep: Sweep) -> bool:
-    return "reference" in sweep.metrics or _searches(sweep)
-
-
-def _searches(sweep: Sweep) -> bool:
-    return isinstance(sweep.steps, Search)
+def _needing_references(sweep: Sweep) -> str:
+    """What of a sweep cannot do without them, or ""."""
+    if isinstance(sweep.steps, Search):
+        return _SEARCH
+    names = ((item, item) if isinstance(item, str) else (item.name, item.kind) for item in sweep.metrics)
+    return next((name for name, kind in names if kind == "reference" or (kind != "auto" and compares(kind))), "")
 
 
 def wanted_references(
@@ -84,9 +87,9 @@ def wanted_references(
     sweep's own `nfe` evaluations. Raises SweepError."""
     try:
         found = plan_references(cells, recipes, scheduler_config, sweep.generator)
-        return found if _needs_references(sweep) or found is None or found.nfe <= nfe else None
+        return found if _needing_references(sweep) or found is None or found.nfe <= nfe else None
     except RegistryError as error:
-        if _needs_references(sweep):
+        if _needing_references(sweep):
             raise SweepError(str(error)) from error
         return None
 

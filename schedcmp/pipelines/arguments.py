@@ -24,6 +24,8 @@ _KEYS: Mapping[str, str] = {
     "image": "image",
     "mask_image": "mask",
     "control_image": "control_image",
+    "control_mask": "mask",
+    "ip_adapter_image": "ip_adapter_image",
     **{axis.argument: axis.key for axis in OPTIONAL if axis.argument},
 }
 # What is no number or text that a sweep could have, or would keep an image from being made

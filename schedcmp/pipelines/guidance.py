@@ -29,16 +29,28 @@ def guidance_arguments(
     Args:
         call: further arguments, which win.
     """
+    return spelled_guidance(guidance_names(pipeline, configs), scale, negative, call)
+
+
+def guidance_names(pipeline: str, configs: Configs) -> list[str]:
+    """The argument that guidance is, and the one that must be None beside it; those that the pipeline has."""
     source = pipeline_source(pipeline)
-    given: dict[str, Any] = {"negative_prompt": negative} if negative else {}
     name = guided_by(source, configs) if source else "guidance_scale"
-    if name is None or name in call:
+    scheduled = source is not None and _SCHEDULE in source.arguments
+    return [*filter(None, [name]), *([_SCHEDULE] if name and scheduled else [])]
+
+
+def spelled_guidance(
+    names: Sequence[str], scale: float, negative: str, call: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """As `guidance_arguments`, of a pipeline that has these `guidance_names`."""
+    given: dict[str, Any] = {"negative_prompt": negative} if negative else {}
+    if not names or names[0] in call:
         return given
-    if name == _TRUE and scale > 1:
+    if names[0] == _TRUE and scale > 1:
         given.setdefault("negative_prompt", _NO_TEXT)
-    if source and _SCHEDULE in source.arguments and _SCHEDULE not in call:
-        given[_SCHEDULE] = None
-    return {name: scale, **given}
+    others = {name: None for name in names[1:] if name not in call}
+    return {names[0]: scale, **others, **given}
 
 
 def guided_by(source: PipelineSource, configs: Configs) -> str | None:

@@ -12,6 +12,7 @@ from schedcmp.pipelines.source import PipelineSource, pipeline_source
 
 _IMAGE = re.compile(r"(.+_)?(image|mask|video)")
 _ALWAYS_NEEDED = "mask_image"  # of an inpainting pipeline, whatever its annotation
+LEADING_MASK = "control_mask"  # of a pipeline whose ControlNet sees an image and its mask
 _OPTIONAL = re.compile(r"\b(None|Optional)\b")
 OUTPUTS = ("images", "image")  # what pipelines call what they return
 _REMEDY = "give a checkpoint for text to image"
@@ -87,6 +88,8 @@ def _makes(source: PipelineSource) -> str:
 
 def _key(source: PipelineSource, argument: str) -> str:
     """Of a sweep, for an argument of the call; empty where there is none."""
+    if LEADING_MASK in source.arguments:
+        return {"control_image": "image", LEADING_MASK: "mask"}.get(argument, "")
     if argument == "image" and "ControlNet" in source.name and "control_image" not in source.arguments:
         return "control_image"
     return _KEYS.get(argument, "")

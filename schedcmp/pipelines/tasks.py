@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from schedcmp.pipelines.inputs import needs
+from schedcmp.pipelines.inputs import LEADING_MASK, needs
 from schedcmp.pipelines.source import pipeline_source
 
 # By the images that are given: the table of `diffusers.pipelines.auto_pipeline`, and what the task is called
@@ -17,6 +17,8 @@ _TASKS: Mapping[frozenset[str], tuple[str, str]] = {
     frozenset({"image"}): ("AUTO_IMAGE2IMAGE_PIPELINES_MAPPING", "image to image"),
     frozenset({"image", "mask"}): ("AUTO_INPAINT_PIPELINES_MAPPING", "inpainting"),
 }
+# What diffusers has and its tables lack
+_MISSING = {"AUTO_INPAINT_PIPELINES_MAPPING": ("qwenimage-controlnet", "QwenImageControlNetInpaintPipeline")}
 _CONTROLNET = "-controlnet"  # in the tables' names of families; "-pag" stands behind it
 
 
@@ -25,7 +27,7 @@ def task_pipeline(own: str, given: Collection[str], *, controlnet: bool = False)
 
     Args:
         own: the class that the checkpoint was saved as.
-        given: keys of the sweep that have images, as `sweep.keys.FILES`.
+        given: keys of the sweep that have images of the task, see `_TASKS`.
         controlnet: the sweep names a ControlNet, beside what the checkpoint has.
 
     Raises:
@@ -40,14 +42,17 @@ def task_pipeline(own: str, given: Collection[str], *, controlnet: bool = False)
         return own
     family = _family(own)
     led = controlnet or _CONTROLNET in family  # others are led by their own denoiser
-    if led and "control_image" not in given:
-        raise ValueError("controlnet: is led by an image, and there is none; add `control_image`")
     if "control_image" in given and "-control" not in family and not led:
         raise ValueError(f"control_image: {own} has nothing that it could lead; add `controlnet`, or leave it out")
     table, task = _TASKS[frozenset(given) - {"control_image"}]
     plain = family.replace(_CONTROLNET, "")
     wanted = plain.removesuffix("-pag") + _CONTROLNET + plain[len(plain.removesuffix("-pag")) :] if led else plain
     found = _tables().get(table, {}).get(wanted)
+    masked = found is not None and leads_by_mask(found)
+    if led and found and not masked and "control_image" not in given:
+        raise ValueError("controlnet: is led by an image, and there is none; add `control_image`")
+    if masked and "control_image" in given:
+        raise ValueError(f"control_image: {found} is led by `image` and `mask` themselves; leave it out")
     if not family or found is None or not set(given) <= argument_names(found).keys():
         key = next(iter(given), "controlnet")
         kind = f"{task}{' with a ControlNet' if led else ''}"
@@ -60,9 +65,18 @@ def argument_names(pipeline: str) -> dict[str, str]:
     source = pipeline_source(pipeline)
     takes = source.arguments if source else {}
     names = {"image": "image", "mask": "mask_image", "control_image": "control_image"}
-    if "ControlNet" in pipeline and "control_image" not in takes:
+    if leads_by_mask(pipeline):
+        names = {"image": "control_image", "mask": LEADING_MASK}
+    elif "ControlNet" in pipeline and "control_image" not in takes:
         names = {"control_image": "image"}
+    names["ip_adapter_image"] = "ip_adapter_image"
     return {key: name for key, name in names.items() if name in takes}
+
+
+def leads_by_mask(pipeline: str) -> bool:
+    """Whether its ControlNet is what sees an image and its mask, in inpainting that begins with noise alone."""
+    source = pipeline_source(pipeline)
+    return source is not None and LEADING_MASK in source.arguments
 
 
 def _family(pipeline: str) -> str:
@@ -86,4 +100,6 @@ def _tables() -> dict[str, dict[str, str]]:
                 tables.setdefault(table, {}).update({ast.literal_eval(key): name for key, name in pairs})
             case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=table), slice=key)], value=ast.Name(id=name)):
                 tables.setdefault(table, {})[str(ast.literal_eval(key))] = name
+    for table, (family, name) in _MISSING.items():
+        tables[table].setdefault(family, name)
     return {table: rows for table, rows in tables.items() if "PIPELINES_MAPPING" in table}

@@ -10,8 +10,8 @@ from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.files import where_it_is
 from schedcmp.pipelines.adapters import takes_adapters
-from schedcmp.sweep.adapters import FoundAdapter, Lora, as_loras
 from schedcmp.sweep.document import Sweep
+from schedcmp.sweep.parts.adapters import FoundAdapter, Lora, as_loras
 from schedcmp.sweep.source import Source
 
 _NOT_OPTIMIZED = {
@@ -35,23 +35,16 @@ class Loras:
         self._places: dict[str, int] = {}  # by digest: the value of the axis that names it first
         values = sweep.lora or ()
         if any(lora.adapters for lora in values) and (why := next(_refusals(sweep, checkpoint), None)):
-            raise SweepError(f"{source.where(('lora',))}: lora: {why}")
+            raise SweepError(f"{source.at('lora')}: {why}")
         self.values = tuple(self._found(i, lora, progress) for i, lora in enumerate(values))
         worn = [value.found for value in self.values]
         twice = next((i for i, found in enumerate(worn) if found in worn[:i]), None)
         if twice is not None:
             raise self.error(twice, "is the same as a value before it; remove one of the two")
 
-    @property
-    def cost_told(self) -> str:
-        """What to know of latencies, in a sentence; empty without a LoRA."""
-        if not self.adapters:
-            return ""
-        return "latencies with a LoRA include its layers, which would cost nothing if they were fused into the weights"
-
     def error(self, value: int, why: str) -> SweepError:
         """Of one of the axis' values, with its place in the sweep."""
-        return SweepError(f"{self._source.where(('lora', self._item(value)))}: lora: {why}")
+        return SweepError(f"{self._source.at('lora', self._item(value))}: {why}")
 
     def error_of(self, digest: str, why: str) -> SweepError:
         """Of one of the adapters."""

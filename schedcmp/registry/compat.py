@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schedcmp.errors import RegistryError
+from schedcmp.guard.private import compatible_names
 from schedcmp.registry.build import MissingExtraError, Recipe, load_class, resolve
 from schedcmp.registry.build.kinds import is_own, unsuited
 from schedcmp.registry.entry import Entry
@@ -85,8 +86,7 @@ def _probe(recipe: Recipe, *, own: bool) -> None:
 def listed_classes(scheduler_config: Mapping[str, Any]) -> set[str]:
     """Class names in diffusers' `compatibles` of the checkpoint's own scheduler class, itself included."""
     name = str(scheduler_config.get("_class_name", ""))
-    cls = load_class(name) if name else object
-    return {name, *getattr(cls, "_compatibles", ())} - {""}
+    return {name, *(compatible_names(load_class(name)) if name else ())} - {""}
 
 
 def _suits(recipe: Recipe, scheduler_config: Mapping[str, Any], suited: Collection[str]) -> tuple[CompatStatus, str]:

@@ -29,6 +29,8 @@ class Distilled:
     config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     suits: tuple[str, ...] = ()
     guidance: tuple[float, float] | None = None
+    checked: str = ""
+    unverified: str = ""
 
     def is_named(self, names: Iterable[str]) -> bool:
         return any(re.search(self.named, name, re.IGNORECASE) for name in names)
@@ -45,7 +47,8 @@ class Distilled:
         """How it is sampled: "made for lcm, 1 to 8 steps, guidance off"."""
         low, high = self.steps
         steps = f"{low} to {high} steps" if low < high else f"{low} step{'s' if low > 1 else ''}"
-        return ", ".join(filter(None, [f"made for {' or '.join(self.samplers)}", steps, self._guidance]))
+        doubt = f"not confirmed: {self.unverified}" if self.unverified else ""
+        return ", ".join(filter(None, [f"made for {' or '.join(self.samplers)}", steps, self._guidance, doubt]))
 
     @property
     def _guidance(self) -> str:

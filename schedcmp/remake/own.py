@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from schedcmp.errors import RegistryError
+from schedcmp.records import solver_of
 from schedcmp.registry.table import builtin_registry
 from schedcmp.remake.made import Made
 from schedcmp.remake.reading import Text
@@ -33,7 +34,8 @@ def read(text: Text) -> Made | None:
 
 def _entry(made: Made, data: dict[str, Any], cell: dict[str, Any]) -> Any:
     """The scheduler's name, or what it is where the registry knows none of that name."""
-    label = str(cell.get("scheduler", "")).removeprefix("reference:")
+    label = str(cell.get("scheduler", ""))
+    label = solver_of(label) or label
     shift = str(cell.get("shift") or "")
     if shift:
         made.keys["shift"] = [shift]

@@ -155,7 +155,7 @@ def _answer(
     allowed = [p for p in measured if budget is None or budget.allows(p)]
     turns = common_turns(found)
     by_latency = not doubted and len(turns) >= FEWEST_OF_A_MEDIAN
-    distance = metric is not None and not metric.higher
+    distance = metric is not None and metric.near is not None
     limit = near_enough(metric, limit) if metric else limit
     near = [p for p in allowed if distance and _within(p.quality, limit)]
     candidates = near if metric else [p for p in found if budget is None or budget.allows(p)]
@@ -172,7 +172,7 @@ def _answer(
         fastest,
         None if any(p is hopeful for p in near) else hopeful,
         as_fast,
-        _choices(allowed, metric, [budget] if budget else _budgets(measured)) if metric else (),
+        _choices(allowed, metric, [budget] if budget else usual_budgets(measured)) if metric else (),
         tuple(front(allowed, metric, by_latency=by_latency)) if metric else (),
         by_latency,
         len(turns),
@@ -194,7 +194,7 @@ def tolerance(sweep: Mapping[str, Any]) -> float:
 
 def near_enough(metric: Reading, limit: float) -> float:
     """What a limit in standard deviations of the latents is in a metric; an energy distance grows with their square."""
-    return limit if metric.near is None else metric.near * (limit / CONVERGED) ** 2
+    return limit if metric.near is None else metric.near * (limit / CONVERGED) ** (2 if metric.whole else 1)
 
 
 def _within(quality: Estimate | None, limit: float) -> bool:
@@ -221,7 +221,7 @@ def _leaders(
     return near[best], tuple(alike)
 
 
-def _budgets(points: Sequence[Point]) -> list[Budget]:
+def usual_budgets(points: Sequence[Point]) -> list[Budget]:
     """The numbers of evaluations at which most schedulers were run, and the largest of all."""
     usual = Counter(p.nfe for p in points).most_common(_MOST_BUDGETS)
     limits = {nfe for nfe, count in usual if count >= usual[0][1] / 2} | {max((p.nfe for p in points), default=0)}

@@ -8,7 +8,7 @@ from typing import Any
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.enough import enough
 from schedcmp.report.quality import Point
-from schedcmp.report.sentences import sentences
+from schedcmp.report.words.sentences import sentences
 
 
 def as_json(found: Answer) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Slowdown:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Changes:
     """All that changed from one run to another."""
 
     changes: tuple[Change, ...]
@@ -74,7 +74,7 @@ class Comparison:
         ]
 
 
-def compare(old: Shown, new: Shown, *, max_rmse: float = 1.0) -> Comparison:
+def compare(old: Shown, new: Shown, *, max_rmse: float = 1.0) -> Changes:
     """Two runs, cell by cell.
 
     Args:
@@ -88,7 +88,7 @@ def compare(old: Shown, new: Shown, *, max_rmse: float = 1.0) -> Comparison:
         raise RunFolderError(f"{old.folder} and {new.folder}: have no cell in common; compare runs of one sweep")
     changes = [_change(before.get(i), after.get(i), (old, new), max_rmse) for i in dict.fromkeys([*before, *after])]
     environments = [store.meta("environment") or {} for store in (old, new)]
-    return Comparison(
+    return Changes(
         tuple(changes),
         tuple(_slowdowns(*([side[i] for i in side if i in before and i in after] for side in (before, after)))),
         {

@@ -15,8 +15,8 @@ from schedcmp.image import fingerprint
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import point
 from schedcmp.report.labels import value_label
-from schedcmp.report.sentences import few
 from schedcmp.report.tiles import open_picture
+from schedcmp.report.words.parts import few
 
 _LEVELS = 1  # of 255: what packing's other order of sums may change in a pixel
 _SUBJECTS = {axis.name: axis.subject for axis in AXES.values() if axis.subject}

@@ -8,15 +8,17 @@ from itertools import pairwise
 from math import ceil
 from typing import TypeVar
 
+from schedcmp.axes import AXES
 from schedcmp.report.axes import Key, Page
 from schedcmp.report.labels import value_label
-from schedcmp.report.text import Line, Style, block_height, block_width, paragraph
+from schedcmp.report.text import LEADING, Line, Style, block_height, block_width, paragraph
 
 MAX_SIDE = 8000  # px; common viewers and LaTeX drivers refuse or stutter somewhat above
 MAX_PIXELS = 40_000_000
 SMALLEST_TILE, LARGEST_TILE = 160, 512  # px, longer side: smaller images are enlarged, larger ones reduced
 LEAST_REDUCED = 256  # px; a grid is split before its tiles are reduced below this
 NARROWEST_COLUMN = 128  # px at scale 1: a caption's width
+INPUT_SIDE = 64  # px at scale 1: of an image that cells were given
 
 INK, GREY, FAINT = "#1c1e21", "#6a7078", "#c3c7cc"
 
@@ -80,10 +82,12 @@ class Layout:
     row_labels: dict[Key, list[Line]]
     col_labels: dict[Key, list[Line]]
     row_heights: dict[Key, int]  # tile, caption and the gap below
+    row_inputs: int = 0  # images beside a row's label
 
     @property
     def label_width(self) -> int:
         widest = max(map(block_width, self.row_labels.values()), default=0)
+        widest = max(widest, self.row_inputs * (self.look.px(INPUT_SIDE) + self.look.gap))
         return widest + 2 * self.look.gap if widest else 0
 
     @property
@@ -149,12 +153,23 @@ def _layout(page: Page, look: Look) -> Layout:
     row_labels = {row: _label(page, page.row_axes, row, look, look.px(190)) for row in page.rows}
     col_labels = {col: _label(page, page.col_axes, col, look, look.column) for col in page.cols}
     heights = {row: _row_height(page, row, look, row_labels[row]) for row in page.rows}
-    return Layout(look, row_labels, col_labels, heights)
+    return Layout(look, row_labels, col_labels, heights, len(pictured(page.row_axes)))
+
+
+def pictured(axes: Sequence[str]) -> list[str]:
+    """Those whose labels have an image."""
+    return [axis for axis in axes if axis in AXES and AXES[axis].pictured]
+
+
+def room_for_inputs(axes: Sequence[str], look: Look) -> int:
+    """Above the label of a row or column, px."""
+    return look.px(INPUT_SIDE) + look.gap if pictured(axes) else 0
 
 
 def _label(page: Page, axes: tuple[str, ...], key: Key, look: Look, width: int) -> list[Line]:
     """The first axis's value in bold, the others' below, and the text of a prompt below its name."""
-    lines: list[Line] = []
+    room = room_for_inputs(axes, look)
+    lines = [Line("", Style(round(room / LEADING), INK))] if room else []
     for i, (axis, value) in enumerate(zip(axes, key, strict=True)):
         style = look.quiet if i else look.header
         lines += paragraph(value_label(axis, value), style, width, 2 if i else 3, "middle")

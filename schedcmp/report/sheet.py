@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from schedcmp.report.axes import Key, Page
-from schedcmp.report.inputs import INPUT_SIDE, draw_inputs, inputs
+from schedcmp.report.inputs import draw_input, draw_inputs, inputs
 from schedcmp.report.labels import LEGEND, facts_line, prompt_line, text_lines
-from schedcmp.report.layout import Layout
+from schedcmp.report.layout import INPUT_SIDE, Layout
 from schedcmp.report.text import Line, block_height, draw_block, paragraph
 from schedcmp.report.tiles import Box, draw_tile
 
@@ -40,7 +40,7 @@ def draw_sheet(part: Page, layout: Layout, title: str, folder: Path, number: int
     draw_block(draw, look.margin, look.margin, heading)
     draw_inputs(sheet, look, strip_top, given)
     draw_block(draw, look.margin, rows_end, legend)
-    _draw_col_labels(draw, part, layout, rows_top - look.gap // 2)
+    _draw_col_labels(sheet, part, layout, folder, rows_top - look.gap // 2)
     boxes = dict(_draw_rows(sheet, part, layout, folder, rows_top))
     return Sheet(sheet, boxes)
 
@@ -59,10 +59,12 @@ def _heading(part: Page, layout: Layout, title: str, width: int) -> list[Line]:
     return lines
 
 
-def _draw_col_labels(draw: ImageDraw.ImageDraw, part: Page, layout: Layout, bottom: int) -> None:
+def _draw_col_labels(sheet: Image.Image, part: Page, layout: Layout, folder: Path, bottom: int) -> None:
     for col, left in _columns(part, layout):
         label = layout.col_labels[col]
-        draw_block(draw, left, bottom - block_height(label), label)
+        top = bottom - block_height(label)
+        draw_block(ImageDraw.Draw(sheet), left, top, label)
+        draw_input(sheet, layout.look, (left, top), part, part.col_axes, col, folder)
 
 
 def _draw_rows(
@@ -73,6 +75,7 @@ def _draw_rows(
         label = layout.row_labels[row]
         middle = top + max(0, look.tile[1] - block_height(label)) // 2
         draw_block(draw, look.margin, middle, label)
+        draw_input(sheet, look, (look.margin, middle), part, part.row_axes, row, folder)
         for col, left in _columns(part, layout):
             yield (row, col), draw_tile(sheet, left, top, part.cells.get((row, col)), folder, look)
         top += layout.row_heights[row]

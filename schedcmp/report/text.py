@@ -43,7 +43,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Stretch:
     """Characters of one face and one direction, in reading order."""
 
     text: str
@@ -181,13 +181,13 @@ def _may_break(before: str, after: str) -> bool:
     return before.isspace() or before in "-/_" or wide
 
 
-def _advance(run: Run, style: Style) -> float:
+def _advance(run: Stretch, style: Style) -> float:
     shown, face, direction = run.drawn()
     return face.at(style.size).getlength(shown, direction=direction)
 
 
 @lru_cache(maxsize=2048)
-def _runs(text: str, bold: bool, base: int) -> tuple[Run, ...]:
+def _runs(text: str, bold: bool, base: int) -> tuple[Stretch, ...]:
     faces: list[Face] = []
     for character in text:
         attached = bool(faces) and (character.isspace() or bidi.is_mark(character))
@@ -195,7 +195,7 @@ def _runs(text: str, bold: bool, base: int) -> tuple[Run, ...]:
         faces.append(faces[-1] if follows else face_for(character, bold))
     levels = bidi.levels(text, base)
     groups = groupby(range(len(text)), lambda i: (faces[i], levels[i]))
-    return tuple(Run("".join(text[i] for i in group), *key) for key, group in groups)
+    return tuple(Stretch("".join(text[i] for i in group), *key) for key, group in groups)
 
 
 def _is_invisible(character: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schedcmp.guard.texts import visible
+from schedcmp.report.across import across
 from schedcmp.report.altered import altered
 from schedcmp.report.answer import Answer, answer, tolerance
 from schedcmp.report.grid import GridAxes, write_grids
@@ -15,7 +16,6 @@ from schedcmp.report.latex import timings_latex
 from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
 from schedcmp.report.quality import narrower
-from schedcmp.report.sentences import markdown
 from schedcmp.report.tables import (
     distribution_csv,
     results_csv,
@@ -26,16 +26,20 @@ from schedcmp.report.tables import (
     with_group_timings,
 )
 from schedcmp.report.tried import tried
+from schedcmp.report.words.across import markdown as section
+from schedcmp.report.words.across import overall
+from schedcmp.report.words.markdown import markdown
 from schedcmp.store.several import Shown
 
 
 class Reports(NamedTuple):
-    """What was written, tables first, with the answers among it and what else was seen: settings without effect,
-    options that changed; what is missing, with why; what was left out on purpose; and answers by a metric that not all
-    schedulers have."""
+    """What was written, tables first, with the answers among it, what is best of all settings, and what else was seen:
+    settings without effect, options that changed; what is missing, with why; what was left out on purpose; and answers
+    by a metric that not all schedulers have."""
 
     files: list[Path]
     answers: list[Answer]
+    settings: list[str]
     seen: tuple[str, ...]
     missing: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -58,6 +62,7 @@ def write_reports(store: Shown) -> Reports:
     answers = answer(cells, references, known=known, limit=limit)
     narrow = [answer(cells, references, metric=name, known=known, limit=limit) for name in narrower(cells, known)]
     beside = tuple(chain(*narrow))
+    settings = across(cells, known)
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
     environment = store.meta("environment") or {}
@@ -68,7 +73,7 @@ def write_reports(store: Shown) -> Reports:
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {})),
+        "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {}, section(settings, answers))),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
@@ -81,4 +86,4 @@ def write_reports(store: Shown) -> Reports:
         files += write_grids(with_group_timings(cells), store.folder, axes, sweep["name"], left_out.append)
     with tried("report.html", missing):
         files.append(write_page(store, inert=repeated.cells, answers=answers))
-    return Reports(files, answers, seen, tuple(missing), tuple(left_out), beside)
+    return Reports(files, answers, overall(settings, answers), seen, tuple(missing), tuple(left_out), beside)

@@ -26,7 +26,7 @@ def wants_latents(prepared: Prepared, cell: Cell) -> bool:
 
 def _png(prepared: Prepared, result: CellResult) -> bytes:
     assert result.image is not None
-    cell, environment = result.cell, prepared.environment
+    cell, environment = result.cell, prepared.origin.environment
     entry = prepared.all_recipes[cell.scheduler].entry
     parameters = a1111_parameters(
         cell,

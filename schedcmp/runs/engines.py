@@ -33,7 +33,7 @@ class Engines:
             sweep.generator,
             sweep.step_limit,
             prepared.inputs.of,
-            prepared.wearing(pipeline),
+            prepared.loader.wearing(pipeline),
         )
         measuring = Measuring(timing.mode == "solo", timing.repeats, timing.warmup)
         if cache := prepared.checkpoint.cache:
@@ -47,7 +47,7 @@ class Engines:
                 sweep.max_batch,
                 evaluated,
                 fixed_shapes=prepared.is_compiled,
-                sparing=prepared.device == "cpu" and sweep.backend == "torch",
+                sparing=prepared.origin.device == "cpu" and sweep.backend == "torch",
             )
 
     @property

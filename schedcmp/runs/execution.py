@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,10 @@ from schedcmp.metrics.look import look_of
 from schedcmp.metrics.measuring import measure
 from schedcmp.metrics.plain import measure_plain
 from schedcmp.prepare import Prepared
+from schedcmp.prepare.preparing import with_steps
 from schedcmp.records import Cell, CellResult, length_of
+from schedcmp.report.paste.spelling import spelling
+from schedcmp.report.paste.subject import SPELLING
 from schedcmp.runs.background import in_background
 from schedcmp.runs.paths import ImagePaths
 from schedcmp.runs.pending import divided, pending_cells, pending_references
@@ -24,7 +28,8 @@ from schedcmp.runs.search import next_steps
 from schedcmp.store.held import held
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import dump
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
+from schedcmp.truth.convergence import FEWEST_POINTS
 from schedcmp.truth.metrics import measure_references
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ class Execution:
             CheckpointError: it cannot be loaded, or a model that a metric needs is not there; nothing is written.
         """
         text = dump(prepared.portable_sweep)
-        clip = prepared.load_clip()
+        clip = prepared.loader.load_clip() if prepared.real_images else None
         for metric in prepared.metrics:
             metric.prepare()
         if fresh:
@@ -69,7 +74,7 @@ class Execution:
             pending = pending_cells(prepared, store)
             references = pending_references(prepared, store, pending)
         if (pending or references) and pipeline is None and crew is None:
-            pipeline = prepared.load()
+            pipeline = prepared.loader.load()
         if fresh:
             store.clear()
         stale = {} if prepared.real_images else {"distribution": None}
@@ -116,24 +121,23 @@ class Execution:
         """
         prepared = self.prepared
         if prepared.references:
-            measure_references(prepared.supported, prepared.references, prepared.keys, self.store)
+            measure_references(prepared.supported, prepared.references, prepared.origin.keys, self.store)
         failed = measure(self.store, prepared.metrics)
         if prepared.references:
             measure_energy(self.store, prepared.references, look_of(prepared.metrics))
-        if isinstance(prepared.sweep.steps, Search):
-            self._ask_the_oracle()
+        self._ask_the_oracle(_of_orders(prepared))
         if prepared.plain and prepared.metrics:
             measure_plain(prepared.plain, self.store)
         if self.clip and prepared.real_images:
             measure_distribution(self.store, self.clip, prepared.real_images)
         return failed
 
-    def _ask_the_oracle(self) -> None:
-        """Of which order each scheduler is, where the run has not asked before."""
+    def _ask_the_oracle(self, labels: Collection[str]) -> None:
+        """Of which order these schedulers are, where the run has not asked before."""
         from schedcmp.truth.verify import verdict_on
 
         recipes, known = self.prepared.recipes, self.store.meta("orders") or {}
-        new = {label: recipe for label, recipe in recipes.items() if label not in known}
+        new = {label: recipe for label, recipe in recipes.items() if label in labels and label not in known}
         verdicts = {label: verdict_on(recipe.entry, self.prepared.scheduler_config) for label, recipe in new.items()}
         told = {label: {"text": v.text, "order": v.fit and v.fit.order} for label, v in verdicts.items()}
         if told:
@@ -170,8 +174,8 @@ class Execution:
         prepared, cell = self.prepared, result.cell
         result = encoded(prepared, result)
         latents = _npy(result.latents) if wants_latents(prepared, result.cell) else None
-        machine = result.machine or prepared.machine
-        self.store.add(result, prepared.keys[cell.scheduler], machine, self.paths(cell), result.png, latents)
+        machine = result.machine or prepared.origin.machine
+        self.store.add(result, prepared.origin.keys[cell.scheduler], machine, self.paths(cell), result.png, latents)
         return replace(result, png=None, fingerprint=None, latents=None)
 
 
@@ -181,7 +185,7 @@ def rounds(first: Execution) -> Iterator[Execution]:
     execution = first
     yield execution
     while steps := next_steps(execution.prepared, execution.store):
-        prepared = execution.prepared.with_steps(steps)
+        prepared = with_steps(execution.prepared, steps)
         execution = Execution.begin(prepared, execution.store, execution.pipeline, crew=execution.crew)
         yield execution
 
@@ -198,7 +202,22 @@ def _described(prepared: Prepared) -> dict[str, Any]:
         }
         for (label, steps, strength), trajectory in prepared.trajectories.items()
     ]
-    return {"environment": prepared.environment, "warnings": prepared.warnings, "trajectories": trajectories}
+    classes = {r.cls for r in prepared.recipes.values() if r.cls.__module__.startswith("diffusers.")}
+    environment = prepared.origin.environment
+    named = sorted(classes, key=lambda cls: cls.__name__)
+    spelled = spelling(environment["pipeline"], named, prepared.checkpoint.config)
+    told = {"environment": environment, "warnings": prepared.warnings, SPELLING: spelled}
+    return told | {"trajectories": trajectories}
+
+
+def _of_orders(prepared: Prepared) -> Collection[str]:
+    """The schedulers whose errors tell an order of convergence, to be seen beside the oracle's."""
+    if isinstance(prepared.sweep.steps, Search):
+        return prepared.recipes.keys()
+    lengths = {(cell.scheduler, cell.steps) for cell in prepared.supported}
+    enough = {name for name, n in Counter(name for name, _ in lengths).items() if n >= FEWEST_POINTS}
+    wanted = prepared.references is not None and "reference" in prepared.sweep.metrics
+    return enough & prepared.references.comparable if wanted and prepared.references else ()
 
 
 def _unsupported(prepared: Prepared) -> Iterator[CellResult]:

@@ -24,10 +24,10 @@ def pending_cells(prepared: Prepared, store: Store) -> list[Cell]:
     unmeasured = {c.id for c in _unmeasured(prepared, store)}
 
     def enough(cell: Cell, made: Provenance) -> bool:
-        timed = not needed or (made.timings >= needed and made.machine == prepared.machine)
+        timed = not needed or (made.timings >= needed and made.machine == prepared.origin.machine)
         as_wanted = cell.id not in solo or (timed and not made.packed)
         measurable = cell.id not in unmeasured or store.has_latents(cell.id)
-        return made.key == prepared.keys[cell.scheduler] and as_wanted and measurable
+        return made.key == prepared.origin.keys[cell.scheduler] and as_wanted and measurable
 
     return store.pending(prepared.supported, enough)
 
@@ -41,7 +41,7 @@ def pending_references(prepared: Prepared, store: Store, pending: Sequence[Cell]
 
     def enough(cell: Cell, made: Provenance) -> bool:
         measurable = cell.task not in open_tasks or store.has_latents(cell.id)
-        return made.key == prepared.keys[cell.scheduler] and measurable
+        return made.key == prepared.origin.keys[cell.scheduler] and measurable
 
     return store.pending(prepared.references.cells, enough)
 
@@ -49,7 +49,7 @@ def pending_references(prepared: Prepared, store: Store, pending: Sequence[Cell]
 def _unmeasured(prepared: Prepared, store: Store) -> list[Cell]:
     if prepared.references is None:
         return []
-    return unmeasured(prepared.supported, prepared.references, prepared.keys, store)
+    return unmeasured(prepared.supported, prepared.references, prepared.origin.keys, store)
 
 
 def divided(prepared: Prepared, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:

@@ -17,7 +17,7 @@ from schedcmp.records import StoredCell, Task
 from schedcmp.report.answer import near_enough
 from schedcmp.report.quality import points, resolutions
 from schedcmp.store.store import Store
-from schedcmp.sweep.steps import Search
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.truth.statistics import Estimate
 
 Verdict = Literal["short", "enough", "surely enough"]

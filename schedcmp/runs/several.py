@@ -13,7 +13,7 @@ import yaml
 from schedcmp.checkpoint import Checkpoint
 from schedcmp.errors import RequestError, SweepError
 from schedcmp.files import is_address, slug
-from schedcmp.prepare import Prepared
+from schedcmp.prepare import Prepared, prepare_sweep
 from schedcmp.store.several import place_of, write_labels
 from schedcmp.sweep.document import checked, dump
 from schedcmp.sweep.models import joined, members
@@ -64,10 +64,10 @@ class Several:
         for label in [*self.members]:
             place, model = place_of(folder, label), self.members[label].sweep.model
             same = (model.id, model.python, repr(model.options))
-            self.members[label].plain = plain.get(same)
+            before = plain.get(same)
             if not (model.quantize or model.cache):
                 plain.setdefault(same, place)
-            yield place, self.members.pop(label)
+            yield place, self.members.pop(label).beside(before)
             _forget_weights()
 
 
@@ -87,12 +87,12 @@ def prepared(
     if not documents:
         sweep = checked(source)
         named = sweep if sweep.name else sweep.model_copy(update={"name": name})
-        return Prepared(named, source, progress=progress, checkpoint=checkpoint)
+        return prepare_sweep(named, source, progress=progress, checkpoint=checkpoint)
     sweeps = {label: checked(document) for label, document in documents.items()}
     found = {}
     for label, sweep in sweeps.items():
         try:
-            found[label] = Prepared(sweep, documents[label], progress=progress)
+            found[label] = prepare_sweep(sweep, documents[label], progress=progress)
         except RequestError as error:
             raise SweepError(f"{error} (of the checkpoint {label})") from error
     return Several(str(source.data.get("name") or name), found)

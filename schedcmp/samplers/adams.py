@@ -12,9 +12,9 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from schedcmp.samplers.common import NoiseSampler, decay, denoise, noise_for, renoise, steps, weighed
+from schedcmp.samplers.common import OwnNoise, decay, denoise, noise_for, renoise, steps, weighed
 from schedcmp.samplers.contract import in_exploding_coordinates
 
 _REACH = 1.5  # steps of the past
@@ -24,14 +24,14 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 @in_exploding_coordinates
 def exponential_adams(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     order: int = 3,
     eta: float = 0.0,
     s_noise: float = 1.0,
-) -> torch.Tensor:
+) -> Tensor:
     """Nørsett's exponential Adams-Bashforth method (1969) with the weights for the steps as they are, for the denoised
     estimate: DPM-Solver++ (arXiv:2211.01095) and RES (arXiv:2308.02157) multistep, of any order, and their SDE forms.
 
@@ -39,7 +39,7 @@ def exponential_adams(
     far as polynomials reach; the last step, to 0, is the last denoised estimate.
     """
     noise = noise_for(x, noise_sampler)
-    past: list[tuple[float, torch.Tensor]] = []  # lambda, estimate; the last first
+    past: list[tuple[float, Tensor]] = []  # lambda, estimate; the last first
     for sigma, to in steps(sigmas):
         denoised = denoise(model, x, sigma)
         if to == 0:
@@ -53,10 +53,10 @@ def exponential_adams(
 @in_exploding_coordinates
 def sa_solver(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     predictor_order: int = 3,
     corrector_order: int = 4,
     tau: float = 1.0,
@@ -64,7 +64,7 @@ def sa_solver(
     tau_to: float = 0.0,
     pece: bool = False,
     s_noise: float = 1.0,
-) -> torch.Tensor:
+) -> Tensor:
     """SA-Solver, the stochastic Adams method (Xue et al. 2023, arXiv:2309.05019), predictor and corrector of the orders
     given, with lower ones at both ends.
 
@@ -72,7 +72,7 @@ def sa_solver(
     corrector goes the step again with the estimate at its end. `pece`: the model is evaluated once more after that.
     """
     noise = noise_for(x, noise_sampler)
-    past: list[tuple[float, torch.Tensor]] = []
+    past: list[tuple[float, Tensor]] = []
     before, levels = None, steps(sigmas)
     for i, (sigma, to) in enumerate(levels):
         left = len(levels) - (i if levels[-1][1] == 0 else 0)
@@ -95,28 +95,26 @@ def sa_solver(
 class _Corrected:
     """A step that is gone a second time, with the same noise, when the estimate at its end is known."""
 
-    def __init__(self, x: torch.Tensor, sigma: float, to: float, eta: float) -> None:
+    def __init__(self, x: Tensor, sigma: float, to: float, eta: float) -> None:
         self._step = x, sigma, to, eta
-        self.noise: torch.Tensor | float = 0.0
+        self.noise: Tensor | float = 0.0
 
-    def again(self, past: list[tuple[float, torch.Tensor]]) -> torch.Tensor:
+    def again(self, past: list[tuple[float, Tensor]]) -> Tensor:
         x, sigma, to, eta = self._step
         return _adams(x, past, sigma, to, eta) + self.noise
 
 
-def _reaching(past: list[tuple[float, torch.Tensor]], h: float) -> int:
+def _reaching(past: list[tuple[float, Tensor]], h: float) -> int:
     """How many of the last estimates to put a polynomial through for a step of length h."""
     means = ((past[0][0] - past[n - 1][0]) / (n - 1) for n in range(2, len(past) + 1))  # of the steps between n of them
     return max((n for n, mean in enumerate(means, 2) if h <= _REACH * mean), default=1)
 
 
-def _adams(
-    x: torch.Tensor, past: list[tuple[float, torch.Tensor]], sigma: float, to: float, eta: float
-) -> torch.Tensor:
+def _adams(x: Tensor, past: list[tuple[float, Tensor]], sigma: float, to: float, eta: float) -> Tensor:
     """The step from sigma to `to` by the polynomial through these estimates, without its noise."""
     h = math.log(sigma / to)
     nodes = tuple(place + math.log(sigma) for place, _ in past)
-    kept: torch.Tensor = math.exp(-(1 + eta) * h) * x
+    kept: Tensor = math.exp(-(1 + eta) * h) * x
     return kept + weighed(_integrals(nodes, h, 1 + eta), [estimate for _, estimate in past])
 
 

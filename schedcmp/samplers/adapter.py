@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.configuration_utils import register_to_config
+from torch import Tensor
 
 from schedcmp.errors import RegistryError
 from schedcmp.samplers.contract import SamplerFunction, Trial, read
@@ -54,7 +55,7 @@ class SigmaSampler(SamplerScheduler, EulerDiscreteScheduler):  # type: ignore[mi
         self._log_sigmas = np.log(np.array(((1 - self.alphas_cumprod) / self.alphas_cumprod) ** 0.5))
         self._plan()
 
-    def scale_model_input(self, sample: torch.Tensor, timestep: float | torch.Tensor) -> torch.Tensor:
+    def scale_model_input(self, sample: Tensor, timestep: float | Tensor) -> Tensor:
         """The denoiser's input at the function's x. `sample`: (kB, ...), k copies of the latents (guidance)."""
         run = self._run or self._begin(sample[: len(sample) // _copies(sample)], timestep)
         assert run.x is not None
@@ -63,14 +64,14 @@ class SigmaSampler(SamplerScheduler, EulerDiscreteScheduler):  # type: ignore[mi
             sample = run.x.repeat(copies, *[1] * (sample.ndim - 1)).to(sample.dtype)
         return sample / (torch.tensor(run.sigma) ** 2 + 1) ** 0.5
 
-    def _denoised(self, output: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    def _denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         if self.config.prediction_type == "epsilon":
             return x - sigma * output
         if self.config.prediction_type == "v_prediction":
             return output * (-sigma / (sigma**2 + 1) ** 0.5) + x / (sigma**2 + 1)
         return output
 
-    def _ideal(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    def _ideal(self, x: Tensor, sigma: float) -> Tensor:
         return x / (1 + sigma**2)
 
     def _timestep(self, sigma: float) -> float:
@@ -102,7 +103,7 @@ class FlowSampler(SamplerScheduler, Placed, FlowMatchEulerDiscreteScheduler):  #
             _drop_extra_level(self)
         self._plan()
 
-    def _coordinates(self, schedule: torch.Tensor) -> Coordinates:
+    def _coordinates(self, schedule: Tensor) -> Coordinates:
         exploding = VarianceExploding(highest=highest_level(self.shift_factor))
         wanted = getattr(self.contract.function, "coordinates", "exploding" if self.needs_unconditional else None)
         if wanted is None:
@@ -110,16 +111,16 @@ class FlowSampler(SamplerScheduler, Placed, FlowMatchEulerDiscreteScheduler):  #
             wanted = "exploding" if may_draw or self._tried(schedule, OWN).drew_noise else "own"
         return exploding if wanted == "exploding" else OWN
 
-    def _tried(self, schedule: torch.Tensor, coordinates: Coordinates | None = None) -> Trial:
+    def _tried(self, schedule: Tensor, coordinates: Coordinates | None = None) -> Trial:
         trial = super()._tried(schedule, coordinates)
         if not trial.began_at_start:
             raise ValueError("its first evaluation is not at the latents, which pipelines for flow matching need")
         return trial
 
-    def _denoised(self, output: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    def _denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         return x - sigma * output
 
-    def _ideal(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    def _ideal(self, x: Tensor, sigma: float) -> Tensor:
         return x * (1 - sigma) / ((1 - sigma) ** 2 + sigma**2)
 
     def _timestep(self, sigma: float) -> float:
@@ -181,7 +182,7 @@ def _drop_extra_level(scheduler: Any) -> None:
     scheduler.num_inference_steps = len(sigmas) - 2
 
 
-def _copies(sample: torch.Tensor) -> int:
+def _copies(sample: Tensor) -> int:
     """How often the latents are repeated for guidance."""
     rows = len(sample)
     sizes = [size for size in range(1, rows + 1) if rows % size == 0]

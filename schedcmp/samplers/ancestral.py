@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from schedcmp.samplers.common import (
-    NoiseSampler,
+    OwnNoise,
     ancestral,
     denoise,
     exponential_euler,
@@ -21,41 +21,27 @@ from schedcmp.samplers.contract import needs_unconditional
 
 
 def euler_ancestral(
-    model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
-    *,
-    noise_sampler: NoiseSampler | None = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-) -> torch.Tensor:
+    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
+) -> Tensor:
     """Euler's method with ancestral noise (Song et al. 2021, DDIM, in k-diffusion's form); eta 0 is Euler."""
     return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise)
 
 
 @needs_unconditional
 def euler_ancestral_cfg_pp(
-    model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
-    *,
-    noise_sampler: NoiseSampler | None = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-) -> torch.Tensor:
+    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
+) -> Tensor:
     """Ancestral Euler with CFG++ (Chung et al. 2024)."""
     return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, cfg_pp=True)
 
 
 @needs_unconditional
-def euler_cfg_pp(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def euler_cfg_pp(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
     """DDIM with CFG++ (Chung et al. 2024, algorithm 1)."""
     return _ancestral(model, x, sigmas, None, 0.0, 0.0, cfg_pp=True)
 
 
-def lcm(
-    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, noise_sampler: NoiseSampler | None = None
-) -> torch.Tensor:
+def lcm(model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None) -> Tensor:
     """Multistep consistency sampling (Song et al. 2023, algorithm 1): the estimate, noised anew to the next level."""
     noise = noise_for(x, noise_sampler)
     for sigma, to in steps(sigmas):
@@ -64,14 +50,8 @@ def lcm(
 
 
 def dpm_2_ancestral(
-    model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
-    *,
-    noise_sampler: NoiseSampler | None = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-) -> torch.Tensor:
+    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
+) -> Tensor:
     """The midpoint method with the midpoint in log sigma, as k-diffusion's DPM2, with ancestral noise; eta 0 is DPM2.
 
     The last step, to 0, evaluates once.
@@ -89,14 +69,8 @@ def dpm_2_ancestral(
 
 
 def dpmpp_2s_ancestral(
-    model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
-    *,
-    noise_sampler: NoiseSampler | None = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-) -> torch.Tensor:
+    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
+) -> Tensor:
     """DPM-Solver++(2S) (Lu et al. 2022, arXiv:2211.01095, algorithm 1, r = 1/2) with ancestral noise.
 
     The last step, to 0, evaluates once.
@@ -107,14 +81,14 @@ def dpmpp_2s_ancestral(
 @needs_unconditional
 def dpmpp_2s_ancestral_cfg_pp(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
     comfyui: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """DPM-Solver++(2S) with ancestral noise and CFG++, as CFG++'s authors have it (Chung et al. 2024): the first stage
     without guidance, the second denoises with it and renoises without.
 
@@ -141,15 +115,15 @@ def dpmpp_2s_ancestral_cfg_pp(
 
 def _ancestral(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
-    noise_sampler: NoiseSampler | None,
+    x: Tensor,
+    sigmas: Tensor,
+    noise_sampler: OwnNoise,
     eta: float,
     s_noise: float,
     *,
     two_stages: bool = False,
     cfg_pp: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     noise = noise_for(x, noise_sampler)
     for sigma, to in steps(sigmas):
         x, denoised, _ = guided(model, x, sigma, cfg_pp)

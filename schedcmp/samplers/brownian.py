@@ -7,17 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 _SAME = 1e-5  # relative: levels that a function computes twice, in float32, by a logarithm and back
 
-Draw = Callable[[], torch.Tensor]
+Draw = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
 class _Piece:
     high: float
     low: float
-    unit: torch.Tensor  # the increment over the piece, divided by the root of its length: standard normal
+    unit: Tensor  # the increment over the piece, divided by the root of its length: standard normal
 
     @property
     def length(self) -> float:
@@ -35,7 +36,7 @@ class BrownianPath:
 
     _pieces: list[_Piece] = field(default_factory=list)  # disjoint, from high to low
 
-    def between(self, start: float, end: float, draw: Draw) -> torch.Tensor:
+    def between(self, start: float, end: float, draw: Draw) -> Tensor:
         """Standard normal noise for the step from one level to another; `draw` gives what is not known yet."""
         start, end = self._known(start), self._known(end)
         if not start > end:  # upwards, or nowhere: nothing that the path has

@@ -12,22 +12,24 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
-NoiseSampler = Callable[[Any, Any], torch.Tensor]
+NoiseSampler = Callable[[Any, Any], Tensor]
+OwnNoise = NoiseSampler | None  # None: of torch's global generator
 
 
-def steps(sigmas: torch.Tensor) -> list[tuple[float, float]]:
+def steps(sigmas: Tensor) -> list[tuple[float, float]]:
     """(sigma, next sigma) of each step."""
     return list(pairwise(sigmas.tolist()))
 
 
-def denoise(model: Any, x: torch.Tensor, sigma: float) -> torch.Tensor:
+def denoise(model: Any, x: Tensor, sigma: float) -> Tensor:
     """The denoised estimate of x, (B, ...). The rows' levels stay on the CPU: reading them costs no wait."""
-    denoised: torch.Tensor = model(x, torch.full((len(x),), sigma, dtype=torch.float64))
+    denoised: Tensor = model(x, torch.full((len(x),), sigma, dtype=torch.float64))
     return denoised
 
 
-def noise_for(x: torch.Tensor, sampler: NoiseSampler | None) -> NoiseSampler:
+def noise_for(x: Tensor, sampler: OwnNoise) -> NoiseSampler:
     """The noise sampler; torch's global generator if there is none."""
     return sampler or (lambda sigma, sigma_next: torch.randn_like(x))
 
@@ -47,7 +49,7 @@ def phi3(h: float) -> float:
     return 0.5 - phi2(h) / h
 
 
-def exponential_euler(x: torch.Tensor, denoised: torch.Tensor, sigma: float, to: float) -> torch.Tensor:
+def exponential_euler(x: Tensor, denoised: Tensor, sigma: float, to: float) -> Tensor:
     """x at level `to` for a constant denoised: Euler's step, as it is for any parametrisation of time."""
     return denoised + (x - denoised) * (to / sigma)
 
@@ -58,12 +60,12 @@ def ancestral(sigma: float, to: float, eta: float) -> tuple[float, float]:
     return math.sqrt(to**2 - up**2), up
 
 
-def renoise(x: torch.Tensor, up: float, sampler: NoiseSampler, sigma: float, to: float) -> torch.Tensor:
+def renoise(x: Tensor, up: float, sampler: NoiseSampler, sigma: float, to: float) -> Tensor:
     """Add noise of standard deviation `up`; none is drawn where that is 0."""
     return x + up * sampler(sigma, to) if up > 0 else x
 
 
-def weighed(weights: Sequence[float], parts: Sequence[torch.Tensor]) -> torch.Tensor:
+def weighed(weights: Sequence[float], parts: Sequence[Tensor]) -> Tensor:
     """The sum of the parts, each with its weight."""
     total = weights[0] * parts[0]
     for weight, part in zip(weights[1:], parts[1:], strict=True):
@@ -71,7 +73,7 @@ def weighed(weights: Sequence[float], parts: Sequence[torch.Tensor]) -> torch.Te
     return total
 
 
-def guided(model: Any, x: torch.Tensor, sigma: float, cfg_pp: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def guided(model: Any, x: Tensor, sigma: float, cfg_pp: bool) -> tuple[Tensor, Tensor, Tensor]:
     """x, its denoised estimate, and the estimate whose changes the solver follows.
 
     CFG++ (Chung et al. 2024, algorithm 1) denoises with guidance and renoises without: the noise is

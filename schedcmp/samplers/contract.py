@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from schedcmp.errors import RegistryError
 from schedcmp.samplers.running import Noise
 
-SamplerFunction = Callable[..., torch.Tensor]
+SamplerFunction = Callable[..., Tensor]
 
 # What the adapter gives a function that asks for it by name; every other argument with a default is an option.
 _GIVEN = {"sigmas", "sigma_min", "sigma_max", "n", "extra_args", "callback", "disable", "noise_sampler"}
@@ -60,7 +61,7 @@ class Contract:
         """Whether its evaluations depend on the data: it has neither levels nor a number of steps to go by."""
         return not self.takes & {"sigmas", "n"} or bool(getattr(self.function, "adaptive", False))
 
-    def call(self, model: Any, x: torch.Tensor, sigmas: torch.Tensor, noise: Noise, options: Any) -> torch.Tensor:
+    def call(self, model: Any, x: Tensor, sigmas: Tensor, noise: Noise, options: Any) -> Tensor:
         """Run the function on falling `sigmas` (N + 1,), of which the last may be 0."""
         positive = sigmas[sigmas > 0]
         given: dict[str, Any] = {
@@ -75,7 +76,7 @@ class Contract:
         }
         return self.function(model, x, **{name: given[name] for name in self.takes}, **options)
 
-    def try_on(self, sigmas: torch.Tensor, options: Any, denoise: Callable[[torch.Tensor, float], Any]) -> Trial:
+    def try_on(self, sigmas: Tensor, options: Any, denoise: Callable[[Tensor, float], Any]) -> Trial:
         """Run the function on a small x with a known denoiser; torch's global generators stay as they are."""
         noise = Noise(torch.Generator().manual_seed(0), torch.empty(1, 4, 8, 8))
         with torch.no_grad(), noise.in_charge():
@@ -87,18 +88,18 @@ class Contract:
         if not model.sigmas:
             raise ValueError("the sampler function never calls its model")
         if getattr(end, "shape", None) != x.shape:
-            found = tuple(end.shape) if isinstance(end, torch.Tensor) else type(end).__name__
+            found = tuple(end.shape) if isinstance(end, Tensor) else type(end).__name__
             raise ValueError(f"the sampler function returns {found} for latents of shape {tuple(x.shape)}")
         return Trial(tuple(model.sigmas), drew, model.first is not None and torch.equal(model.first, x))
 
 
 class _Recorder:
-    def __init__(self, denoise: Callable[[torch.Tensor, float], torch.Tensor]) -> None:
+    def __init__(self, denoise: Callable[[Tensor, float], Tensor]) -> None:
         self._denoise = denoise
         self.sigmas: list[float] = []
-        self.first: torch.Tensor | None = None
+        self.first: Tensor | None = None
 
-    def __call__(self, x: torch.Tensor, sigma: Any, **_: Any) -> torch.Tensor:
+    def __call__(self, x: Tensor, sigma: Any, **_: Any) -> Tensor:
         self.first = x.clone() if self.first is None else self.first
         self.sigmas.append(level(sigma))
         if len(self.sigmas) > _MOST_EVALUATIONS:
@@ -109,7 +110,7 @@ class _Recorder:
 
 def level(sigma: Any) -> float:
     """The noise level of a call: a number, or a tensor with one for each row, which are all the same."""
-    return float(sigma.reshape(-1)[0]) if isinstance(sigma, torch.Tensor) else float(sigma)
+    return float(sigma.reshape(-1)[0]) if isinstance(sigma, Tensor) else float(sigma)
 
 
 def read(function: SamplerFunction) -> Contract:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
+Denoiser = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Coordinates:
         """What the function's latents are multiplied by to be the model's."""
         return 1.0
 
-    def begun(self, levels: torch.Tensor) -> torch.Tensor:
+    def begun(self, levels: Tensor) -> Tensor:
         """The model's levels (N + 1,), with a first one at which a function can begin."""
         return levels
 
-    def sigmas(self, levels: torch.Tensor) -> torch.Tensor:
+    def sigmas(self, levels: Tensor) -> Tensor:
         """`sigma` of each of the levels (N + 1,)."""
         return levels
 
@@ -61,10 +62,10 @@ class VarianceExploding(Coordinates):
     def scale(self, sigma: float) -> float:
         return 1 / (1 + sigma)
 
-    def begun(self, levels: torch.Tensor) -> torch.Tensor:
+    def begun(self, levels: Tensor) -> Tensor:
         return torch.cat([levels[:1].clamp(max=self.highest), levels[1:]])
 
-    def sigmas(self, levels: torch.Tensor) -> torch.Tensor:
+    def sigmas(self, levels: Tensor) -> Tensor:
         wide = levels.double()
         return (wide / (1 - wide)).float()
 

@@ -12,13 +12,12 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from schedcmp.samplers.common import denoise
 
 
-def dpm_fast(
-    model: Any, x: torch.Tensor, sigma_min: float, sigma_max: float, n: int, *, denoise_last: bool = True
-) -> torch.Tensor:
+def dpm_fast(model: Any, x: Tensor, sigma_min: float, sigma_max: float, n: int, *, denoise_last: bool = True) -> Tensor:
     """DPM-Solver-fast (section 3.4): steps of order 3, and of 2 or 1 for what is left of n evaluations.
 
     Of the n evaluations the last denoises; without `denoise_last` it stops at sigma_min and leaves its noise in, as
@@ -35,7 +34,7 @@ def dpm_fast(
 
 def dpm_adaptive(
     model: Any,
-    x: torch.Tensor,
+    x: Tensor,
     sigma_min: float,
     sigma_max: float,
     *,
@@ -49,7 +48,7 @@ def dpm_adaptive(
     accept_safety: float = 0.81,
     denoise_last: bool = True,
     round_steps: bool = True,
-) -> torch.Tensor:
+) -> Tensor:
     """DPM-Solver-12 or -23 (appendix C): steps as long as two embedded orders agree to `rtol` and `atol`.
 
     The step sizes are those of a PID controller (Söderlind 2003), with `round_steps` rounded to a sixteenth of an
@@ -103,11 +102,11 @@ class StepSize:
 class Stages:
     """One step from t to `to` in -log sigma; stages that several orders need are evaluated once."""
 
-    def __init__(self, model: Any, x: torch.Tensor, t: float, to: float) -> None:
+    def __init__(self, model: Any, x: Tensor, t: float, to: float) -> None:
         self._model, self._x, self._t, self._h = model, x, t, to - t
-        self._known: dict[float, torch.Tensor] = {}
+        self._known: dict[float, Tensor] = {}
 
-    def solve(self, order: int, r1: float | None = None) -> torch.Tensor:
+    def solve(self, order: int, r1: float | None = None) -> Tensor:
         """The x at `to`, by DPM-Solver of order 1, 2 or 3; `r1` is where the first inner stage lies."""
         grown = math.expm1(self._h)
         x = self._ahead(1.0)
@@ -125,14 +124,14 @@ class Stages:
     def _sigma(self, r: float) -> float:
         return math.exp(-(self._t + r * self._h))
 
-    def _ahead(self, r: float) -> torch.Tensor:
+    def _ahead(self, r: float) -> Tensor:
         """First order: the noise stays as it is at t."""
         return self._x - self._sigma(r) * math.expm1(r * self._h) * self._noise(0.0, self._x)
 
-    def _change(self, r: float) -> torch.Tensor:
+    def _change(self, r: float) -> Tensor:
         return self._noise(r, self._ahead(r)) - self._noise(0.0, self._x)
 
-    def _noise(self, r: float, x: torch.Tensor) -> torch.Tensor:
+    def _noise(self, r: float, x: Tensor) -> Tensor:
         if r not in self._known:
             self._known[r] = (x - denoise(self._model, x, self._sigma(r))) / self._sigma(r)
         return self._known[r]

@@ -7,31 +7,31 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from schedcmp.samplers.common import NoiseSampler, denoise, noise_for, renoise, steps
+from schedcmp.samplers.common import OwnNoise, denoise, noise_for, renoise, steps
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 
 def er_sde(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
     max_stage: int = 3,
     rectangles: int = 0,
-) -> torch.Tensor:
+) -> Tensor:
     """ER-SDE-Solver-1 to -3 (Cui et al. 2023, arXiv:2309.06169), in its variance-exploding form.
 
     The noise is set by phi(sigma) = sigma (exp(sigma^0.3) + 10)^eta, the paper's ER SDE 5 for eta 1, the ODE for 0.
     `rectangles`: so many, instead of an exact rule, for the integrals; the authors' code and ComfyUI's have 200.
     """
     noise = noise_for(x, noise_sampler)
-    past: list[tuple[float, torch.Tensor, torch.Tensor | None]] = []  # level, estimate, its slope; the last first
+    past: list[tuple[float, Tensor, Tensor | None]] = []  # level, estimate, its slope; the last first
     for sigma, to in steps(sigmas):
         denoised = denoise(model, x, sigma)
         if to == 0:

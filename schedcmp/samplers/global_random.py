@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from schedcmp.guard.private import mps_generator
+
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class GlobalGenerator:
     """A global generator: how its state is read and written, and what it is after a seed."""
 
     name: str
@@ -23,18 +25,18 @@ class Source:
     fresh: Callable[[int], Any]
 
 
-def torch_sources(device: torch.device) -> list[Source]:
+def torch_sources(device: torch.device) -> list[GlobalGenerator]:
     """torch's: the host's, and the device's."""
-    return [Source("torch", g.get_state, g.set_state, partial(_fresh, g.device)) for g in _generators(device)]
+    return [GlobalGenerator("torch", g.get_state, g.set_state, partial(_fresh, g.device)) for g in _generators(device)]
 
 
-def sources(device: torch.device) -> list[Source]:
+def sources(device: torch.device) -> list[GlobalGenerator]:
     """All of them."""
     legacy = np.random  # the one that code from elsewhere uses
     return [
         *torch_sources(device),
-        Source("random", random.getstate, random.setstate, lambda seed: random.Random(seed).getstate()),
-        Source(
+        GlobalGenerator("random", random.getstate, random.setstate, lambda seed: random.Random(seed).getstate()),
+        GlobalGenerator(
             "numpy",
             legacy.get_state,
             legacy.set_state,
@@ -46,7 +48,7 @@ def sources(device: torch.device) -> list[Source]:
 class Own:
     """Global generators as one run alone has them."""
 
-    def __init__(self, sources: Iterable[Source], seed: int) -> None:
+    def __init__(self, sources: Iterable[GlobalGenerator], seed: int) -> None:
         self._sources = list(sources)
         self.seed(seed)
 
@@ -89,5 +91,5 @@ def _generators(device: torch.device) -> list[torch.Generator]:
         index = torch.cuda.current_device() if device.index is None else device.index
         return [torch.default_generator, torch.cuda.default_generators[index]]
     if device.type == "mps":
-        return [torch.default_generator, torch.mps._get_default_mps_generator()]
+        return [torch.default_generator, mps_generator()]
     return [torch.default_generator]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from schedcmp.samplers.common import denoise, steps
 from schedcmp.samplers.contract import needs_unconditional
@@ -13,13 +13,13 @@ from schedcmp.samplers.contract import needs_unconditional
 @needs_unconditional
 def cfgpp_ud10_ab(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
     history: float = 0.25,
     unconditional_history: float = 0.1,
     to_zero: float = 1.0,
-) -> torch.Tensor:
+) -> Tensor:
     """CFG++ (Chung et al. 2024) with memories, as ComfyUI has it; no paper defines it.
 
     The noise without guidance is extrapolated by the part `unconditional_history` to the end of the step; so much as

@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.polynomial import Polynomial
+from torch import Tensor
 
 from schedcmp.samplers.common import denoise, exponential_euler, guided, steps, weighed
 from schedcmp.samplers.contract import needs_unconditional
@@ -21,24 +21,22 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 _ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
-def gradient_estimation(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, ge_gamma: float = 2.0) -> torch.Tensor:
+def gradient_estimation(model: Any, x: Tensor, sigmas: Tensor, *, ge_gamma: float = 2.0) -> Tensor:
     """Gradient estimation (Permenter and Yuan 2024, arXiv:2306.04848, algorithm 2): the slope is extrapolated by
     `ge_gamma` from the last one to the present; 1 is Euler's method."""
     return _gradient_estimation(model, x, sigmas, ge_gamma)
 
 
 @needs_unconditional
-def gradient_estimation_cfg_pp(
-    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, ge_gamma: float = 2.0
-) -> torch.Tensor:
+def gradient_estimation_cfg_pp(model: Any, x: Tensor, sigmas: Tensor, *, ge_gamma: float = 2.0) -> Tensor:
     """Gradient estimation of the slope without guidance, with CFG++ (Chung et al. 2024)."""
     return _gradient_estimation(model, x, sigmas, ge_gamma, cfg_pp=True)
 
 
-def ipndm(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int = 4) -> torch.Tensor:
+def ipndm(model: Any, x: Tensor, sigmas: Tensor, *, max_order: int = 4) -> Tensor:
     """iPNDM (Zhang and Chen 2023, arXiv:2204.13902) on sigmas: Adams-Bashforth's weights for equal steps, whatever the
     steps are, so that the method is of second order."""
-    slopes: list[torch.Tensor] = []
+    slopes: list[Tensor] = []
     for sigma, to in steps(sigmas):
         denoised = denoise(model, x, sigma)
         slopes = [(x - denoised) / sigma, *slopes][:max_order]
@@ -47,9 +45,7 @@ def ipndm(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int =
     return x
 
 
-def ipndm_v(
-    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int = 4, published: bool = False
-) -> torch.Tensor:
+def ipndm_v(model: Any, x: Tensor, sigmas: Tensor, *, max_order: int = 4, published: bool = False) -> Tensor:
     """iPNDM with Adams-Bashforth's weights for the steps as they are: the polynomial through the slopes, integrated.
 
     `published`: the weights of its authors' code and ComfyUI's, which from order 3 on are others by a slip.
@@ -58,9 +54,7 @@ def ipndm_v(
     return _adams_bashforth(model, x, sigmas, max_order, weights)
 
 
-def lms(
-    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, order: int = 4, denoise_last: bool = False
-) -> torch.Tensor:
+def lms(model: Any, x: Tensor, sigmas: Tensor, *, order: int = 4, denoise_last: bool = False) -> Tensor:
     """Linear multistep, as in k-diffusion: Adams-Bashforth's method for the steps as they are, to the last one.
 
     `denoise_last`: the last step is the denoised estimate, as in ComfyUI.
@@ -68,21 +62,19 @@ def lms(
     return _adams_bashforth(model, x, sigmas, order, _integrals, denoise_last=denoise_last)
 
 
-def deis(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int = 3) -> torch.Tensor:
+def deis(model: Any, x: Tensor, sigmas: Tensor, *, max_order: int = 3) -> Tensor:
     """tAB-DEIS (Zhang and Chen 2023, arXiv:2204.13902): the polynomial through the slopes is one in the time of a
     variance-preserving process whose noise grows linearly from sigma 0.002 to 80, and is integrated exactly."""
     return _adams_bashforth(model, x, sigmas, max_order, _integrals_in_time)
 
 
-def plms(
-    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, max_order: int = 4, to_unit_variance: bool = False
-) -> torch.Tensor:
+def plms(model: Any, x: Tensor, sigmas: Tensor, *, max_order: int = 4, to_unit_variance: bool = False) -> Tensor:
     """PNDM's linear multistep part (Liu et al. 2022, arXiv:2202.09778), as in CompVis's code, on sigmas: the first step
     is Heun's, and the last level above 0 is where it ends. Of order 1 it is DDIM.
 
     `to_unit_variance`: what it ends with is scaled as the latents of a variance-preserving process are.
     """
-    slopes: list[torch.Tensor] = []
+    slopes: list[Tensor] = []
     levels = [level for level in sigmas.tolist() if level > 0]
     for sigma, to in pairwise(levels):
         slopes = [(x - denoise(model, x, sigma)) / sigma, *slopes][:max_order]
@@ -94,7 +86,7 @@ def plms(
     return x / math.hypot(1, levels[-1]) if to_unit_variance else x
 
 
-def heunpp2(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def heunpp2(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
     """Heun++ as ComfyUI has it: slopes at this level and the next two, weighed by their levels over the first level.
 
     No paper defines it. Towards the end of the schedule it has fewer slopes; its order is 1.
@@ -112,7 +104,7 @@ def heunpp2(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
 
 
 @needs_unconditional
-def ddim_cfg_pp(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def ddim_cfg_pp(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
     """DDIM with CFG++ (Chung et al. 2024, algorithm 1), which ends as `plms` does, scaled to unit variance."""
     levels = [level for level in sigmas.tolist() if level > 0]
     for sigma, to in pairwise(levels):
@@ -123,15 +115,15 @@ def ddim_cfg_pp(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tens
 
 def _adams_bashforth(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     order: int,
     weights: Callable[[tuple[float, ...], float], tuple[float, ...]],
     *,
     denoise_last: bool = True,
-) -> torch.Tensor:
+) -> Tensor:
     """`weights`: of the slopes at the last levels, for the step from the first of these to another level."""
-    slopes: list[torch.Tensor] = []
+    slopes: list[Tensor] = []
     levels: list[float] = []
     for sigma, to in steps(sigmas):
         denoised = denoise(model, x, sigma)
@@ -140,9 +132,7 @@ def _adams_bashforth(
     return x
 
 
-def _gradient_estimation(
-    model: Any, x: torch.Tensor, sigmas: torch.Tensor, gamma: float, cfg_pp: bool = False
-) -> torch.Tensor:
+def _gradient_estimation(model: Any, x: Tensor, sigmas: Tensor, gamma: float, cfg_pp: bool = False) -> Tensor:
     last = None
     for sigma, to in steps(sigmas):
         x, denoised, _ = guided(model, x, sigma, cfg_pp)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import torch
+from torch import Tensor
 
 from schedcmp.samplers.common import (
-    NoiseSampler,
+    OwnNoise,
     ancestral,
     decay,
     exponential_euler,
@@ -23,26 +23,20 @@ from schedcmp.samplers.contract import needs_unconditional
 CfgPp = Literal["", "renoise", "authors", "comfyui"]
 
 
-def res_multistep(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def res_multistep(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
     """RES, the refined exponential solver, multistep, second order (Zhang et al. 2023, arXiv:2308.02157)."""
     return _second_order(model, x, sigmas, phi2)
 
 
 def res_multistep_ancestral(
-    model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
-    *,
-    noise_sampler: NoiseSampler | None = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-) -> torch.Tensor:
+    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
+) -> Tensor:
     """RES multistep with ancestral noise; eta 0 is `res_multistep`."""
     return _second_order(model, x, sigmas, phi2, noise_sampler, eta, s_noise)
 
 
 @needs_unconditional
-def res_multistep_cfg_pp(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, comfyui: bool = False) -> torch.Tensor:
+def res_multistep_cfg_pp(model: Any, x: Tensor, sigmas: Tensor, *, comfyui: bool = False) -> Tensor:
     """RES multistep with CFG++ (Chung et al. 2024), following the estimate without guidance.
 
     `comfyui`: steps of second order go towards the estimate without guidance, which is in x alone.
@@ -53,27 +47,27 @@ def res_multistep_cfg_pp(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, c
 @needs_unconditional
 def res_multistep_ancestral_cfg_pp(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
     comfyui: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """RES multistep with ancestral noise and CFG++; `comfyui` as in `res_multistep_cfg_pp`."""
     cfg_pp: CfgPp = "comfyui" if comfyui else "renoise"
     return _second_order(model, x, sigmas, phi2, noise_sampler, eta, s_noise, cfg_pp=cfg_pp)
 
 
 @needs_unconditional
-def dpmpp_2m_cfg_pp(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def dpmpp_2m_cfg_pp(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095) with CFG++, as its authors have it (Chung et al. 2024): the
     correction is from the last estimate without guidance to the present one with it."""
     return _second_order(model, x, sigmas, _half, cfg_pp="authors")
 
 
-def dpmpp_2m(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def dpmpp_2m(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2); the last step, to 0, is of first order."""
     return _second_order(model, x, sigmas, _half)
 
@@ -84,14 +78,14 @@ def _half(h: float) -> float:
 
 def _second_order(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     weight: Any,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 0.0,
     s_noise: float = 1.0,
     cfg_pp: CfgPp = "",
-) -> torch.Tensor:
+) -> Tensor:
     """`weight`: of h times the derivative of denoised, over a step of length h: exactly `phi2`, to second order
     (1 - exp(-h)) / 2."""
     noise = noise_for(x, noise_sampler)

@@ -7,23 +7,23 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from schedcmp.samplers.common import NoiseSampler, denoise, noise_for, renoise
+from schedcmp.samplers.common import OwnNoise, denoise, noise_for, renoise
 
 
 def restart(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     s_noise: float = 1.0,
     restart_min: float = 0.1,
     restart_max: float = 2.0,
     restarts: int | None = None,
     karras: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """Restart (Xu et al. 2023, arXiv:2306.14878, algorithm 2) with Heun's method, for N steps in all.
 
     Like A1111's it has no restart below 20 steps, one of 9 steps from 20, two of N/4 from 36, unless `restarts` says
@@ -48,7 +48,7 @@ def restart(
     return x
 
 
-def _heun(model: Any, x: torch.Tensor, sigma: float, to: float) -> torch.Tensor:
+def _heun(model: Any, x: Tensor, sigma: float, to: float) -> Tensor:
     """Heun's step (Karras et al. 2022, algorithm 1); Euler's where it ends at 0."""
     slope = (x - denoise(model, x, sigma)) / sigma
     ahead = x + (to - sigma) * slope

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
+from torch import Tensor
 
-from schedcmp.samplers.common import NoiseSampler, ancestral, denoise, noise_for, renoise, steps, weighed
+from schedcmp.samplers.common import OwnNoise, ancestral, denoise, noise_for, renoise, steps, weighed
 from schedcmp.samplers.contract import in_exploding_coordinates
 from schedcmp.samplers.tableaus import Tableau, explicit, exponential
 
 
-def runge_kutta(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, tableau: str = "rk4") -> torch.Tensor:
+def runge_kutta(model: Any, x: Tensor, sigmas: Tensor, *, tableau: str = "rk4") -> Tensor:
     """An explicit Runge-Kutta method for dx/dsigma = (x - denoised) / sigma, by the name of its tableau."""
     method = explicit(tableau)
     for sigma, to in steps(sigmas):
@@ -32,14 +32,14 @@ def runge_kutta(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, tableau: s
 @in_exploding_coordinates
 def exponential_rk(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     tableau: str = "krogstad",
     eta: float = 0.0,
     s_noise: float = 1.0,
-) -> torch.Tensor:
+) -> Tensor:
     """An exponential Runge-Kutta method for dx/dlambda = denoised - x, lambda = -log sigma, by the name of its tableau.
 
     With ancestral noise for eta above 0: the method goes to below the next level, noise up to it.
@@ -58,18 +58,18 @@ def exponential_rk(
     return x
 
 
-def _slope(model: Any, x: torch.Tensor, sigma: float) -> torch.Tensor:
+def _slope(model: Any, x: Tensor, sigma: float) -> Tensor:
     return (x - denoise(model, x, sigma)) / sigma
 
 
 def _step(
     method: Tableau,
-    evaluate: Callable[[torch.Tensor, float], torch.Tensor],
-    x: torch.Tensor,
+    evaluate: Callable[[Tensor, float], Tensor],
+    x: Tensor,
     h: float,
     levels: list[float],
     kept: list[float],
-) -> torch.Tensor:
+) -> Tensor:
     """One step of length h. `levels`: of the stages; `kept`: how much of x is left at each after the first, and at the
     end."""
     known = [evaluate(x, levels[0])]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from greenlet import getcurrent, greenlet
+from torch import Tensor
 
 from schedcmp.samplers.brownian import BrownianPath
 from schedcmp.samplers.global_random import Own, torch_sources
@@ -19,12 +20,12 @@ Generators = torch.Generator | list[torch.Generator] | None
 class Model:
     """What a sampler function calls: stops it until the denoised estimate is there."""
 
-    unconditional: torch.Tensor  # denoised without the prompt, at the last call
+    unconditional: Tensor  # denoised without the prompt, at the last call
 
-    def __call__(self, x: torch.Tensor, sigma: Any, **_: Any) -> torch.Tensor:
+    def __call__(self, x: Tensor, sigma: Any, **_: Any) -> Tensor:
         parent = getcurrent().parent
         assert parent is not None
-        answer: torch.Tensor = parent.switch((x, sigma))
+        answer: Tensor = parent.switch((x, sigma))
         return answer
 
 
@@ -32,22 +33,22 @@ class Noise:
     """A run's random numbers: a noise sampler that draws from `generator`, along one Brownian path, and torch's global
     generators as this run alone has them, for functions that call `torch.randn_like`."""
 
-    def __init__(self, generator: Generators, like: torch.Tensor) -> None:
+    def __init__(self, generator: Generators, like: Tensor) -> None:
         self.generator = generator
         self.drawn = 0
         self._like = like
         self._own = Own(torch_sources(like.device), seed_from(generator))
         self._path = BrownianPath()
 
-    def __call__(self, sigma: float, sigma_next: float) -> torch.Tensor:
+    def __call__(self, sigma: float, sigma_next: float) -> Tensor:
         """Standard normal noise for a step, in the shape of the latents; independent where steps do not overlap."""
         return self._path.between(sigma, sigma_next, self.draw)
 
-    def draw(self) -> torch.Tensor:
+    def draw(self) -> Tensor:
         """Standard normal noise in the shape of the latents, independent from call to call."""
         x = self._like
         self.drawn += 1
-        drawn: torch.Tensor = randn_tensor(x.shape, generator=self.generator, device=x.device, dtype=x.dtype)
+        drawn: Tensor = randn_tensor(x.shape, generator=self.generator, device=x.device, dtype=x.dtype)
         return drawn
 
     def seed(self) -> None:
@@ -59,14 +60,14 @@ class Noise:
         return self._own.in_charge()
 
 
-class Run(greenlet):
+class Sampling(greenlet):
     """A sampler function that waits at `x` and `sigma` for its model's answer; ended when `sigma` is None."""
 
-    def __init__(self, call: Callable[[Model], torch.Tensor], noise: Noise) -> None:
+    def __init__(self, call: Callable[[Model], Tensor], noise: Noise) -> None:
         super().__init__(call)
         self.model = Model()
         self.noise = noise
-        self.x: torch.Tensor | None = None
+        self.x: Tensor | None = None
         self.sigma: Any = None
 
     def go_on(self, answer: Any) -> None:

@@ -13,19 +13,20 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedulerOutput
+from torch import Tensor
 
 from schedcmp.samplers.contract import Contract, Trial, level
 from schedcmp.samplers.coordinates import OWN, Coordinates
-from schedcmp.samplers.running import Generators, Noise, Run
+from schedcmp.samplers.running import Generators, Noise, Sampling
 
 
-class LazyTimesteps(Sequence[torch.Tensor]):
+class LazyTimesteps(Sequence[Tensor]):
     """Timesteps of a function whose evaluations depend on the data: those of its trial until it starts, then those
     that it visits, which a loop follows to the end. The length stays the trial's."""
 
-    def __init__(self, estimate: torch.Tensor) -> None:
+    def __init__(self, estimate: Tensor) -> None:
         self._estimate = estimate
-        self.visited: list[torch.Tensor] = []
+        self.visited: list[Tensor] = []
 
     def __getitem__(self, index: Any) -> Any:
         return (self.visited or self._estimate)[index]
@@ -56,22 +57,22 @@ class SamplerScheduler:
     _trials: ClassVar[dict[tuple[Any, ...], Trial]]
 
     config: Any
-    schedule: torch.Tensor
-    sigmas: torch.Tensor
+    schedule: Tensor
+    sigmas: Tensor
     timesteps: Any
 
     coordinates: Coordinates = OWN
     generator: Generators = None
-    unconditional_output: Callable[[torch.Tensor], torch.Tensor] | None = None
-    _run: Run | None = None
+    unconditional_output: Callable[[Tensor], Tensor] | None = None
+    _run: Sampling | None = None
     _begin_index: int | None = None
     _step_index: int | None = None
 
     def step(
         self,
-        model_output: torch.Tensor,
-        timestep: float | torch.Tensor,
-        sample: torch.Tensor,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
         generator: Generators = None,
         return_dict: bool = True,
     ) -> Any:
@@ -102,14 +103,14 @@ class SamplerScheduler:
         previous = (run.x * here.scale(at)).to(model_output.dtype)
         return EulerDiscreteSchedulerOutput(previous, denoised) if return_dict else (previous, denoised)
 
-    def _denoised(self, output: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    def _denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _coordinates(self, schedule: torch.Tensor) -> Coordinates:
+    def _coordinates(self, schedule: Tensor) -> Coordinates:
         """Which coordinates the function takes on this schedule."""
         return OWN
 
-    def _ideal(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    def _ideal(self, x: Tensor, sigma: float) -> Tensor:
         """The denoised estimate for data that is standard normal, in the model's coordinates."""
         raise NotImplementedError
 
@@ -141,7 +142,7 @@ class SamplerScheduler:
         nearest = float(self.schedule[(self.schedule - found).abs().argmin()])
         return nearest if math.isclose(nearest, found, rel_tol=1e-6) else found
 
-    def _tried(self, schedule: torch.Tensor, coordinates: Coordinates | None = None) -> Trial:
+    def _tried(self, schedule: Tensor, coordinates: Coordinates | None = None) -> Trial:
         """A trial on these levels, in the function's coordinates unless others are given."""
         here = coordinates or self.coordinates
         key = (here.name, repr(self._options), *schedule.tolist())
@@ -153,7 +154,7 @@ class SamplerScheduler:
     def _options(self) -> dict[str, Any]:
         return {name: self.config[name] for name in self.contract.options}
 
-    def _begin(self, sample: torch.Tensor, timestep: float | torch.Tensor) -> Run:
+    def _begin(self, sample: Tensor, timestep: float | Tensor) -> Sampling:
         """Run the function to its first call of the model. `sample`: (B, ...), the pipeline's latents."""
         schedule = self._schedule_from(timestep)
         x = sample.float() if sample.dtype in (torch.float16, torch.bfloat16) else sample
@@ -161,12 +162,12 @@ class SamplerScheduler:
         x = x / self.coordinates.scale(float(schedule[0]))
         noise = Noise(self.generator, x)
         contract, options = self.contract, self._options  # not self: the function would keep its own greenlet alive
-        run = self._run = Run(lambda model: contract.call(model, x, schedule, noise, options), noise)
+        run = self._run = Sampling(lambda model: contract.call(model, x, schedule, noise, options), noise)
         run.go_on(run.model)
         self._arrived(run)
         return run
 
-    def _schedule_from(self, timestep: float | torch.Tensor) -> torch.Tensor:
+    def _schedule_from(self, timestep: float | Tensor) -> Tensor:
         """The levels from where the pipeline begins: the first, or a later one (image-to-image)."""
         if self._begin_index is None:
             starts = [i for i, t in enumerate(self.timesteps) if float(t) == float(timestep)]
@@ -182,7 +183,7 @@ class SamplerScheduler:
             raise RuntimeError(f"{type(self).__name__} cannot begin in the middle of its steps")
         return schedule
 
-    def _arrived(self, run: Run) -> None:
+    def _arrived(self, run: Sampling) -> None:
         """Look where the function waits now."""
         assert self._step_index is not None
         if run.sigma is not None:

@@ -10,9 +10,10 @@ import math
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from schedcmp.samplers.common import (
-    NoiseSampler,
+    OwnNoise,
     ancestral,
     decay,
     denoise,
@@ -29,14 +30,14 @@ from schedcmp.samplers.contract import in_exploding_coordinates
 @in_exploding_coordinates
 def dpmpp_sde(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
     r: float = 0.5,
-) -> torch.Tensor:
+) -> Tensor:
     """SDE-DPM-Solver++(2S) (Lu et al. 2022, arXiv:2211.01095), as in k-diffusion: a stage at `r` of the step in log
     sigma, whose noise is the beginning of the whole step's, as they are increments of one Brownian path."""
     noise = noise_for(x, noise_sampler)
@@ -56,20 +57,20 @@ def dpmpp_sde(
 @in_exploding_coordinates
 def dpmpp_2m_sde(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
     solver_type: Literal["midpoint", "heun"] = "midpoint",
-) -> torch.Tensor:
+) -> Tensor:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095), as in k-diffusion: the derivative of the estimate is
     weighed exactly (`heun`) or to second order (`midpoint`)."""
     if solver_type not in ("midpoint", "heun"):
         raise ValueError(f"solver_type must be midpoint or heun, not {solver_type!r}")
     noise = noise_for(x, noise_sampler)
-    past: list[tuple[torch.Tensor, float]] = []
+    past: list[tuple[Tensor, float]] = []
     for sigma, to in steps(sigmas):
         denoised = denoise(model, x, sigma)
         if to == 0:
@@ -87,14 +88,14 @@ def dpmpp_2m_sde(
 @in_exploding_coordinates
 def dpmpp_3m_sde(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
     corrected: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """SDE-DPM-Solver++ with three steps (Lu et al. 2022, arXiv:2211.01095), with k-diffusion's coefficients.
 
     They weigh the second divided difference of the estimates, which is half a second derivative, as if it were a whole
@@ -102,7 +103,7 @@ def dpmpp_3m_sde(
     which makes it of third.
     """
     noise = noise_for(x, noise_sampler)
-    past: list[tuple[torch.Tensor, float]] = []  # the last two estimates, each with the length of the step from it
+    past: list[tuple[Tensor, float]] = []  # the last two estimates, each with the length of the step from it
     for sigma, to in steps(sigmas):
         denoised = denoise(model, x, sigma)
         if to == 0:
@@ -117,9 +118,7 @@ def dpmpp_3m_sde(
     return x
 
 
-def _differences(
-    denoised: torch.Tensor, h: float, past: list[tuple[torch.Tensor, float]]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _differences(denoised: Tensor, h: float, past: list[tuple[Tensor, float]]) -> tuple[Tensor, Tensor]:
     """h D' and h^2 D'' / 2 at the present level, from divided differences; 0 where the past does not reach."""
     if not past:
         return torch.zeros_like(denoised), torch.zeros_like(denoised)

@@ -8,24 +8,24 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import torch
+from torch import Tensor
 
-from schedcmp.samplers.common import NoiseSampler, decay, denoise, noise_for, phi2, steps
+from schedcmp.samplers.common import NoiseSampler, OwnNoise, decay, denoise, noise_for, phi2, steps
 from schedcmp.samplers.contract import in_exploding_coordinates
 
 
 @in_exploding_coordinates
 def seeds_2(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
     r: float = 0.5,
     solver_type: Literal["phi_1", "phi_2"] = "phi_1",
-) -> torch.Tensor:
+) -> Tensor:
     """SEEDS-2 (Gonzalez et al. 2023, arXiv:2305.14267): two stages, the second at `r` of the step in log sigma.
 
     Without noise (eta 0), `phi_1` with r = 1/2 is DPM-Solver++(2S), `phi_2` with r = 1 is the exponential Heun method.
@@ -47,14 +47,8 @@ def seeds_2(
 
 @in_exploding_coordinates
 def seeds_3(
-    model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
-    *,
-    noise_sampler: NoiseSampler | None = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-) -> torch.Tensor:
+    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
+) -> Tensor:
     """SEEDS-3 (Gonzalez et al. 2023): three stages, at thirds of the step; without noise DPM-Solver++(3S)."""
     noise = noise_for(x, noise_sampler)
     r1, r2 = 1 / 3, 2 / 3
@@ -71,7 +65,7 @@ def seeds_3(
 
 
 @in_exploding_coordinates
-def exp_heun_2_x0(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def exp_heun_2_x0(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
     """The exponential Heun method for the denoised estimate: SEEDS-2 without noise, its second stage at the end."""
     return seeds_2(model, x, sigmas, eta=0.0, r=1.0, solver_type="phi_2")
 
@@ -79,21 +73,21 @@ def exp_heun_2_x0(model: Any, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Te
 @in_exploding_coordinates
 def exp_heun_2_x0_sde(
     model: Any,
-    x: torch.Tensor,
-    sigmas: torch.Tensor,
+    x: Tensor,
+    sigmas: Tensor,
     *,
-    noise_sampler: NoiseSampler | None = None,
+    noise_sampler: OwnNoise = None,
     eta: float = 1.0,
     s_noise: float = 1.0,
     draw_twice: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """The exponential Heun method with SEEDS' noise.
 
     `draw_twice`: each step draws once more and throws that away, as ComfyUI's, so that the same draws make its image.
     """
     draw = noise_for(x, noise_sampler)
 
-    def noise(sigma: float, to: float) -> torch.Tensor:
+    def noise(sigma: float, to: float) -> Tensor:
         drawn = draw(sigma, to)
         if draw_twice:
             draw(to, to)
@@ -106,29 +100,22 @@ class _Step:
     """A step from sigma to `to` along one path of noise, for a constant denoised; stages are asked for in order."""
 
     def __init__(
-        self,
-        x: torch.Tensor,
-        denoised: torch.Tensor,
-        sigma: float,
-        to: float,
-        eta: float,
-        s_noise: float,
-        noise: NoiseSampler,
+        self, x: Tensor, denoised: Tensor, sigma: float, to: float, eta: float, s_noise: float, noise: NoiseSampler
     ) -> None:
         self.h = math.log(sigma / to)
         self._x, self._denoised, self._sigma = x, denoised, sigma
         self._eta, self._s_noise, self._noise = eta, s_noise, noise
         self._at = 0.0
-        self._path: torch.Tensor | float = 0.0  # noise so far, in units of the level where it stands
+        self._path: Tensor | float = 0.0  # noise so far, in units of the level where it stands
 
     def sigma(self, r: float) -> float:
         """The level at r of the step."""
         return self._sigma * math.exp(-r * self.h)
 
-    def ahead(self, r: float) -> torch.Tensor:
+    def ahead(self, r: float) -> Tensor:
         """x at r of the step, r not before the last one."""
         wide = r * (1 + self._eta) * self.h
-        kept: torch.Tensor = math.exp(-wide) * self._x + decay(wide) * self._denoised
+        kept: Tensor = math.exp(-wide) * self._x + decay(wide) * self._denoised
         if self._eta * self._s_noise == 0:
             return kept
         more = (r - self._at) * self._eta * self.h

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from schedcmp.samplers.common import denoise, exponential_euler, weighed
 from schedcmp.samplers.contract import in_exploding_coordinates, in_own_coordinates
@@ -17,8 +17,8 @@ Variant = Literal["bh1", "bh2"]
 
 @in_exploding_coordinates
 def uni_pc(
-    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0
-) -> torch.Tensor:
+    model: Any, x: Tensor, sigmas: Tensor, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0
+) -> Tensor:
     """UniPC-p for the denoised estimate with B(h) = h (`bh1`) or exp(h) - 1 (`bh2`), with lower orders at both ends.
 
     The last step is of first order, to 0 or, as in ComfyUI, to the level `end` in its place.
@@ -29,7 +29,7 @@ def uni_pc(
     levels[-1] = levels[-1] or end
     total = len(levels) - 1
     order = min(order, max(1, total - 1))
-    past: list[tuple[float, torch.Tensor]] = []  # lambda = -log sigma, and the estimate; the last first
+    past: list[tuple[float, Tensor]] = []  # lambda = -log sigma, and the estimate; the last first
     step, ahead = None, x
     for i, (sigma, to) in enumerate(pairwise(levels)):
         denoised = denoise(model, ahead, sigma)
@@ -43,8 +43,8 @@ def uni_pc(
 
 @in_own_coordinates
 def uni_pc_in_sigma(
-    model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0
-) -> torch.Tensor:
+    model: Any, x: Tensor, sigmas: Tensor, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0
+) -> Tensor:
     """`uni_pc` with lambda = -log sigma on flow matching too, as ComfyUI has it."""
     return uni_pc(model, x, sigmas, order=order, variant=variant, end=end)
 
@@ -52,9 +52,7 @@ def uni_pc_in_sigma(
 class _Step:
     """A step from sigma to `to`, of the order that there are estimates."""
 
-    def __init__(
-        self, x: torch.Tensor, past: list[tuple[float, torch.Tensor]], sigma: float, to: float, variant: Variant
-    ) -> None:
+    def __init__(self, x: Tensor, past: list[tuple[float, Tensor]], sigma: float, to: float, variant: Variant) -> None:
         (start, self._present), *earlier = past
         h = math.log(sigma / to)
         self._base = exponential_euler(x, self._present, sigma, to)
@@ -64,14 +62,14 @@ class _Step:
         self._powers = np.vander([*places, 1.0], increasing=True).T
         self._moments = _moments(h, len(past)) / self._scale
 
-    def predicted(self) -> torch.Tensor:
+    def predicted(self) -> Tensor:
         """x at the end, by the estimates so far."""
         if not self._slopes:
             return self._base
         rhos = [0.5] if len(self._slopes) == 1 else np.linalg.solve(self._powers[:-1, :-1], self._moments[:-1])
         return self._base - self._scale * weighed(list(map(float, rhos)), self._slopes)
 
-    def corrected(self, denoised: torch.Tensor) -> torch.Tensor:
+    def corrected(self, denoised: Tensor) -> Tensor:
         """x at the end, by the estimate there too."""
         rhos = np.linalg.solve(self._powers, self._moments) if self._slopes else [0.5]
         return self._base - self._scale * weighed(list(map(float, rhos)), [*self._slopes, denoised - self._present])

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-
-from schedcmp.spacing.written import read_levels
 
 Levels = NDArray[np.float64]
 Schedule = Callable[[int, Levels], Levels]
@@ -71,7 +68,7 @@ def sgm_uniform(n: int, sigmas: Levels) -> Levels:
 
 def simple(n: int, sigmas: Levels) -> Levels:
     """Every (T/n)-th level counted from the top (ComfyUI)."""
-    return _array(sigmas[-1 - (np.arange(n) * len(sigmas) / n).astype(int)])
+    return array(sigmas[-1 - (np.arange(n) * len(sigmas) / n).astype(int)])
 
 
 def ddim_uniform(n: int, sigmas: Levels) -> Levels:
@@ -82,13 +79,13 @@ def ddim_uniform(n: int, sigmas: Levels) -> Levels:
 def polyexponential(n: int, sigmas: Levels, rho: float = 1.0) -> Levels:
     """A polynomial of degree `rho` in log sigma (k-diffusion)."""
     low, high = np.log(sigmas[[0, -1]])
-    return _array(np.exp(low + np.linspace(1, 0, n) ** rho * (high - low)))
+    return array(np.exp(low + np.linspace(1, 0, n) ** rho * (high - low)))
 
 
 def kl_optimal(n: int, sigmas: Levels) -> Levels:
     """Even steps in the angle arctan sigma: Sabour et al. 2024, the optimum for data of unit variance."""
     low, high = np.arctan(sigmas[[0, -1]])
-    return _array(np.tan(np.linspace(high, low, n)))
+    return array(np.tan(np.linspace(high, low, n)))
 
 
 def linear_quadratic(n: int, sigmas: Levels, threshold: float = 0.025) -> Levels:
@@ -100,7 +97,7 @@ def linear_quadratic(n: int, sigmas: Levels, threshold: float = 0.025) -> Levels
     slope = threshold / half
     later = np.maximum(step - half, 0)
     curve = (1 - slope * n) / (n - half) ** 2
-    return _array(sigmas[-1] * (1 - slope * step - curve * later**2))
+    return array(sigmas[-1] * (1 - slope * step - curve * later**2))
 
 
 def beta_timesteps(n: int, sigmas: Levels, alpha: float = 0.6, beta: float = 0.6) -> Levels:
@@ -108,7 +105,7 @@ def beta_timesteps(n: int, sigmas: Levels, alpha: float = 0.6, beta: float = 0.6
     from scipy import stats
 
     quantiles = stats.beta.ppf(1 - np.arange(n) / n, alpha, beta)
-    return _array(sigmas[np.rint(quantiles * (len(sigmas) - 1)).astype(int)])
+    return array(sigmas[np.rint(quantiles * (len(sigmas) - 1)).astype(int)])
 
 
 def beta57(n: int, sigmas: Levels) -> Levels:
@@ -126,13 +123,13 @@ def bong_tangent(n: int, sigmas: Levels) -> Levels:
     bend, slope = int(0.6 * (n + 2)), 8 / (n + 2)
     upper = _arctangent(np.arange(-bend, 0) * slope, 1.0, 0.5)
     lower = _arctangent(np.arange(n + 2 - bend) * slope, 0.5, 0.0)
-    return _array(sigmas[-1] * np.concatenate([upper[:-1], lower[:-1]]))
+    return array(sigmas[-1] * np.concatenate([upper[:-1], lower[:-1]]))
 
 
 def _arctangent(x: NDArray[Any], start: float, end: float) -> Levels:
     """An arctangent over ascending x, scaled to fall from `start` to `end`."""
     curve = np.arctan(x)
-    return _array(end + (start - end) * (curve[-1] - curve) / np.ptp(curve))
+    return array(end + (start - end) * (curve[-1] - curve) / np.ptp(curve))
 
 
 def turbo(n: int, sigmas: Levels) -> Levels:
@@ -188,7 +185,7 @@ def given(values: tuple[float, ...], n: int, sigmas: Levels) -> Levels:
         raise ValueError(f"the list has {len(values)} noise levels, so it goes with steps: {len(values)}")
     if values[0] > sigmas[-1] * 1.01:
         raise ValueError(f"the list starts at {values[0]:g}, above the model's largest noise level, {sigmas[-1]:.4g}")
-    return _array(values)
+    return array(values)
 
 
 def _aligned(which: str, n: int, sigmas: Levels) -> Levels:
@@ -208,54 +205,16 @@ def _starting(published: tuple[float, ...], n: int, sigmas: Levels) -> Levels:
 def interpolated(published: tuple[float, ...], n: int) -> Levels:
     """n levels of a published list, log-linear in between; its last value, where it ends, is left out."""
     places = np.linspace(0, 1, len(published))
-    return _array(np.exp(np.interp(np.linspace(0, 1, n + 1), places, np.log(published))))[:-1]
+    return array(np.exp(np.interp(np.linspace(0, 1, n + 1), places, np.log(published))))[:-1]
 
 
 def _at(sigmas: Levels, timesteps: Levels) -> Levels:
     """Noise levels at fractional timesteps, linear in log sigma, as k-diffusion's `t_to_sigma`."""
-    return _array(np.exp(np.interp(timesteps, np.arange(len(sigmas)), np.log(sigmas))))
+    return array(np.exp(np.interp(timesteps, np.arange(len(sigmas)), np.log(sigmas))))
 
 
-def _array(values: Any) -> Levels:
+def array(values: Any) -> Levels:
     return np.asarray(values, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Listed:
-    """What stands in for a scheduler's `_convert_to_karras`: it answers with the levels of a schedule instead.
-
-    The schedulers that have `use_karras_sigmas` all take their noise levels from that method, find the timesteps that
-    belong to them and add their final level. Holds no reference to the scheduler, so that this can be copied.
-    """
-
-    schedule: Schedule
-    sigmas: Levels
-
-    def __call__(self, in_sigmas: Any, num_inference_steps: int | None = None) -> Levels:
-        """n levels; some classes tell n only by the length of `in_sigmas`. Raises ValueError where there are none."""
-        n = num_inference_steps or len(in_sigmas)
-        levels = self.schedule(n, self.sigmas)
-        if not (np.diff(levels) < 0).all():
-            raise ValueError(f"{n} steps have equal noise levels among them; ask for fewer steps")
-        return levels
-
-
-def listed(name: str, scheduler: Any) -> Listed:
-    """The schedule called `name`, or the list that it is, for an unused scheduler's own noise levels.
-
-    Raises ValueError.
-    """
-    values = read_levels(name)
-    return Listed(partial(given, values) if values else SCHEDULES[name], own_sigmas(scheduler))
-
-
-def own_sigmas(scheduler: Any) -> Levels:
-    """The noise levels that the model was trained on, ascending, of a scheduler for betas that has not been used."""
-    config = scheduler.config
-    if config.get("timestep_type") == "continuous" and config.get("sigma_max"):  # Stable Video Diffusion
-        return _array(np.geomspace(config["sigma_min"], config["sigma_max"], config["num_train_timesteps"]))
-    alphas = _array(scheduler.alphas_cumprod.double().cpu())
-    return _array(np.sqrt(1 / alphas - 1))
 
 
 SCHEDULES: dict[str, Schedule] = {

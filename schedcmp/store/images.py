@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from schedcmp.files import slug
 from schedcmp.records import Cell
 from schedcmp.store.folder import open_file
+
+_LONGEST_STEM, _LONGEST_NAME = 40, 64
 
 
 def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images", name: str = "") -> str:
@@ -22,6 +24,17 @@ def image_path(cell: Cell, folders: Iterable[str] = (), top: str = "images", nam
     """
     parts = [slug(part) for part in (*folders, name or cell.scheduler)]
     return "/".join([top, *parts, f"steps-{cell.steps:03d}", f"seed-{cell.seed:04d}.png"])
+
+
+def stem_of(path: Path) -> str:
+    """What an image of a file is called where it is given to cells."""
+    return path.stem[:_LONGEST_STEM]
+
+
+def name_of(path: str) -> str:
+    """Likewise of an image of a run, by its `image_path`: the folders tell it from others; of a long one, the end."""
+    parts = PurePosixPath(path).with_suffix("").parts
+    return "-".join(part for part in parts if part != "images")[-_LONGEST_NAME:]
 
 
 def input_path(token: str) -> str:

@@ -18,9 +18,10 @@ from typing import Any
 from schedcmp.errors import RunFolderError
 from schedcmp.files import read_input, slug
 from schedcmp.readings import Reading
-from schedcmp.records import Reference, StoredCell, Task
+from schedcmp.records import Cell, Reference, StoredCell, Task
 from schedcmp.store.database import stopped
 from schedcmp.store.folder import DATABASE, LOCK, MODELS, refuse_links_to, refuse_strangers, write_file
+from schedcmp.store.images import input_path
 from schedcmp.store.reading import Results
 from schedcmp.store.rows import read_sweep
 from schedcmp.store.store import Store
@@ -67,13 +68,13 @@ def write_labels(folder: Path, labels: Iterable[str], sweep: str) -> None:
         raise stopped(folder, error) from error
 
 
-def opened(folder: Path) -> Store | Several:
+def opened(folder: Path) -> Store | SeveralRuns:
     """What a folder holds, to be read. Raises RunFolderError."""
     labels = labels_in(folder)
-    return Several(folder, labels) if labels else Store.open(folder)
+    return SeveralRuns(folder, labels) if labels else Store.open(folder)
 
 
-class Several:
+class SeveralRuns:
     """As `Results` of one run. Checkpoints whose run has not begun have no cells."""
 
     def __init__(self, folder: Path, labels: Iterable[str]) -> None:
@@ -97,7 +98,7 @@ class Several:
     def close(self) -> None:
         self._stack.close()
 
-    def __enter__(self) -> Several:
+    def __enter__(self) -> SeveralRuns:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -195,7 +196,7 @@ class Several:
             raise stopped(self.folder, error) from error
 
 
-Shown = Store | Several
+Shown = Store | SeveralRuns
 
 
 def _mark(label: str) -> str:
@@ -204,6 +205,11 @@ def _mark(label: str) -> str:
 
 def _below(label: str, name: str | None) -> str | None:
     return None if name is None else f"{FOLDER}/{slug(label)}/{name}"
+
+
+def input_of(cell: Cell, token: str) -> str:
+    """Where an image that a cell was given lies, relative to the folder that is read."""
+    return f"{FOLDER}/{slug(cell.model)}/{input_path(token)}" if cell.model else input_path(token)
 
 
 def _with_model(label: str, stored: StoredCell, index: int) -> StoredCell:

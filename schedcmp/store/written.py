@@ -19,7 +19,7 @@ from schedcmp.store.folder import LIST, is_of_a_run, open_file, remove_file, wri
 _MOST_BYTES = 100_000_000
 
 
-class Entry(NamedTuple):
+class KnownFile(NamedTuple):
     """A file's content, and what it was made of."""
 
     digest: str
@@ -37,25 +37,25 @@ class Written:
         """
         self._folder, self._top = folder, top
         self._before = _read(folder, f"{top}/{LIST}")
-        self._now: dict[str, Entry] = {}
+        self._now: dict[str, KnownFile] = {}
 
     def write(self, name: str, data: bytes, mark: str = "") -> Path:
         """Write a file, whole or not at all. Raises OSError."""
-        self._now[name] = Entry(_digest(data), mark)
+        self._now[name] = KnownFile(_digest(data), mark)
         return write_file(self._folder, f"{self._top}/{name}", data)
 
     def keep(self, name: str) -> None:
         """Leave a file that is there as it is."""
-        self._now[name] = self._before.get(name, Entry(""))
+        self._now[name] = self._before.get(name, KnownFile(""))
 
     def mark(self, name: str) -> str:
         """What an earlier report made the file of; "" if it did not say."""
-        return self._before.get(name, Entry("")).mark
+        return self._before.get(name, KnownFile("")).mark
 
     def unmark(self) -> None:
         """Until `close` nobody knows what files are made of. Raises OSError."""
         if self._before:
-            self._note({name: Entry(entry.digest) for name, entry in self._before.items()})
+            self._note({name: KnownFile(entry.digest) for name, entry in self._before.items()})
 
     def close(self) -> None:
         """Remove what an earlier report wrote and this one did not, and write the list. Raises OSError."""
@@ -81,7 +81,7 @@ class Written:
             if own:
                 remove_file(self._folder, name)
 
-    def _note(self, entries: Mapping[str, Entry]) -> None:
+    def _note(self, entries: Mapping[str, KnownFile]) -> None:
         write_file(self._folder, f"{self._top}/{LIST}", json.dumps(entries).encode())
 
 
@@ -89,12 +89,12 @@ def _digest(data: bytes) -> str:
     return blake2s(data, digest_size=16).hexdigest()
 
 
-def _read(folder: Path, name: str) -> dict[str, Entry]:
+def _read(folder: Path, name: str) -> dict[str, KnownFile]:
     """What is no list says nothing."""
     try:
         with open_file(folder, name) as file:
             found = from_json(file.read(_MOST_BYTES))
-        entries = {str(key): Entry(*map(str, value)) for key, value in found.items()}
+        entries = {str(key): KnownFile(*map(str, value)) for key, value in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
     return {key: entry for key, entry in entries.items() if "/" not in key and is_of_a_run(f"plots/{key}")}

@@ -13,25 +13,17 @@ from pydantic import Field, ValidationError, model_validator
 from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
-from schedcmp.sweep.adapters import AdapterSpec, Lora
-from schedcmp.sweep.executor import Executor, Executors, Ray
-from schedcmp.sweep.keys import FILES, Exclude, Keys
-from schedcmp.sweep.parts import (
-    EntrySpec,
-    Grid,
-    Groups,
-    Jax,
-    Metrics,
-    MetricSpec,
-    Model,
-    Optimize,
-    Part,
-    Timing,
-    Timings,
-    Words,
-)
+from schedcmp.sweep.keys import FILES, Exclude, Keys, OfRun
+from schedcmp.sweep.parts.adapters import AdapterSpec, Lora
+from schedcmp.sweep.parts.entries import EntrySpec
+from schedcmp.sweep.parts.executor import Executor, Executors, Ray
+from schedcmp.sweep.parts.fields import Groups, Part, Words
+from schedcmp.sweep.parts.grid import Grid
+from schedcmp.sweep.parts.making import Jax, Optimize
+from schedcmp.sweep.parts.measuring import Metrics, MetricSpec, Timing, Timings
+from schedcmp.sweep.parts.model import IpAdapter, Model
+from schedcmp.sweep.parts.steps import Auto, Search
 from schedcmp.sweep.source import Source, read
-from schedcmp.sweep.steps import Auto, Search
 from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
 
@@ -93,13 +85,13 @@ class Sweep(Keys):
     timing: Timings = Field(Timing(), description="how latency is measured (below), or `off`")
     metrics: Metrics = Field(
         ("auto",),
-        description="what is measured of the images: `reference`, `clip`, `preference`, `adherence`, a class of"
-        " your own by its path, or `off`; `auto` is `reference` where the denoiser is small and that costs no"
-        " more than the sweep ([metrics.md](metrics.md))",
+        description="what is measured of the images: `reference`, `lpips`, `dists`, `clip`, `preference`, `aesthetic`,"
+        " `adherence`, a class of your own by its path, or `off`; `auto` is `reference` where the denoiser is small and"
+        " that costs no more than the sweep ([metrics.md](metrics.md))",
     )
     clip_model: str = Field(
         "openai/clip-vit-large-patch14",
-        description="a CLIP model in transformers' format, for `clip` and `real_images`: a folder or a hub id",
+        description="a CLIP or SigLIP model in transformers' format, for `clip` and `real_images`: a folder or hub id",
     )
     real_images: str | None = Field(
         None, description="a folder of real images, or its address, to compare each scheduler's images with as a whole"
@@ -201,7 +193,7 @@ def _message(error: ValidationError, source: Source) -> str:
     """The first problem (by line) of a failed check, in the user's words."""
     problems = error.errors(include_url=False)
     first = min(problems, key=_urgency)
-    path = [step for step in first["loc"] if step not in ("str", "EntrySpec", "counts", "search")]
+    path = [step for step in first["loc"] if step not in (*_UNIONS, "counts", "search")]
     key = ".".join(str(step) for step in path)
     named = first["msg"].removeprefix("Value error, ").partition(":")[0]  # what is wrong between keys names one of them
     where = source.where(path[:-1] if first["type"] == "missing" else path or [named])
@@ -211,7 +203,7 @@ def _message(error: ValidationError, source: Source) -> str:
 def _urgency(problem: Any) -> tuple[int, int]:
     """An unknown key explains the missing one; of a union's, the problem deepest inside it is the one meant."""
     location = problem["loc"]
-    union = "str" in location or "EntrySpec" in location
+    union = any(part in location for part in _UNIONS)
     return (0 if problem["type"] == "extra_forbidden" else 1 + (not location), -len(location) if union else 0)
 
 
@@ -223,6 +215,7 @@ def _problem(problem: Any, key: str) -> str:
     return f"{f'{key}: ' if key else ''}{in_words(problem)}"
 
 
+_UNIONS = ("str", "EntrySpec", "OfRun")  # what stands in a problem's place for a member of a union
 _PARTS: tuple[type[Part], ...] = (
     Sweep,
     EntrySpec,
@@ -232,9 +225,11 @@ _PARTS: tuple[type[Part], ...] = (
     Auto,
     Grid,
     Model,
+    IpAdapter,
     Optimize,
     Jax,
     Exclude,
+    OfRun,
     Executor,
     Ray,
     Lora,

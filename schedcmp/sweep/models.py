@@ -13,7 +13,7 @@ import yaml
 
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
-from schedcmp.sweep.parts import Model
+from schedcmp.sweep.parts.model import Model
 from schedcmp.sweep.source import Source
 
 MOST = 100
@@ -24,7 +24,7 @@ _INSTEAD = {"steps": "nfe", "nfe": "steps"}
 
 
 @dataclass(frozen=True, slots=True)
-class Member(Source):
+class OneOfSeveral(Source):
     """A document of one of several checkpoints; its places are those of the document that it was taken from."""
 
     whole: Source | None = None
@@ -39,7 +39,7 @@ class Member(Source):
         return self.whole.where(("model", self.place, *steps) if self.own.intersection(steps[:1]) else steps)
 
 
-def members(source: Source, name: str) -> dict[str, Member]:
+def members(source: Source, name: str) -> dict[str, OneOfSeveral]:
     """By label, the document of each checkpoint that `model` lists; none where it is no list.
 
     Args:
@@ -66,7 +66,7 @@ def members(source: Source, name: str) -> dict[str, Member]:
     }
 
 
-def _member(whole: Source, shared: Mapping[str, Any], place: int, label: str, entry: Any) -> Member:
+def _member(whole: Source, shared: Mapping[str, Any], place: int, label: str, entry: Any) -> OneOfSeveral:
     own = {key: value for key, value in entry.items() if key not in _OF_A_MODEL} if isinstance(entry, dict) else {}
     if taken := [key for key in own if key in _SHARED]:
         where = whole.where(("model", place, taken[0]))
@@ -74,7 +74,7 @@ def _member(whole: Source, shared: Mapping[str, Any], place: int, label: str, en
     instead = {other: None for key, other in _INSTEAD.items() if key in own and other not in own}
     model = {key: value for key, value in entry.items() if key in Model.model_fields} if own or _named(entry) else entry
     document = {**shared, **instead, **own, "model": model}
-    return Member(
+    return OneOfSeveral(
         whole.name,
         document | ({"exclude": [*_rules(document["exclude"], label)]} if document.get("exclude") else {}),
         whole.root,

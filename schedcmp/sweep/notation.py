@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 _PLAIN = "say it in plain words"
+_WEIGHT = "say it in plain words, or add prompt_syntax: a1111"
 _ONE_EACH = "write each variant as a prompt of its own"
 _TEMPLATE = "write prompt: {template: ...}, which stands for one prompt each"
+_ESCAPE, _CHUNK = "leave the backslash out", "leave it out, or add prompt_syntax: a1111"
+_OF_A1111 = (_WEIGHT, _ESCAPE, _CHUNK)  # what that syntax reads
 _FUSE = "save the checkpoint with it fused in, and leave this out"
 _EMBEDDING = "no embedding is loaded by its name; say it in plain words"
 # In the order of reading, so that what is matched is not matched again
@@ -20,11 +23,11 @@ _NOTATION: tuple[tuple[str, str, str], ...] = (
     (r"\$?\{[^{}]*\|[^{}]*\}", "a choice", _TEMPLATE),
     (r"\[[^\[\]]*:[^\[\]]*\]", "a change on the way", _PLAIN),
     (r"\[[^\[\]|]*\|[^\[\]]*\]", "words in turn", _ONE_EACH),
-    (r"\([^()]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)", "a weight", _PLAIN),
+    (r"\([^()]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)", "a weight", _WEIGHT),
     (r"\([^()]+\)(?:\++|-+|\d+\.\d+)", "a weight", _PLAIN),
-    (r"\({2,}[^()]+\){2,}|\[{1,}[^\[\]]+\]{1,}", "a weight", _PLAIN),
-    (r"\\[()\[\]]", "an escaped bracket", "leave the backslash out"),
-    (r"\bBREAK\b", "a new chunk", "leave it out"),
+    (r"\({2,}[^()]+\){2,}|\[{1,}[^\[\]]+\]{1,}", "a weight", _WEIGHT),
+    (r"\\[()\[\]]", "an escaped bracket", _ESCAPE),
+    (r"\bBREAK\b", "a new chunk", _CHUNK),
     (r"\bAND\b(?=[^A-Z]*[a-z])", "two prompts in one", _ONE_EACH),
     (
         r"(?i:\b(?:bad[-_]?hands?[-_]?v?\d+|bad[-_]prompt[\w-]*|bad[-_]artist[\w-]*|bad[-_]picture[\w-]*|boring_e621\w*"
@@ -37,13 +40,18 @@ _NOTATION: tuple[tuple[str, str, str], ...] = (
 _MOST_SHOWN = 60  # characters of a piece of a prompt
 
 
-def foreign_notation(texts: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each text that has such notation; `texts` are by what they are called ("prompt red")."""
+def foreign_notation(texts: Mapping[str, str], *, weights: bool = False) -> Iterator[str]:
+    """A sentence for each text that has such notation; `texts` are by what they are called ("prompt red").
+
+    Args:
+        weights: those of A1111 are read.
+    """
+    none = "no notation of other tools" if not weights else "of other tools' notation only weights and BREAK"
     for name, text in texts.items():
-        found = list(_found(text))
+        found = [item for item in _found(text) if not (weights and item[2] in _OF_A1111)]
         if found:
             told = ", ".join(f"{piece!r} ({meaning}: {remedy})" for piece, meaning, remedy in found)
-            yield f"{name}: is drawn as it is written, as here no notation of other tools is read: {told}"
+            yield f"{name}: is drawn as it is written, as here {none} {'are' if weights else 'is'} read: {told}"
 
 
 def _found(text: str) -> Iterator[tuple[str, str, str]]:

@@ -153,7 +153,7 @@ class _Exclusion:
         hits = self._all
         for key, indifferent in self._indifferent.items():
             named = indifferent
-            for value in _values(cell, key):
+            for value in names_on(cell, key):
                 named |= self._bits.get((key, value), 0)
             hits &= named
             if not hits:
@@ -181,7 +181,7 @@ def _rule(exclude: Exclude, registry: Registry) -> Rule:
     return allowed
 
 
-def _values(cell: Cell, key: str) -> tuple[Any, ...]:
+def names_on(cell: Cell, key: str) -> tuple[Any, ...]:
     """What a cell is called on an axis, or on a part of one."""
     axis, _, part = key.partition(".")
     found: Any = AXES[axis].known_as(cell)

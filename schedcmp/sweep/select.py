@@ -12,9 +12,9 @@ from schedcmp.errors import RegistryError, SweepError
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
-from schedcmp.sweep.parts import EntrySpec
+from schedcmp.sweep.parts.entries import EntrySpec
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.sweep.source import Source
-from schedcmp.sweep.steps import Search
 
 EVERYTHING = "*"
 Index = dict[str, int]  # a position on each axis, by the sweep's key
@@ -100,7 +100,7 @@ class Selection:
     def _refuse_shifts(self) -> None:
         for shift in self.sweep.shift or ():
             if refusal := self.appraiser.shift_refusal(shift):
-                raise SweepError(f"{self.source.where(('shift',))}: shift: {refusal}")
+                raise SweepError(f"{self.source.at('shift')}: {refusal}")
 
     def _add(self, place: int, item: str | EntrySpec) -> None:
         own_steps = item.steps if isinstance(item, EntrySpec) else None
@@ -143,7 +143,7 @@ class Selection:
         try:
             return tuple(self.registry.sigma_schedule(name) for name in self.sweep.sigmas)
         except RegistryError as error:
-            raise SweepError(f"{self.source.where(('sigmas',))}: sigmas: {error}") from error
+            raise SweepError(f"{self.source.at('sigmas')}: {error}") from error
 
     def _refusal(self, entry: Entry, everything: bool, *, swept: bool) -> str | None:
         """Why the entry's cells cannot be made ("" if they can), or None to leave the entry out."""

@@ -45,6 +45,10 @@ class Source:
             node, line = _descend(node, step) or (node, line)
         return f"{self.name}:{line + 1}"
 
+    def at(self, key: str, *deeper: Any) -> str:
+        """ "file:line: key", as a message about a key begins."""
+        return f"{self.where((key, *deeper))}: {key}"
+
 
 def read(path: Path, overrides: Iterable[str] = ()) -> Source:
     """Read a sweep file and apply `KEY=VALUE` overrides to it.

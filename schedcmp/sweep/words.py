@@ -51,6 +51,7 @@ SYNONYMS: Mapping[str, str] = {
     "model_name": "model", "resolution": "size", "sizes": "size", "batch_size": "max_batch", "precision": "dtype",
     "torch_dtype": "dtype", "vae": "model: {id: ..., vae: ...}", "variant": "model: {id: ..., variant: ...}",
     "revision": "model: {id: ..., revision: ...}", "prompt_file": "prompt: {file: ...}",
+    "mask_image": "mask", "control_mask": "mask", "init_image": "image", "denoising_strength": "strength",
     "prompts_file": "prompt: {file: ...}", "prompt_from_file": "prompt: {file: ...}",
 }  # fmt: skip
 

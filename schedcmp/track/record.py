@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.report.answer import Answer, recommended
-from schedcmp.report.sentences import short
+from schedcmp.report.words.parts import short
 from schedcmp.store.store import Store
 
 _FILES = ("answer.md", "sweep.yaml", "results.csv", "timings.csv")

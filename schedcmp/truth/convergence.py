@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FEWEST_POINTS = 3  # of a line with scatter about it
 _FLAT = 0.3  # an error that falls with less than this order has met its floor
 _ABOVE = 1.5  # and points this close to the floor say nothing of the order any more
 _POINTS = 5  # the order is that of many steps, so only the last points above the floor count
@@ -47,7 +48,7 @@ def fit(nfe: Sequence[int], errors: Sequence[float], *, first: int = 0, above: f
     bar = max(above, _ABOVE * (floor_of(nfe, errors) or 0.0))
     stop = next((i for i, e in enumerate(errors) if e <= bar), len(errors))
     used = [(math.log(n), math.log(e)) for n, e in zip(nfe[:stop], errors, strict=False) if n >= first][-_POINTS:]
-    if len({n for n, _ in used}) < 3:
+    if len({n for n, _ in used}) < FEWEST_POINTS:
         return None
     from scipy.stats import linregress
     from scipy.stats import t as student

@@ -42,7 +42,7 @@ class Oracle:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Solve:
     """One run of a scheduler."""
 
     latents: torch.Tensor  # float64
@@ -60,7 +60,7 @@ def drive(
     steps: int,
     seed: int = 0,
     image: tuple[torch.Tensor, float] | None = None,
-) -> Run:
+) -> Solve:
     """A fresh scheduler from `noise` (float64, unit variance, any shape) to its last latents; with an image, as `loop`
     has it, from there.
 
@@ -100,13 +100,13 @@ def _drive(
     steps: int,
     seed: int,
     image: tuple[torch.Tensor, float] | None,
-) -> Run:
+) -> Solve:
     oracle.nfe, oracle.start = 0, None
     flow = isinstance(oracle.schedule, Flow)
     latents, scheduler = loop(recipe, oracle, noise, steps, seed, flow=flow, image=image)
     assert oracle.start is not None
     start, level = oracle.start
-    return Run(latents.double(), oracle.nfe, start.double(), level, oracle.last, _final(scheduler, flow=flow))
+    return Solve(latents.double(), oracle.nfe, start.double(), level, oracle.last, _final(scheduler, flow=flow))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from schedcmp.errors import RegistryError
 from schedcmp.registry.build import Recipe
-from schedcmp.truth.drive import Oracle, Run, drive
+from schedcmp.truth.drive import Oracle, Solve, drive
 from schedcmp.truth.mixture import PURE_NOISE, Array, Mixture
 from schedcmp.truth.noise import NoiseSchedule, fits
 
@@ -121,7 +121,7 @@ def _quantiles(count: int) -> Array:
     return DATA.quantiles(count)
 
 
-def _point(run: Run, noise: torch.Tensor, steps: int, *, foreign: bool, stochastic: bool) -> Point:
+def _point(run: Solve, noise: torch.Tensor, steps: int, *, foreign: bool, stochastic: bool) -> Point:
     """A scheduler that mistakes the noise schedule starts from noise that means nothing; what was asked of it is
     the solution from pure noise."""
     output = run.latents.flatten().numpy()

@@ -49,15 +49,14 @@ def convergence_plot(verdicts: Sequence[Verdict], file_format: str, title: str) 
 
 
 def _drawn(v: Verdict) -> bool:
-    return bool(v.measured.points) and not v.text.startswith("same as")
+    return bool(v.measured.points) and v.kind != "same as"
 
 
 def _names(verdicts: Sequence[Verdict]) -> dict[str, str]:
     names = {v.name: v.name for v in verdicts}
     for v in verdicts:
-        twin = v.text.removeprefix("same as ")
-        if twin != v.text:
-            names[twin] += f" = {v.name}"
+        if v.kind == "same as":
+            names[v.detail] += f" = {v.name}"
     return names
 
 

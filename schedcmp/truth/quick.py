@@ -9,15 +9,17 @@ from schedcmp.errors import RegistryError
 
 if TYPE_CHECKING:
     from schedcmp.registry.build import Recipe
+    from schedcmp.truth.verdict import Verdict
 
 _STEPS = (8, 24)
 _SAMPLES = 4_096  # Wasserstein-1 of so many exact samples is 0.02
+_known: dict[tuple[str, str, str], Verdict] = {}  # by entry, what it does, and the scheduler config
 
 
-def quick(recipes: Iterable[Recipe], scheduler_config: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Verdict and reason of each resolved entry by name, from two numbers of steps.
+def quick(recipes: Iterable[Recipe], scheduler_config: Mapping[str, Any]) -> dict[str, Verdict]:
+    """The verdict on each resolved entry by name, from two numbers of steps.
 
-    The verdict begins as `verify`'s; "same as" is not looked for. Empty when the noise schedule is not known.
+    "Same as" is not looked for. Empty when the noise schedule is not known.
     """
     from schedcmp.truth.measure import measure
     from schedcmp.truth.noise import noise_schedule
@@ -27,8 +29,12 @@ def quick(recipes: Iterable[Recipe], scheduler_config: Mapping[str, Any]) -> dic
         schedule = noise_schedule(scheduler_config)
     except RegistryError:
         return {}
-    found = {}
-    for recipe in recipes:
-        verdict = judge_measurement(measure(recipe, schedule, _STEPS, _STEPS, _SAMPLES))
-        found[recipe.entry.name] = verdict.text, verdict.why
-    return found
+
+    def verdict(recipe: Recipe) -> Verdict:
+        return judge_measurement(measure(recipe, schedule, _STEPS, _STEPS, _SAMPLES))
+
+    def remembered(recipe: Recipe) -> Verdict:
+        key = recipe.entry.name, recipe.work, repr(sorted(scheduler_config.items(), key=lambda item: item[0]))
+        return _known.get(key) or _known.setdefault(key, verdict(recipe))
+
+    return {r.entry.name: verdict(r) if r.foreign else remembered(r) for r in recipes}  # people edit their own

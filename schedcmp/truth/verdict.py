@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -18,13 +19,19 @@ _USUAL = 100  # and above which timesteps that are rounded to whole numbers show
 _SAME = 1e-3  # two outputs on the same noise, RMS, at every number of steps,
 _SAME_SHARE = 0.02  # and of their errors, since all that converge come together at last
 
+Kind = Literal[
+    "converges", "floor", "does not converge", "stochastic, right", "stochastic, floor", "stochastic, converging",
+    "same as", "unsupported",
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One line of the oracle's table."""
 
     measured: Measurement
-    text: str  # begins with converges, floor, stochastic, does not converge, same as or unsupported
+    kind: Kind
+    detail: str = ""  # a number, or the name of what is the same
     why: str = ""
     fit: Fit | None = None  # of RMS, or of Wasserstein-1 where noise is drawn
     floor: float | None = None
@@ -32,6 +39,10 @@ class Verdict:
     @property
     def name(self) -> str:
         return self.measured.name
+
+    @property
+    def text(self) -> str:
+        return f"{self.kind} {self.detail}".rstrip()
 
 
 def judge_measurement(m: Measurement, misfit: str = "") -> Verdict:
@@ -42,7 +53,7 @@ def judge_measurement(m: Measurement, misfit: str = "") -> Verdict:
         misfit: why the entry cannot be right for this noise schedule, where the registry knows.
     """
     if not m.points:
-        return Verdict(m, "unsupported", misfit or m.failure)
+        return Verdict(m, "unsupported", why=misfit or m.failure)
     found = _stochastic(m) if m.stochastic else _deterministic(m)
     return replace(found, why="; ".join(filter(None, (found.why, misfit, _stopped(m)))))
 
@@ -59,16 +70,18 @@ def mark_same(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
             yield v
         else:
             apart = f"outputs differ by at most {difference:.0e}" if difference else "equal outputs"
-            yield replace(v, text=f"same as {twin.name}", why=apart)
+            yield replace(v, kind="same as", detail=twin.name, why=apart)
 
 
 def _deterministic(m: Measurement) -> Verdict:
     nfe, errors = [p.nfe for p in m.points], [p.error for p in m.points]
     found, floor, end = fit(nfe, errors, first=_FIRST, above=_known_floor(m)), floor_of(nfe, errors), errors[-1]
     if len(set(nfe)) == 1:  # adaptive: its tolerance decides
-        return Verdict(m, _ending("", end) or f"converges (to {end:.1g})", "chooses its own steps", None, end)
-    text = f"converges ({f'order {found.order:.1f}' if found else f'to {end:.1g}'})"
-    return Verdict(m, _ending("", floor) or text, _why(m), found, floor)
+        return Verdict(
+            m, *(_ending("floor", end) or ("converges", f"(to {end:.1g})")), "chooses its own steps", None, end
+        )
+    told = f"(order {found.order:.1f})" if found else f"(to {end:.1g})"
+    return Verdict(m, *(_ending("floor", floor) or ("converges", told)), _why(m), found, floor)
 
 
 def _stochastic(m: Measurement) -> Verdict:
@@ -76,15 +89,15 @@ def _stochastic(m: Measurement) -> Verdict:
     mean, std = sampling_floor(m.points[-1].output.size)
     found, floor = fit(nfe, w1, above=mean + 3 * std), floor_of(nfe, w1)
     if w1[-1] <= mean + 3 * std:
-        return Verdict(m, "stochastic, right", "", found, floor)
-    return Verdict(m, _ending("stochastic, ", floor) or "stochastic, converging", "", found, floor)
+        return Verdict(m, "stochastic, right", fit=found, floor=floor)
+    return Verdict(m, *(_ending("stochastic, floor", floor) or ("stochastic, converging", "")), fit=found, floor=floor)
 
 
-def _ending(kind: str, floor: float | None) -> str:
+def _ending(kind: Kind, floor: float | None) -> tuple[Kind, str] | None:
     """What to say of an error that no longer falls, if it is too large for a rounding."""
     if floor is None or floor <= SEEN:
-        return ""
-    return "does not converge" if floor > WRONG else f"{kind}floor ({floor:.2g})"
+        return None
+    return ("does not converge", "") if floor > WRONG else (kind, f"({floor:.2g})")
 
 
 def _known_floor(m: Measurement) -> float:

@@ -58,7 +58,7 @@ def verdict_on(entry: Entry, scheduler_config: Mapping[str, Any]) -> Verdict:
         recipe = resolve(entry, scheduler_config)
         with contained(), _one_thread():
             found = judge_measurement(measure(recipe, noise_schedule(scheduler_config)), misfit)
-        if "floor" in found.text and not found.why:
+        if found.kind in ("floor", "stochastic, floor") and not found.why:
             found = replace(found, why="; ".join(preflight(recipe, _USUAL_STEPS).remarks))
     except Exception as error:  # a class from elsewhere may fail anywhere
         failed = Measurement(entry.name, False, (), failure=str(error) or type(error).__name__)

@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from schedcmp.checkpoint import layout
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
@@ -84,10 +85,10 @@ def save(family: Family, folder: Path) -> None:
 
 
 def _measure(row: Row, family: Family, folder: Path, *, whole: bool) -> None:
-    index = layout.read_json(folder / layout.MODEL_INDEX)
+    index = read_json(folder / layout.MODEL_INDEX)
     row.scheduler = index["scheduler"][1]
     first = prepared(family, folder, [row.scheduler])
-    pipeline = first.load()
+    pipeline = first.loader.load()
     alone = _alone(first, pipeline)
     _count_own(row, first, alone, direct(family, folder, first.supported))
     several = prepared(family, folder, [row.scheduler, *_other(first)])
@@ -147,7 +148,7 @@ def direct(family: Family, folder: Path, cells: Iterable[Cell]) -> dict[str, str
 
 
 def _direct(family: Family, folder: Path, cell: Cell) -> str:
-    index = layout.read_json(folder / layout.MODEL_INDEX)
+    index = read_json(folder / layout.MODEL_INDEX)
     cls = getattr(import_module("diffusers"), index["_class_name"])
     pipeline = cls.from_pretrained(folder, **dict.fromkeys(layout.absent(index)))
     pipeline.set_progress_bar_config(disable=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from schedcmp.errors import RegistryError
 from schedcmp.guard.foreign import TRIAL_S, contained
+from schedcmp.guard.private import answer_with_levels
 from schedcmp.registry.build.classes import refuse_huge
 from schedcmp.registry.entry import Entry
 from schedcmp.spacing.flow import FlowSpacing
@@ -119,9 +120,9 @@ class Recipe:
 
             return placed(scheduler, self.spacing)
         if self.entry.sigmas.levels:
-            from schedcmp.spacing.levels import listed
+            from schedcmp.spacing.listed import listed
 
-            scheduler._convert_to_karras = listed(self.entry.sigmas.levels, scheduler)
+            answer_with_levels(scheduler, listed(self.entry.sigmas.levels, scheduler))
         return scheduler
 
 

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from schedcmp.errors import RegistryError
+from schedcmp.guard.private import knows_its_step
 from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.registry.build.classes import MissingExtraError, constructor_defaults, load_class, require_extras
 from schedcmp.registry.build.kinds import unsuited
@@ -97,7 +98,7 @@ def _on_flow(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> Recipe:
     cls, options, schedule = recipe.cls, spacing_options(scheduler_config), recipe.entry.sigmas.flow
     if unsuited(recipe, scheduler_config, spaced=True):
         return recipe
-    if not hasattr(cls, "_init_step_index"):  # nobody knows where a class from elsewhere keeps its levels
+    if not knows_its_step(cls):  # nobody knows where a class from elsewhere keeps its levels
         if schedule:
             raise RegistryError(f"{recipe.entry.name}: {cls.__name__} has no place for a list of noise levels")
         return recipe

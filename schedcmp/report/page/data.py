@@ -19,13 +19,15 @@ from schedcmp.readings import Reading
 from schedcmp.records import Cell, Length, StoredCell, Task, length_of
 from schedcmp.report.answer import Answer, recommended
 from schedcmp.report.axes import GridAxes, point, scheduler_values
+from schedcmp.report.inputs import address_of
 from schedcmp.report.page.points import plotted
+from schedcmp.report.page.programs import Programs
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.report.plots import FOLDER as PLOTS
-from schedcmp.report.sentences import short
 from schedcmp.report.steadiness import timed_group
 from schedcmp.report.tables import row_names, timing_rows
+from schedcmp.report.words.parts import short
 from schedcmp.store.folder import is_of_a_run, open_file
 from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
@@ -54,7 +56,7 @@ def page_data(
     axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES if axis not in unset}
     places = {axis: {value: i for i, value in enumerate(values)} for axis, values in axes.items()}
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
-    recipes = _Recipes(store.trajectories())
+    recipes, programs = _Recipes(store.trajectories()), Programs(store)
     latency = {(r.scheduler, r.steps, *r.setting): r.latency_s for r in rows}
     metrics = _metrics(cells, store.readings())
     cost = "nfe" if sweep.get("nfe") else "steps"
@@ -64,7 +66,7 @@ def page_data(
         "version": __version__,
         "running": running,
         "planned": store.planned(),
-        "axes": [_axis(axis, values, cells, points, cost) for axis, values in axes.items()],
+        "axes": [_axis(axis, values, cells, points, cost, store.folder) for axis, values in axes.items()],
         "grid": asdict(GridAxes.asked(sweep["grid"], cells)),
         "cost": cost,
         "cells": [
@@ -74,10 +76,12 @@ def page_data(
                 "task": tasks[stored.cell.task],
                 "thumb": thumbs.get(stored.cell.id),
                 "inert": inert.get(stored.cell.id),
+                "program": programs.place(stored),
             }
             for stored, p in zip(cells, points, strict=True)
         ],
         "recipes": recipes.found,
+        "programs": programs.found,
         "metrics": metrics,
         "references": _references(store, tasks),
         "timings": [row.columns() | {"name": name} for row, name in zip(rows, row_names(rows), strict=True)],
@@ -110,7 +114,12 @@ def _values(axis: str, values: Iterable[Value]) -> list[Any]:
 
 
 def _axis(
-    name: str, values: Sequence[Value], cells: Sequence[StoredCell], points: Sequence[Mapping[str, Value]], cost: str
+    name: str,
+    values: Sequence[Value],
+    cells: Sequence[StoredCell],
+    points: Sequence[Mapping[str, Value]],
+    cost: str,
+    folder: Path,
 ) -> dict[str, Any]:
     """What the page does with an axis, and its values: `text` is what a name stands for, `again` keys of the sweep that
     select a value alone."""
@@ -131,6 +140,7 @@ def _axis(
                 "text": getattr(first[value], axis.fields[0]) if axis and axis.by_name else None,
                 "again": axis.again(first[value]) if axis else {},
             }
+            | ({"picture": picture} if (picture := address_of(folder, name, first[value], value)) else {})
             for value in values
         ],
     }
@@ -231,19 +241,16 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _pastes(store: Shown, cells: Iterable[StoredCell], answers: Sequence[Answer]) -> dict[str, Any] | None:
-    """The recommended cell as other programs take it. Lines of Python are left to the command, since what they leave
-    unsaid is read from diffusers' classes, which a report does not load."""
+    """The recommended cell as other programs take it; each cell's lines of Python have a place of their own."""
     best = recommended(answers)
     wanted = best and (best.scheduler, best.steps)
     found = next((c for c in cells if c.counts and (c.cell.scheduler, c.cell.steps) == wanted), None)
     if best is None or found is None:
         return None
-    texts = {}
-    for form in FORMS[1:]:
-        with suppress(
-            RequestError, LookupError, TypeError
-        ):  # that program has no such sampler, or the sweep is anybody's
-            texts[form] = paste(subject(store, found), form)
+    texts, of = {}, subject(store, found)
+    for form in FORMS if of.spelling else FORMS[1:]:  # of an older run diffusers would have to be asked
+        with suppress(RequestError, LookupError, TypeError):  # no such sampler there, or the sweep is anybody's
+            texts[form] = paste(of, form)
     return {"what": short(best), "texts": texts}
 
 

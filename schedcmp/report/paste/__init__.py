@@ -22,7 +22,9 @@ _WITH_IMAGES = ("diffusers", "a1111")
 def paste(subject: Subject, form: str) -> str:
     """The text in one of `FORMS`. Raises RequestError where that program has no such sampler, or it has no images."""
     if subject.cell.images and form not in _WITH_IMAGES:
-        raise RequestError(f"{form}'s text begins with noise, and this cell with an image; --as diffusers has it")
+        raise RequestError(
+            f"{form}'s text begins with noise and a prompt alone, and this cell with an image; --as diffusers has it"
+        )
     write: Callable[[Subject], str] = import_module(f"schedcmp.report.paste.{_WRITERS[form]}").write
     return write(subject)
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from schedcmp.axes import arguments_of, plain_name
+from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
-from schedcmp.files import to_json
-from schedcmp.pipelines.guidance import guidance_arguments
-from schedcmp.pipelines.source import pipeline_source
-from schedcmp.pipelines.tasks import argument_names
-from schedcmp.registry.build import constructor_defaults, load_class
+from schedcmp.pipelines.guidance import spelled_guidance
+from schedcmp.records import Cell
+from schedcmp.registry.build import load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
 from schedcmp.report.paste.parts_code import parts
+from schedcmp.report.paste.spelling import spelling
 from schedcmp.report.paste.subject import Subject
 from schedcmp.spacing.written import read_levels
+from schedcmp.store.images import name_of, stem_of
+from schedcmp.sweep.keys import SEEN
 
-_BUILTIN = "builtin:"
+_BUILTIN, _ENCODER = "builtin:", BESIDE[IMAGE_ENCODER][1]
 _TORCH = {"float32": "torch.float32", "float16": "torch.float16", "bfloat16": "torch.bfloat16"}
 
 
@@ -44,10 +45,14 @@ def _imports(subject: Subject, body: str) -> Iterator[str]:
         yield f"from diffusers import {', '.join(sorted(names))}"
     if "python" in subject.model:
         yield f"import {subject.model['python'].rpartition('.')[0]}"
+    if f"{_ENCODER}." in body:
+        yield f"from transformers import {_ENCODER}"
     if "load_file(" in body:
         yield "from safetensors.torch import load_file"
     if "schedcmp." in body:
         yield "\nimport schedcmp"
+    if "Embedder(" in body:
+        yield "\nfrom schedcmp.checkpoint.emphasis import Embedder"
 
 
 def _pipeline(subject: Subject) -> Iterator[str]:
@@ -67,12 +72,15 @@ def _pipeline(subject: Subject) -> Iterator[str]:
         options["vae"] = f"AutoencoderKL.{method}({model['vae']!r}, {argument}={dtype})"
     if subject.sweep.get("controlnet"):
         options["controlnet"] = f"AutoModel.from_pretrained({subject.sweep['controlnet']!r}, {argument}={dtype})"
+    if encoder := (subject.sweep.get("ip_adapter") or {}).get(IMAGE_ENCODER):
+        options[IMAGE_ENCODER] = f"{_ENCODER}.from_pretrained({encoder!r}, {argument}={dtype})"
     if not subject.sweep.get("safety_checker", True):
         options |= {"safety_checker": "None", "requires_safety_checker": "False"}
     method = "from_single_file" if model["id"].endswith(".safetensors") else "from_pretrained"
     arguments = ", ".join([_place(model["id"]), *(f"{name}={value}" for name, value in options.items())])
     yield f"pipe = {environment['pipeline']}.{method}({arguments})"
     yield from parts(model, _place(model["id"]), f"{argument}={dtype}")
+    yield from _ip_adapter(subject)
     if environment["device"] != "cpu":
         yield f'pipe.to("{environment["device"]}")'
     if "vae_dtype" in environment:
@@ -92,10 +100,26 @@ def _adapters(subject: Subject) -> Iterator[str]:
         yield f"pipe.set_adapters({[*weights]!r}, {[*weights.values()]!r})"
 
 
+def _ip_adapter(subject: Subject) -> Iterator[str]:
+    if adapter := subject.sweep.get("ip_adapter"):
+        path = Path(adapter["path"])
+        names = f"{str(path.parent)!r}, subfolder='', weight_name={path.name!r}"
+        yield f"pipe.load_ip_adapter({names}, {IMAGE_ENCODER}_folder=None)"
+        yield f"pipe.set_ip_adapter_scale({subject.cell.ip_adapter_scale!r})"
+
+
 def _place(model: str) -> str:
     if model.startswith(_BUILTIN):
         return f'files("schedcmp") / "builtin" / "{model.removeprefix(_BUILTIN)}"'
     return repr(model)
+
+
+def _spelling(subject: Subject) -> Mapping[str, Any]:
+    """As the run has kept it, so that no library is loaded."""
+    if subject.spelling is not None:
+        return subject.spelling
+    classes = [] if "." in _class(subject) else [load_class(_class(subject))]
+    return spelling(subject.environment["pipeline"], classes)
 
 
 def _class(subject: Subject) -> str:
@@ -108,9 +132,8 @@ def _scheduler(subject: Subject) -> Iterator[str]:
     if "." in _class(subject) or "_levels" in config or subject.cell.shift:
         yield f"pipe.scheduler = schedcmp.build({_built(subject)})"
         return
-    defaults = constructor_defaults(load_class(_class(subject)))
-    stored = json.loads(to_json(defaults))  # what is no number of JSON's is a text there
-    options = {name: value for name, value in config.items() if name in defaults and value != stored[name]}
+    defaults = _spelling(subject)["defaults"][_class(subject)]
+    options = {name: value for name, value in config.items() if name in defaults and value != defaults[name]}
     if subject.entry and subject.entry.seed:
         options[subject.entry.seed] = subject.cell.seed
     yield f"pipe.scheduler = {_class(subject)}("
@@ -141,39 +164,53 @@ def _call(subject: Subject) -> Iterator[str]:
     if "shift" in subject.config or subject.config.get("use_flow_sigmas"):
         yield from _handed_on(subject)
     yield from _images(subject)
-    yield "image = pipe("
-    yield f"    {cell.prompt!r},"
-    given = _guidance(subject)
-    if negative := given.pop("negative_prompt", ""):
-        yield f"    negative_prompt={negative!r},"
+    spelled = _spelling(subject)
+    known = spelled.get("guidance", ["guidance_scale"])
+    guidance = spelled_guidance(known, cell.guidance_scale, cell.negative_prompt, cell.arguments)
+    yield from _texts(cell, guidance.pop("negative_prompt", ""))
     yield f"    num_inference_steps={cell.steps},"
-    yield from (f"    {name}={value!r}," for name, value in given.items())
-    source = pipeline_source(subject.environment["pipeline"])
-    if cell.width and cell.height and not (source and "width" not in source.arguments):
+    yield from (f"    {name}={value!r}," for name, value in guidance.items())
+    if cell.width and cell.height and spelled["sized"]:
         yield f"    width={cell.width}, height={cell.height},"
-    names = argument_names(subject.environment["pipeline"])
+    names = spelled["images"]
     yield from (f"    {names[key]}={key}," for key in cell.images)
     yield from (f"    {name}={value!r}," for name, value in (arguments_of(cell) | cell.arguments).items())
     yield "    generator=generator,"
     yield ").images[0]"
 
 
-def _guidance(subject: Subject) -> dict[str, Any]:
-    cell, environment = subject.cell, subject.environment
-    config = {"guidance_embeds": environment.get("guidance_embeds")}
-    scale, negative = cell.guidance_scale, cell.negative_prompt
-    return guidance_arguments(environment["pipeline"], lambda part: config, scale, negative, cell.arguments)
+def _texts(cell: Cell, negative: str) -> Iterator[str]:
+    """The call begins with the prompts."""
+    if cell.prompt_syntax:
+        yield f"texts = Embedder(pipe).arguments({cell.prompt!r}, {cell.negative_prompt or None!r}, ())"
+        yield "image = pipe("
+        yield "    **texts,"
+        return
+    yield "image = pipe("
+    yield f"    {cell.prompt!r},"
+    if negative:
+        yield f"    negative_prompt={negative!r},"
 
 
 def _images(subject: Subject) -> Iterator[str]:
     """The files, as `inputs.pictures` brings them to the size."""
     for key, token in subject.cell.images.items():
-        path = next(path for path in subject.sweep[key] if Path(path).stem.startswith(plain_name(token)))
+        path = next(path for path, name in _named(subject.sweep[key]) if name == plain_name(token))
         resampling = "NEAREST" if key == "mask" else "LANCZOS"
-        size = f"{subject.size}, Image.Resampling.{resampling}"
-        yield f'{key} = ImageOps.fit(ImageOps.exif_transpose(Image.open({path!r})).convert("RGB"), {size})'
+        image = f'ImageOps.exif_transpose(Image.open({path!r})).convert("RGB")'
+        fitted = f"ImageOps.fit({image}, {subject.size}, Image.Resampling.{resampling})"
+        yield f"{key} = {image if key == SEEN else fitted}"
     if subject.cell.images:
         yield f"torch.manual_seed({subject.cell.seed})"
+
+
+def _named(items: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """The files of a resolved sweep's key, and what cells call them."""
+    for item in items:
+        if isinstance(item, dict):  # those of an earlier run
+            yield from ((f"{item['run']}/{file}", name_of(file)) for file in item["file"])
+        else:
+            yield item, stem_of(Path(item))
 
 
 def _handed_on(subject: Subject) -> Iterator[str]:

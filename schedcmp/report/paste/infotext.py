@@ -37,7 +37,7 @@ def a1111_parameters(
         cell.prompt + _adapters(cell),
         *([f"Negative prompt: {cell.negative_prompt}"] if cell.negative_prompt else []),
     ]
-    literal = {"Emphasis": "None"} if any(map(_BRACKETS.search, prompts)) else {}
+    literal = {"Emphasis": "None"} if not cell.prompt_syntax and any(map(_BRACKETS.search, prompts)) else {}
     fields = {
         "Steps": cell.steps,
         "Sampler": _sampler(entry),

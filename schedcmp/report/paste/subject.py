@@ -12,8 +12,9 @@ from schedcmp.records import Cell, StoredCell
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry
 from schedcmp.registry.table import builtin_registry
 from schedcmp.store.reading import Results
-from schedcmp.store.several import Several
+from schedcmp.store.several import SeveralRuns
 
+SPELLING = "spelling"  # the name under which the store keeps what `paste.spelling` gives
 _ROW = ("name", "base", "class", "options", "sigmas")  # keys of a sweep's own entry that are a registry row's
 
 
@@ -25,6 +26,7 @@ class Subject:
     sweep: Mapping[str, Any]
     environment: Mapping[str, Any]
     entry: Entry | None  # None: an entry of the sweep's own that its name alone does not tell
+    spelling: Mapping[str, Any] | None = None  # as `paste.spelling` gives it; None: of a run that has not kept it
 
     @property
     def cell(self) -> Cell:
@@ -68,11 +70,27 @@ class Subject:
         return samplers[0], sigmas.also[place][0]
 
 
-def subject(results: Results | Several, stored: StoredCell) -> Subject:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a run's store says of all its cells."""
+
+    sweep: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    spelling: Mapping[str, Any] | None
+
+    @classmethod
+    def by(cls, results: Results) -> Told:
+        """Raises RunFolderError for a run that cannot be read."""
+        return cls(results.sweep(), results.meta("environment") or {}, results.meta(SPELLING))
+
+    def subject(self, stored: StoredCell) -> Subject:
+        return Subject(stored, self.sweep, self.environment, _entry(stored.cell, self.sweep), self.spelling)
+
+
+def subject(results: Results | SeveralRuns, stored: StoredCell) -> Subject:
     """Raises RunFolderError for a run that cannot be read."""
-    results, stored = results.own(stored)
-    sweep = results.sweep()
-    return Subject(stored, sweep, results.meta("environment") or {}, _entry(stored.cell, sweep))
+    run, own = results.own(stored)
+    return Told.by(run).subject(own)
 
 
 def _entry(cell: Cell, sweep: Mapping[str, Any]) -> Entry | None:

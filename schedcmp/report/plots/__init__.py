@@ -15,9 +15,9 @@ from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import draw_pareto, pareto_data
 from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
 from schedcmp.report.plots.style import FORMATS, rendered
-from schedcmp.report.sentences import headings
 from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
+from schedcmp.report.words.sentences import headings
 from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "plots"
-_BRACKETS = " (in brackets the oracle's order)"
 Draw = Callable[[], "Figure"]
 
 
@@ -77,7 +76,7 @@ def _of_setting(
         if lines := convergence_data(found, orders):
             yield (
                 "convergence",
-                partial(draw_convergence, lines, found.metric, f"{title} against cost{_BRACKETS if orders else ''}"),
+                partial(draw_convergence, lines, found.metric, f"{title} against cost"),
             )
         if len(places := pareto_data(found)) > 1:
             yield (

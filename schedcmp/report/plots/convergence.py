@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
-from schedcmp.report.enough import enough, oracle_order
+from schedcmp.report.enough import enough, oracle_order, told_order
+from schedcmp.report.numbers import NONE
 from schedcmp.report.plots.family import family
 from schedcmp.report.plots.style import Line, line_figure, nfe_axis, quality_axis
 from schedcmp.report.quality import Point
@@ -40,7 +41,8 @@ def convergence_data(found: Answer, orders: Mapping[str, Mapping[str, Any]] = Ma
 def _told_orders(found: Answer, orders: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for row in enough(found):
         if row.order and row.names[0] in orders:
-            yield row.names[0], f", order {row.order.order:.1f} ({oracle_order(orders[row.names[0]])})"
+            own = f", order {row.order.order:.1f}" if told_order(row.order) != NONE else ""
+            yield row.names[0], f"{own}, oracle's order {oracle_order(orders[row.names[0]])}"
 
 
 def draw_convergence(lines: Sequence[Line], metric: Reading, title: str) -> Figure:

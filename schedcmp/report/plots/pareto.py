@@ -9,7 +9,7 @@ from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.plots.style import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain, quality_axis
 from schedcmp.report.quality import Point, cost
-from schedcmp.report.sentences import short
+from schedcmp.report.words.parts import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ _NAMES = 0.34  # of the panel's width, for the front's names
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Spot:
     """A point on the plane of cost and quality."""
 
     name: str
@@ -29,13 +29,13 @@ class Place:
     on_front: bool
 
 
-def pareto_data(found: Answer) -> list[Place]:
+def pareto_data(found: Answer) -> list[Spot]:
     """All points that can be compared, cheapest first."""
     ordered = sorted(found.measured, key=lambda p: cost(p, by_latency=found.by_latency))
     return [_place(p, by_latency=found.by_latency, on_front=p in found.front) for p in ordered]
 
 
-def draw_pareto(places: list[Place], metric: Reading, title: str, *, by_latency: bool) -> Figure:
+def draw_pareto(places: list[Spot], metric: Reading, title: str, *, by_latency: bool) -> Figure:
     fig = figure(8, 5.5, title)
     ax = fig.subplots()
     if by_latency:
@@ -61,7 +61,7 @@ def draw_pareto(places: list[Place], metric: Reading, title: str, *, by_latency:
     return fig
 
 
-def _front(ax: Axes, front: list[Place]) -> None:
+def _front(ax: Axes, front: list[Spot]) -> None:
     x, y = [p.x for p in front], [p.y for p in front]
     ax.plot(x, y, "o-", color=COLOURS[0], drawstyle="steps-post", linewidth=1.2, markersize=5)
     for p in front:
@@ -77,8 +77,8 @@ def _make_room(ax: Axes) -> None:
     ax.set_xlim(high * (low / high) ** (1 / (1 - _NAMES)), high)
 
 
-def _place(p: Point, *, by_latency: bool, on_front: bool) -> Place:
+def _place(p: Point, *, by_latency: bool, on_front: bool) -> Spot:
     q = p.quality
     assert q
     band = None if q.low is None or q.high is None else (q.low, q.high)
-    return Place(short(p), cost(p, by_latency=by_latency), q.value, band, on_front)
+    return Spot(short(p), cost(p, by_latency=by_latency), q.value, band, on_front)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.report.plots.family import family
 from schedcmp.report.plots.style import Line, line_figure, log_ticks
-from schedcmp.report.sentences import few
+from schedcmp.report.words.parts import few
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

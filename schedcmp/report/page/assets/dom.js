@@ -33,6 +33,9 @@ export function select(label, options, chosen, onchange, properties = {}) {
   return field(label, control);
 }
 
+// The small picture of an axis's value that is an image, if it has one
+export const pictureOf = ({ picture }) => (picture ? h("img", { class: "given", src: picture, alt: "" }) : null);
+
 export function keyValues(pairs) {
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return h(

@@ -1,9 +1,9 @@
 // The grid draws only what is in view, however many cells there are.
 
 import { GAP, TILE_SIZES } from "./sizes.js";
-import { $, h } from "./dom.js";
+import { $, h, pictureOf } from "./dom.js";
 import { NONE, plural, seconds } from "./format.js";
-import { at, axes, cells, describe, mark } from "./run.js";
+import { at, axes, cells, describe, mark, values } from "./run.js";
 import { state } from "./state.js";
 import { isGallery, layOut, lines, resolved, visible } from "./layout.js";
 import { captionHeight, fittingTile, legend, paint, square, tile, tints } from "./tiles.js";
@@ -37,7 +37,9 @@ function sizeTiles() {
 const headWidth = () =>
   isGallery() || !state.rows ? 0 : Math.min(190, Math.max(84, Math.round(scroller.clientWidth * 0.2)));
 const start = () => headWidth() || GAP; // px, where the first column begins
-const headHeight = () => (isGallery() || !state.cols ? 0 : state.cols === "prompt" ? 48 : 30);
+const hasPictures = (axis) => values(resolved(axis)).some((value) => value.picture);
+const headHeight = () =>
+  isGallery() || !state.cols ? 0 : state.cols === "prompt" ? 48 : hasPictures(state.cols) ? 84 : 30;
 
 function across() {
   return Math.max(1, Math.floor((scroller.clientWidth - start() - GAP) / cellSize().width));
@@ -69,7 +71,7 @@ export function drawGrid() {
   const nothing = h("p", { class: "empty" }, cells.length ? "No cell fits this choice." : "No cell is finished yet.");
   scroller.replaceChildren(shown.length ? grid.canvas : nothing);
   $("count").textContent = `${plural(shown.length, "cell")} shown`;
-  $("prompt").textContent = sharedPrompt(shown);
+  $("prompt").replaceChildren(...sharedPictures(shown), sharedPrompt(shown));
   $("legend").replaceChildren(...legend(shown));
   drawView();
 }
@@ -77,6 +79,15 @@ export function drawGrid() {
 function sharedPrompt(shown) {
   const prompts = new Set(shown.map((cell) => at(cell, "prompt").text));
   return prompts.size === 1 ? `“${[...prompts][0].trim()}”` : "";
+}
+
+// What all that is shown was given
+function sharedPictures(shown) {
+  const shared = Object.keys(axes).filter((axis) => new Set(shown.map((cell) => at(cell, axis))).size === 1);
+  return shared.flatMap((axis) => {
+    const value = at(shown[0], axis);
+    return value.picture ? [h("span", { class: "shared", title: value.label }, pictureOf(value))] : [];
+  });
 }
 
 function headRow() {
@@ -129,11 +140,13 @@ function drawHead(head, cols) {
   keepOnly(head.cells, cols, (element) => element.remove());
   for (let col = cols[0]; col < cols[1]; col++) {
     if (head.cells.has(col)) continue;
-    const { label: text, text: full } = grid.layout.cols[col];
+    const value = grid.layout.cols[col];
+    const { label: text, text: full } = value;
     const element = h(
       "div",
       { class: "col-head", role: "columnheader", dir: "auto", title: full, style: left(col) },
-      full ?? text,
+      pictureOf(value),
+      h("span", {}, full ?? text),
     );
     head.cells.set(col, element);
     head.element.append(element);
@@ -143,11 +156,12 @@ function drawHead(head, cols) {
 const left = (col) => ({ left: `${start() + col * cellSize().width + GAP / 2}px` });
 
 function newRow(row) {
-  const { label: text, text: full } = grid.layout.rows[row];
+  const value = grid.layout.rows[row];
+  const { label: text, text: full } = value;
   const size = cellSize();
   const top = `${headHeight() + row * size.height + GAP / 2}px`;
   const head = headWidth()
-    ? h("div", { class: "row-head", role: "rowheader" }, h("span", { dir: "auto", title: full }, full ?? text))
+    ? h("div", { class: "row-head", role: "rowheader" }, pictureOf(value), h("span", { dir: "auto", title: full }, full ?? text))
     : null;
   const element = h(
     "div",

@@ -1,8 +1,8 @@
 // One cell in full, with everything that is known of it.
 
-import { $, button, copy, h, keyValues, select } from "./dom.js";
+import { $, button, copy, h, keyValues, pictureOf, select } from "./dom.js";
 import { digits, isNumber, mebibytes, seconds } from "./format.js";
-import { address, at, byId, command, describe, isMade, label, mark, metrics, run, varies } from "./run.js";
+import { address, at, byId, command, describe, isMade, label, mark, metrics, program, run, varies } from "./run.js";
 import { set, state } from "./state.js";
 import { layOut } from "./layout.js";
 import { grid, placeOf } from "./grid.js";
@@ -93,7 +93,7 @@ function notes(cell) {
 
 function settings(cell) {
   const shown = run.axes.filter((axis) => axis.detail);
-  const named = shown.map(({ name, title }) => [title, String(at(cell, name).value)]);
+  const named = shown.map(({ name, title }) => [title, valueOf(at(cell, name))]);
   return [
     ...named,
     ["Size", cell.width ? `${cell.width} × ${cell.height} px` : ""],
@@ -101,6 +101,8 @@ function settings(cell) {
     ["Cell", cell.id],
   ];
 }
+
+const valueOf = (value) => (value.picture ? h("span", {}, pictureOf(value), value.label) : String(value.value));
 
 function measured(cell) {
   const reference = referenceOf(cell);
@@ -121,17 +123,26 @@ function measured(cell) {
 }
 
 function commandBox(cell) {
-  const text = command(cell);
   const told = h("span", { role: "status" });
-  const press = async (event) => {
-    await copy(text, event.currentTarget ?? told);
-    told.textContent = "copied";
+  const copier = (name, text, key) => {
+    const press = async (event) => {
+      await copy(text, event.currentTarget ?? told);
+      told.textContent = "copied";
+    };
+    return button(name, press, { "data-key": key });
   };
+  const python = program(cell);
   return h(
     "div",
     { class: "command" },
-    h("code", { id: "command", tabindex: 0 }, text),
-    h("p", {}, button("Copy", press, { "data-key": "copy" }), told),
+    h("code", { id: "command", tabindex: 0 }, command(cell)),
+    h(
+      "div",
+      { class: "row-of" },
+      copier("Copy", command(cell), "copy"),
+      python ? copier("Copy as diffusers program", python, "python") : null,
+      told,
+    ),
   );
 }
 

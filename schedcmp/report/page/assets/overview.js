@@ -79,6 +79,7 @@ function answer() {
 }
 
 const PROGRAMS = {
+  diffusers: "a diffusers program",
   a1111: "A1111's infotext",
   comfyui: "ComfyUI's KSampler",
   "comfyui-workflow": "ComfyUI's workflow",
@@ -102,7 +103,7 @@ function elsewhere() {
     h(
       "p",
       { class: "quiet", dir: "auto" },
-      `${run.pastes.what}, for other programs; recommend --as diffusers prints it as Python.`,
+      `${run.pastes.what}, for other programs. An opened image has its own diffusers program.`,
     ),
     h("div", { class: "row-of" }, ...texts.map(copier), told),
   ];

@@ -68,6 +68,18 @@ export function searchText(cell) {
   return searchTexts.get(cell);
 }
 
+// The cell as a program for diffusers, or null; cells that differ in their seed share its lines
+export function program(cell) {
+  const { lines, programs, seed } = run.programs;
+  const own = String(at(cell, "seed").value);
+  return programs[cell.program]
+    ? `${programs[cell.program]
+        .map((i) => lines[i])
+        .join("\n")
+        .replaceAll(seed, own)}\n`
+    : null;
+}
+
 // The command that makes this cell again, in a folder of its own
 export function command(cell) {
   const settings = Object.keys(axes).map((axis) => at(cell, axis).again);

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, m
 from schedcmp.errors import shown
 from schedcmp.files import adapter_name
 from schedcmp.records import Worn
-from schedcmp.sweep.parts import Part
+from schedcmp.sweep.parts.fields import Part
 from schedcmp.sweep.values import numbers
 
 NONE = "none"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from schedcmp.sweep.parts import Counts, Part, Range
+from schedcmp.sweep.parts.fields import Counts, Part, Range
 
 
 class Auto(Part):

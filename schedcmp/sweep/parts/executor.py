@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer
 
 from schedcmp.errors import shown
-from schedcmp.sweep.parts import Part
+from schedcmp.sweep.parts.fields import Part
 
 
 def _address(text: str) -> str:

@@ -8,16 +8,70 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2s
 from importlib.metadata import version
 from inspect import getsource
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schedcmp import __version__
+from schedcmp.checkpoint.emphasis import A1111, PACKAGE
 from schedcmp.registry.build import Recipe
 
+if TYPE_CHECKING:
+    from schedcmp.prepare.prepared import Prepared
+
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the images of a sweep are made with, by this process or by a worker, which says its own.
+
+    Attributes:
+        environment: what a reader needs to know to trust or repeat the numbers.
+        keys: by label: the hash of all that determines an image beside the cell itself.
+        machine: what timings depend on beside the cell: only those of one machine are comparable.
+    """
+
+    environment: Mapping[str, Any]
+    keys: Mapping[str, str]
+    machine: str
+
+    @property
+    def device(self) -> str:
+        return str(self.environment["device"])
+
+    @property
+    def dtype(self) -> str:
+        return str(self.environment["dtype"])
+
+
+def origin_here(prepared: Prepared) -> Origin:
+    """Of what this process would make. Raises SweepError: the device or the backend is not there."""
+    checkpoint, loader, enabled = prepared.checkpoint, prepared.loader, prepared.sweep.optimize.enabled
+    shared = {
+        "fingerprint": checkpoint.fingerprint,
+        "pipeline": checkpoint.pipeline_class,
+        "dtype": loader.dtype,
+        **({"vae_dtype": loader.vae_dtype} if loader.vae_dtype else {}),
+    }
+    environment = {
+        "checkpoint": checkpoint.name,
+        **shared,
+        **({} if prepared.sweep.safety_checker else {"safety_checker": False}),
+        "optimize": enabled,
+        **({"peft": version("peft")} if prepared.loras.adapters else {}),
+        **({PACKAGE: version(PACKAGE)} if A1111 in (prepared.sweep.prompt_syntax or ()) else {}),
+        **({"distilled": [found.told for found in prepared.few_steps]} if prepared.few_steps else {}),
+        **loader.backend,
+        **machine_and_versions(loader.device),
+    }
+    versions = {name: version(name) for name in ("torch", "diffusers")}
+    decisive = {**shared, "device": loader.device.partition(":")[0], **versions, **enabled, **loader.backend}
+    keys = {label: image_key(recipe, decisive) for label, recipe in prepared.all_recipes.items()}
+    return Origin(environment, keys, machine_of(environment, loader.backend))
 
 
 def machine_and_versions(device: str) -> dict[str, Any]:

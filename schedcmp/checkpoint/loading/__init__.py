@@ -1,0 +1,1 @@
+"""From a checkpoint that was found to its pipeline on a device."""

@@ -1,0 +1,106 @@
+"""Load a checkpoint, once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from schedcmp.checkpoint.cache import caching
+from schedcmp.checkpoint.given import Given
+from schedcmp.checkpoint.loading.build import build
+from schedcmp.checkpoint.loading.device import resolve_device, resolve_dtype
+from schedcmp.checkpoint.loading.lacks import recorded_gaps, refuse_gaps, refuse_missing_packages
+from schedcmp.checkpoint.optimize import optimize
+from schedcmp.checkpoint.quantize import refuse_device
+from schedcmp.checkpoint.quiet import quiet
+from schedcmp.checkpoint.source import Checkpoint
+from schedcmp.errors import CheckpointError, PartError, one_line
+from schedcmp.guard import shortage
+from schedcmp.registry.postpone import STATISTICS, postponed
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def load(
+    checkpoint: Checkpoint,
+    device: str = "auto",
+    dtype: str = "auto",
+    optimizations: Mapping[str, Any] = MappingProxyType({}),
+    vae_dtype: str | None = None,
+) -> DiffusionPipeline:
+    """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off; one that the caller has
+    loaded stays as it is.
+
+    Args:
+        checkpoint: what `inspect` found.
+        device: as `resolve_device` takes it.
+        dtype: as `resolve_dtype` takes it.
+        optimizations: as `optimize` takes them.
+        vae_dtype: the VAE's own, as `resolve_dtype` takes it; None: as the other models.
+
+    Raises:
+        CheckpointError: the weights do not fit the configs or the device, or diffusers cannot load them.
+        RequestError: no such device or dtype, or an optimization that this pipeline does not have.
+    """
+    if isinstance(checkpoint, Given):
+        return cast("DiffusionPipeline", checkpoint.ready())
+    target = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, target)
+    refuse_device(checkpoint.quantized, target)
+    try:
+        with quiet() as messages, recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
+            refuse_missing_packages(checkpoint)
+            pipeline = build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
+            refuse_gaps(checkpoint, messages, gaps)
+            _try_cache(checkpoint, pipeline)
+            if not optimizations.get("offload"):
+                pipeline.to(target)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        if shortage.of_memory(error):
+            half = "bf16" if target.startswith("cpu") else "fp16"
+            raise CheckpointError(
+                f"{checkpoint.name} does not fit into the memory of {target}; use dtype {half} or another device."
+            ) from error
+        reason = shortage.told(error) or one_line(error)
+        if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
+            reason = "it lacks weights that its configs name; fetch it again."
+        raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            component.eval()  # not requires_grad_(False): torch multiplies other shapes then, and rounds otherwise
+    if vae_dtype and getattr(pipeline, "vae", None) is not None:
+        _take_other_dtypes(pipeline.vae)
+    pipeline.set_progress_bar_config(disable=True)
+    optimize(pipeline, optimizations, target)
+    return cast("DiffusionPipeline", pipeline)
+
+
+def _take_other_dtypes(vae: Any) -> None:
+    """Let a VAE take images and latents of another dtype than its own; not all pipelines cast them."""
+
+    def cast_to_its(value: Any) -> Any:
+        return value.to(vae.dtype) if isinstance(value, torch.Tensor) else value
+
+    for name in ("encode", "decode"):
+        method = getattr(vae, name)
+
+        @functools.wraps(method)
+        def casting(*args: Any, method: Any = method, **kwargs: Any) -> Any:
+            return method(*map(cast_to_its, args), **{key: cast_to_its(value) for key, value in kwargs.items()})
+
+        setattr(vae, name, casting)
+
+
+def _try_cache(checkpoint: Checkpoint, pipeline: Any) -> None:
+    try:
+        with caching(pipeline, checkpoint.cache, 1):
+            pass
+    except ValueError as error:
+        raise PartError(("cache",), f"{', '.join(checkpoint.cache)} cannot be had: {one_line(error)}") from error

@@ -1,0 +1,40 @@
+"""How often a denoiser is called at each timestep of a cell: with guidance, for some pipelines, more than once."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice, product
+
+from schedcmp.checkpoint.source import Checkpoint
+from schedcmp.pipelines.evaluations import evaluations
+from schedcmp.pipelines.guidance import guidance_arguments
+from schedcmp.records import Cell
+from schedcmp.sweep.document import Sweep
+
+_MOST_CALLS = 1_000  # combinations of further arguments that are asked for their evaluations beforehand
+
+
+class Costs:
+    """Of one checkpoint; each question is answered once."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._known: dict[tuple[float, str, str], int] = {}
+
+    def of(self, cell: Cell) -> int:
+        """Evaluations at each of its timesteps."""
+        return self._each(cell.guidance_scale, cell.negative_prompt, cell.call)
+
+    def most(self, sweep: Sweep) -> int:
+        """The same, of the sweep's cells that have most."""
+        axes = product(sweep.guidance_scale or (), sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
+        return max(self._each(*values) for values in axes)
+
+    def _each(self, guidance: float, negative: str, call: str) -> int:
+        key = (guidance, negative, call)
+        if key not in self._known:
+            pipeline, configs = self._checkpoint.pipeline_class, self._checkpoint.config
+            more = json.loads(call or "{}")
+            given = guidance_arguments(pipeline, configs, guidance, negative, more)
+            self._known[key] = evaluations(pipeline, configs, given | more)
+        return self._known[key]

@@ -1,0 +1,1 @@
+"""The parts of a sweep file: their keys, types, defaults and limits."""

@@ -1,0 +1,120 @@
+"""Which checkpoint a sweep is of, and what it takes from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from schedcmp.sweep.parts.fields import Part
+from schedcmp.sweep.values import words
+
+
+def _as_embeddings(value: Any) -> Any:
+    """A word is called as its file is, where it has no name."""
+    return value if isinstance(value, dict) else {PurePath(name).stem: name for name in words(value)}
+
+
+Embeddings = Annotated[
+    dict[Annotated[str, Field(pattern=r"^\S+$", max_length=64)], str],
+    BeforeValidator(_as_embeddings, json_schema_input_type=str | list[str] | dict[str, str]),
+]
+
+
+Quantize = Annotated[
+    dict[str, Literal["int8", "fp8", "int4", "bnb-8bit", "bnb-4bit"]],
+    BeforeValidator(
+        lambda value: {"denoiser": value} if isinstance(value, str) else value or {},
+        json_schema_input_type=str | dict[str, str],
+    ),
+]
+
+
+Cache = Annotated[
+    Mapping[Literal["first_block", "taylorseer", "mag", "pyramid", "faster"], dict[str, Any]],
+    Field(max_length=1),
+    BeforeValidator(
+        lambda value: {value: {}} if isinstance(value, str) else value or {},
+        json_schema_input_type=str | dict[str, dict[str, Any]],
+    ),
+]
+
+
+class Model(Part):
+    """Which checkpoint to load."""
+
+    id: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="`builtin:tiny`, a folder, a `.safetensors` file, an address, or a hub id"
+    )
+    python: Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")] | None = Field(
+        None, description="instead: a function by its dotted path, which is called once and gives a diffusers pipeline"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="for `python`: the function's arguments")
+    revision: str | None = Field(None, description="a branch, tag or commit of a hub id")
+    variant: str | None = Field(None, description="such as fp16: which weight files to take")
+    config: str | None = Field(
+        None, description="for a single file: the folder or hub id with its configs, and what else the file lacks"
+    )
+    vae: str | None = Field(
+        None, description="another VAE: its folder, a pipeline's, or a `.safetensors` file; likewise those that follow"
+    )
+    text_encoder: str | None = Field(None, description="another text encoder")
+    text_encoder_2: str | None = Field(None, description="another second text encoder")
+    text_encoder_3: str | None = Field(None, description="another third text encoder")
+    unet: str | None = Field(None, description="another UNet; its file may also be a `.gguf`")
+    transformer: str | None = Field(None, description="another transformer; its file may also be a `.gguf`")
+    embeddings: Embeddings = Field(
+        {},
+        description="textual inversion: a `.safetensors` file, whose name is the word, a list of such, or"
+        " `{word: file}`",
+    )
+    quantize: Quantize = Field(
+        {},
+        description="keep weights in fewer bits: `int8`, `fp8`, `int4`, `bnb-8bit`, `bnb-4bit`, of the denoiser; or"
+        " `{transformer: int8, text_encoder: bnb-4bit}`",
+    )
+    cache: Cache = Field(
+        {},
+        description="a step cache of diffusers, for transformers that have some: `first_block`, `taylorseer`, `mag`,"
+        " `pyramid`, `faster`, or `{first_block: {threshold: 0.1}}` ([models.md](models.md))",
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Model:
+        if (self.id is None) == (self.python is None):
+            raise ValueError("model: needs either `id` or `python`")
+        of_files = {*Model.model_fields} - {"python", "options"}
+        wrong = sorted(self.model_fields_set & (of_files if self.python else {"options"}))
+        given = [name for name in wrong if getattr(self, name)]
+        if given:
+            raise ValueError(f"model: {given[0]} goes {'not ' if self.python else 'only '}with `python`; leave it out")
+        return self
+
+
+def as_model(value: Any) -> Any:
+    """A list of them is taken apart before, see `models`."""
+    return {"id": value} if isinstance(value, str) else value
+
+
+ModelSpec = Annotated[
+    Model, BeforeValidator(as_model, json_schema_input_type=str | Model | list[str | Model | dict[str, Any]])
+]
+
+
+class IpAdapter(Part):
+    """What lets a UNet see an image beside the prompt."""
+
+    path: Annotated[str, Field(min_length=1)] = Field(description="its `.safetensors` file, or a folder with one")
+    image_encoder: str | None = Field(
+        None, description="its CLIP model's folder; by default `image_encoder` beside the file, or the checkpoint's"
+    )
+
+
+IpAdapterSpec = Annotated[
+    IpAdapter,
+    BeforeValidator(
+        lambda value: {"path": value} if isinstance(value, str) else value, json_schema_input_type=str | IpAdapter
+    ),
+]
