@@ -161,7 +161,12 @@ function newRow(row) {
   const size = cellSize();
   const top = `${headHeight() + row * size.height + GAP / 2}px`;
   const head = headWidth()
-    ? h("div", { class: "row-head", role: "rowheader" }, pictureOf(value), h("span", { dir: "auto", title: full }, full ?? text))
+    ? h(
+        "div",
+        { class: "row-head", role: "rowheader" },
+        pictureOf(value),
+        h("span", { dir: "auto", title: full }, full ?? text),
+      )
     : null;
   const element = h(
     "div",

@@ -93,7 +93,7 @@ function notes(cell) {
 
 function settings(cell) {
   const shown = run.axes.filter((axis) => axis.detail);
-  const named = shown.map(({ name, title }) => [title, valueOf(at(cell, name))]);
+  const named = shown.map(({ name, title }) => [title, shownValue(at(cell, name))]);
   return [
     ...named,
     ["Size", cell.width ? `${cell.width} × ${cell.height} px` : ""],
@@ -102,7 +102,7 @@ function settings(cell) {
   ];
 }
 
-const valueOf = (value) => (value.picture ? h("span", {}, pictureOf(value), value.label) : String(value.value));
+const shownValue = (value) => (value.picture ? h("span", {}, pictureOf(value), value.label) : String(value.value));
 
 function measured(cell) {
   const reference = referenceOf(cell);
