@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 A1111 = "a1111"
 PACKAGE = "compel"
+_MOST_KNOWN = 1_000  # pairs of prompts: a gigabyte of XL's
 _INSTALL = 'pip install "schedcmp[prompt-weights]"'
 # The classes of text encoders, of Stable Diffusion 1 and 2, and of XL
 _KNOWN = (("CLIPTextModel",), ("CLIPTextModel", "CLIPTextModelWithProjection"))
@@ -28,7 +29,7 @@ def no_weights(checkpoint: Checkpoint, sweep: Sweep) -> str:
     """Why no weights can be read in a sweep's prompts; empty if they can."""
     pipeline, encoders = checkpoint.pipeline_class, _encoders(checkpoint)
     source = pipeline_source(pipeline)
-    if encoders not in _KNOWN or not source or not {"prompt_embeds", "negative_prompt_embeds"} <= {*source.arguments}:
+    if encoders not in _KNOWN or not source or "prompt_embeds" not in source.arguments:
         told = f"{pipeline} has {', '.join(encoders) or 'none'}; leave it out"
         return f"is read for the text encoders of Stable Diffusion 1, 2 and XL, and {told}"
     if other := next((name for name in _OF_TEXTS if name in sweep.call), None):
@@ -46,24 +47,22 @@ def _encoders(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 class Embedder:
-    """A pipeline's prompts as embeddings; each is made once."""
+    """A pipeline's prompts as embeddings; each is made once, or again where there were very many in between."""
 
     def __init__(self, pipeline: Any) -> None:
         from compel import Compel, DiffusersTextualInversionManager, ReturnedEmbeddingsType
 
         self._pipeline = pipeline
         self._is_xl = getattr(pipeline, "text_encoder_2", None) is not None
-        plain, xl = (
-            ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED,
-            ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED,
-        )
+        last = ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED
+        last_but_one = ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED
         self._readers = [
             Compel(
                 tokenizer=getattr(pipeline, f"tokenizer{end}"),
                 text_encoder=getattr(pipeline, f"text_encoder{end}"),
                 textual_inversion_manager=DiffusersTextualInversionManager(pipeline),
                 truncate_long_prompts=False,
-                returned_embeddings_type=xl if self._is_xl else plain,
+                returned_embeddings_type=last_but_one if self._is_xl else last,
             )
             for end in ("", "_2")[: 1 + self._is_xl]
         ]
@@ -78,6 +77,8 @@ class Embedder:
         """
         key = (prompt, negative, dress)
         if key not in self._known:
+            if len(self._known) == _MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             self._known[key] = self._made(prompt, negative)
         return self._known[key]
 

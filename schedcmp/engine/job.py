@@ -157,7 +157,8 @@ class Workbench:
     def _texts(self, cell: Cell, negative: str | None) -> Mapping[str, Any]:
         """The prompts of a call, or what they were read as."""
         if cell.prompt_syntax:
-            return self._embedder.arguments(cell.prompt, negative, cell.worn)
+            read = self._embedder.arguments(cell.prompt, negative, cell.worn)
+            return {name: value for name, value in read.items() if name in self._takes}
         takes = negative is not None and "negative_prompt" in self._takes
         return {"prompt": cell.prompt, **({"negative_prompt": negative} if takes else {})}
 
