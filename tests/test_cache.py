@@ -147,8 +147,12 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path, model: str, key
         prepare(path)
 
 
-def test_it_goes_with_no_compiled_model(folder: Path, tmp_path: Path) -> None:
+def test_it_goes_with_no_compiled_model_and_no_workers(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(json.dumps({"model": {"id": str(folder), "cache": "first_block"}} | KEYS))
     with pytest.raises(RequestError, match=r"optimize\.compile: goes with no step cache"):
         prepare(path, ("optimize.compile=default",))
+    with pytest.raises(
+        RequestError, match=r"executor: ray packs cells on its workers, and a step cache is of one image"
+    ):
+        prepare(path, ("executor=ray",))

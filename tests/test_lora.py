@@ -29,14 +29,18 @@ from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import CheckpointError, RequestError
 from schedcmp.prepare import prepare
+from schedcmp.prepare.loras import Loras as FoundLoras
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.table import builtin_registry
 from schedcmp.report.paste import FORMS
+from schedcmp.runs.engines import Engines
 from schedcmp.runs.pending import pending_cells
 from schedcmp.store.store import Store
+from schedcmp.sweep.document import load as load_sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning")
+QUANTIZED = "{id: builtin:tiny, quantize: int8}"
 SCHEDULERS = ("ddim", "euler-a", "lcm", "heun")
 TINY = inspect(ModelSpec("builtin:tiny"))
 Loras = dict[str, str]  # what each is worn as → its folder
@@ -301,17 +305,33 @@ def test_a_lora_that_does_not_fit_is_refused_with_its_line(
         ({"executor": "ray"}, "executor: ray takes none"),
         ({"backend": "jax"}, "backend: jax takes none"),
         ({"optimize": "{compile: true}"}, "optimize: compile"),
-        ({"model": "{id: builtin:tiny, quantize: int8}"}, "none is worn on quantized weights"),
     ],
 )
 def test_where_none_can_be_worn_it_is_refused(
     changes: dict[str, str], why: str, folders: dict[str, Path], write: Callable[..., Path]
 ) -> None:
-    pytest.importorskip({"backend": "jax", "model": "torchao"}.get(next(iter(changes)), "torch"))
+    pytest.importorskip("jax" if "backend" in changes else "torch")
     with pytest.raises(RequestError, match=r"sweep\.yaml:\d: lora: .*") as raised:
         prepare(write(str(folders["a"]), **changes))
     assert why in str(raised.value)
     prepare(write("none", **({} if "backend" in changes else changes)))
+
+
+def test_quantized_weights_are_refused_or_worn_on(folders: dict[str, Path], write: Callable[..., Path]) -> None:
+    sweep, source = load_sweep(write(str(folders["a"])))
+    with pytest.raises(RequestError, match=r"lora: none is worn on bnb-4bit weights, which unet has; .* int8 or fp8"):
+        FoundLoras(sweep, source, replace(TINY, quantized={"unet": "bnb-4bit"}))
+    pytest.importorskip("torchao")
+    made = {}
+    for engine, model in (("solo", "builtin:tiny"), ("solo", QUANTIZED), ("packed", QUANTIZED)):
+        prepared = prepare(write(f"[none, {folders['a']}]", model=model, engine=engine, metrics="off", timing="off"))
+        results = Engines(prepared, prepared.loader.load(), lambda n: None).other.run(prepared.supported)
+        made[engine, model] = [pixels(r) for r in sorted(results, key=lambda r: r.cell.index)]
+    plain, alone, packed = made.values()
+    assert not np.array_equal(*alone)
+    for one, other, own in zip(alone, packed, plain, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+        assert 0 < np.abs(one.astype(int) - own).mean() < 1
 
 
 def test_a_lora_of_kohyas_scripts_is_converted(folders: dict[str, Path], tmp_path: Path, bench: Workbench) -> None:

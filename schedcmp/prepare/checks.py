@@ -49,6 +49,9 @@ def _refuse_cache(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> None:
     if sweep.optimize.compile:
         where = source.where(("optimize", "compile"))
         raise SweepError(f"{where}: optimize.compile: goes with no step cache, which changes the model; leave one out")
+    if sweep.executor.ray is not None:
+        told = "ray packs cells on its workers, and a step cache is of one image; use executor: local"
+        raise SweepError(f"{source.at('executor')}: {told}")
     try:
         refuse_cache(checkpoint)
     except PartError as error:
