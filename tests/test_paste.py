@@ -17,8 +17,8 @@ from test_run import run
 
 import schedcmp
 from schedcmp.errors import RequestError
-from schedcmp.pipelines.guidance import guiding
 from schedcmp.report.paste import FORMS, paste
+from schedcmp.report.paste.spelling import spelling
 from schedcmp.report.paste.subject import Subject, subject
 from schedcmp.store.store import Store
 
@@ -132,20 +132,21 @@ def test_a_program_loads_the_model_as_the_run_did(made: schedcmp.Run, model: dic
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "embeds", "guidance"),
+    ("pipeline", "configs", "guidance"),
     [
-        ("QwenImagePipeline", False, "true_cfg_scale=3.0"),
-        ("QwenImagePipeline", True, "guidance_scale=3.0"),
-        ("Flux2KleinKVPipeline", False, ""),
+        ("QwenImagePipeline", {}, "true_cfg_scale=3.0"),
+        ("QwenImagePipeline", {"guidance_embeds": True}, "guidance_scale=3.0"),
+        ("Flux2KleinKVPipeline", {}, ""),
     ],
 )
 def test_a_program_guides_as_its_pipeline_takes_it(
-    made: schedcmp.Run, pipeline: str, embeds: bool, guidance: str
+    made: schedcmp.Run, pipeline: str, configs: dict[str, Any], guidance: str
 ) -> None:
     with Store.open(made.folder) as store:
         found = subject(store, made.cells[0])
-    of = {"guiding": guiding(pipeline, lambda part: {"guidance_embeds": embeds})}
-    text = paste(replace(found, spelling={**(found.spelling or {}), **of}), "diffusers")
+    assert found.spelling is not None
+    known = {**found.spelling, "guidance": spelling(pipeline, [], lambda part: configs)["guidance"]}
+    text = paste(replace(found, spelling=known), "diffusers")
     assert [line.strip(" ,") for line in text.splitlines() if "_scale=" in line] == [guidance] * bool(guidance)
 
 

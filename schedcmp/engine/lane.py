@@ -44,8 +44,8 @@ class Lane(greenlet):
         self.call: Call | None = None
         self.results: list[CellResult] = []
         self._bench = bench
-        self._own_random = bench.own_random(cells[0])
         self.layers = bench.layers  # as they are before any lane has run
+        self._own_random = bench.own_random(cells[0])
         self.asked = 0
         self._latents: torch.Tensor | None = None  # what the VAE was given
         self._pixels: torch.Tensor | None = None  # what it made of them

@@ -29,25 +29,28 @@ def guidance_arguments(
     Args:
         call: further arguments, which win.
     """
-    return guided(*guiding(pipeline, configs), scale, negative, call)
+    return spelled_guidance(guidance_names(pipeline, configs), scale, negative, call)
 
 
-def guiding(pipeline: str, configs: Configs) -> tuple[str | None, bool]:
-    """The argument that says how much the pipeline guides, and whether a schedule would be taken instead."""
+def guidance_names(pipeline: str, configs: Configs) -> list[str]:
+    """The argument that guidance is, and the one that must be None beside it; those that the pipeline has."""
     source = pipeline_source(pipeline)
-    return (guided_by(source, configs), _SCHEDULE in source.arguments) if source else ("guidance_scale", False)
+    name = guided_by(source, configs) if source else "guidance_scale"
+    scheduled = source is not None and _SCHEDULE in source.arguments
+    return [*filter(None, [name]), *([_SCHEDULE] if name and scheduled else [])]
 
 
-def guided(name: str | None, scheduled: bool, scale: float, negative: str, call: Mapping[str, Any]) -> dict[str, Any]:
-    """As `guidance_arguments`, with what `guiding` tells of the pipeline."""
+def spelled_guidance(
+    names: Sequence[str], scale: float, negative: str, call: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """As `guidance_arguments`, of a pipeline that has these `guidance_names`."""
     given: dict[str, Any] = {"negative_prompt": negative} if negative else {}
-    if name is None or name in call:
+    if not names or names[0] in call:
         return given
-    if name == _TRUE and scale > 1:
+    if names[0] == _TRUE and scale > 1:
         given.setdefault("negative_prompt", _NO_TEXT)
-    if scheduled and _SCHEDULE not in call:
-        given[_SCHEDULE] = None
-    return {name: scale, **given}
+    others = {name: None for name in names[1:] if name not in call}
+    return {names[0]: scale, **others, **given}
 
 
 def guided_by(source: PipelineSource, configs: Configs) -> str | None:

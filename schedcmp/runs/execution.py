@@ -204,9 +204,8 @@ def _described(prepared: Prepared) -> dict[str, Any]:
     ]
     classes = {r.cls for r in prepared.recipes.values() if r.cls.__module__.startswith("diffusers.")}
     environment = prepared.origin.environment
-    spelled = spelling(
-        environment["pipeline"], prepared.checkpoint.config, sorted(classes, key=lambda cls: cls.__name__)
-    )
+    named = sorted(classes, key=lambda cls: cls.__name__)
+    spelled = spelling(environment["pipeline"], named, prepared.checkpoint.config)
     told = {"environment": environment, "warnings": prepared.warnings, SPELLING: spelled}
     return told | {"trajectories": trajectories}
 

@@ -39,18 +39,6 @@ def rows_of_first(answer: Any, cells: int, rows: int) -> Any:
     return tree_map(part_of_it, answer, is_leaf=lambda part: is_row_list("", part, rows))
 
 
-def answers_of(answer: Any, calls: Sequence[Call], *, by_block: bool = False) -> list[Any]:
-    """A model's answer to `join(calls)`, one for each call. Raises NoRowsError, as `split` does."""
-    if calls[0].parts == 1 or len(calls) == 1:
-        return split(answer, [call.rows for call in calls], by_block=by_block)
-    pieces = split(answer, [len(part) for part in by_part(calls)], by_block=by_block)
-
-    def whole(*parts: Any) -> Any:
-        return torch.cat(parts) if is_array(parts[0]) else parts[0]
-
-    return [tree_map(whole, *pieces[i :: len(calls)], is_leaf=is_array) for i in range(len(calls))]
-
-
 def split(answer: Any, rows: Sequence[int], *, by_block: bool = False) -> list[Any]:
     """A model's answer (tensors, tuples or an output object) cut into one answer per call. One call's stays as it is.
 
@@ -61,6 +49,18 @@ def split(answer: Any, rows: Sequence[int], *, by_block: bool = False) -> list[A
         NoRowsError: the calls must be answered one by one.
     """
     return [answer] if len(rows) == 1 else _split(answer, list(rows), by_block)
+
+
+def answers_of(answer: Any, calls: Sequence[Call], *, by_block: bool = False) -> list[Any]:
+    """A model's answer to `join(calls)`, one for each call. Raises NoRowsError, as `split` does."""
+    if calls[0].parts == 1 or len(calls) == 1:
+        return split(answer, [call.rows for call in calls], by_block=by_block)
+    pieces = split(answer, [len(part) for part in by_part(calls)], by_block=by_block)
+
+    def whole(*parts: Any) -> Any:
+        return torch.cat(parts) if is_array(parts[0]) else parts[0]
+
+    return [tree_map(whole, *pieces[i :: len(calls)], is_leaf=is_array) for i in range(len(calls))]
 
 
 def _split(answer: Any, rows: list[int], by_block: bool) -> list[Any]:

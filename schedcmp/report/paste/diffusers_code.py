@@ -9,7 +9,7 @@ from typing import Any
 from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
-from schedcmp.pipelines.guidance import guided
+from schedcmp.pipelines.guidance import spelled_guidance
 from schedcmp.records import Cell
 from schedcmp.registry.build import load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
@@ -119,7 +119,7 @@ def _spelling(subject: Subject) -> Mapping[str, Any]:
     if subject.spelling is not None:
         return subject.spelling
     classes = [] if "." in _class(subject) else [load_class(_class(subject))]
-    return spelling(subject.environment["pipeline"], lambda part: {}, classes)
+    return spelling(subject.environment["pipeline"], classes)
 
 
 def _class(subject: Subject) -> str:
@@ -165,11 +165,11 @@ def _call(subject: Subject) -> Iterator[str]:
         yield from _handed_on(subject)
     yield from _images(subject)
     spelled = _spelling(subject)
-    name, scheduled = spelled["guiding"]
-    given = guided(name, scheduled, cell.guidance_scale, cell.negative_prompt, cell.arguments)
-    yield from _texts(cell, given.pop("negative_prompt", ""))
+    known = spelled.get("guidance", ["guidance_scale"])
+    guidance = spelled_guidance(known, cell.guidance_scale, cell.negative_prompt, cell.arguments)
+    yield from _texts(cell, guidance.pop("negative_prompt", ""))
     yield f"    num_inference_steps={cell.steps},"
-    yield from (f"    {name}={value!r}," for name, value in given.items())
+    yield from (f"    {name}={value!r}," for name, value in guidance.items())
     if cell.width and cell.height and spelled["sized"]:
         yield f"    width={cell.width}, height={cell.height},"
     names = spelled["images"]
@@ -182,7 +182,7 @@ def _call(subject: Subject) -> Iterator[str]:
 def _texts(cell: Cell, negative: str) -> Iterator[str]:
     """The call begins with the prompts."""
     if cell.prompt_syntax:
-        yield f"texts = Embedder(pipe).arguments({cell.prompt!r}, {negative or None!r}, ())"
+        yield f"texts = Embedder(pipe).arguments({cell.prompt!r}, {cell.negative_prompt or None!r}, ())"
         yield "image = pipe("
         yield "    **texts,"
         return
