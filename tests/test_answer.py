@@ -18,7 +18,7 @@ from schedcmp.metrics.perceptual import Lpips
 from schedcmp.metrics.sharpness import Sharpness
 from schedcmp.readings import noted, readings
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
-from schedcmp.report.across import across
+from schedcmp.report.across import across, recommended_cell
 from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.latex import timings_latex
@@ -319,6 +319,9 @@ def test_of_all_settings_the_best_is_named_by_a_metric_that_means_the_same_in_al
     assert "- euler at 4 steps (guidance 1), 4 NFE, CLIP score 22" in text
     assert "guide by evaluating two rows at once" in text
     assert "| guidance 1 | euler at 2 steps: 19" in text
+    taken = recommended_cell(cells, answer(cells, known=KNOWN), found)
+    assert taken
+    assert (taken[0].cell.guidance_scale, taken[1].scheduler) == (7.5, "ddim")
     equal = guided({("ddim", 1.0): 20, ("ddim", 7.5): 20.01}, "clip", seeds=6)
     (line,) = overall(across(equal, KNOWN), answer(equal, known=KNOWN))
     assert "not told apart from the best of guidance" in line
@@ -341,6 +344,9 @@ def test_settings_are_never_ranked_by_distances_to_their_own_images() -> None:
     text = section([], answers)
     assert "Which setting is best of all cannot be told" in text
     assert "- ddim at 4 steps (guidance 1), RMSE 2.03" in text
+    taken = recommended_cell(cells, answers, [])
+    assert taken
+    assert taken[0].cell.guidance_scale == 1
     assert section(across(run_of(8, name="clip"), KNOWN), answer(run_of(8, name="clip"), known=KNOWN)) == ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -46,14 +47,16 @@ def names(path: Path) -> Iterator[str]:
     for node in imports(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif node.module == "schedcmp":
-            yield from (f"schedcmp.{alias.name}" for alias in node.names)
         else:
-            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def room(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def module(path: Path) -> str:
+    return ".".join(("schedcmp", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
 
 
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
@@ -68,6 +71,15 @@ def test_a_room_uses_those_below_it(name: str) -> None:
     for path in (path for path in FILES if room(path) == name):
         used = {other.split(".")[1] for other in names(path) if other.startswith("schedcmp.")} - {"__version__", name}
         assert {other for other in used if FLOOR[other] >= FLOOR[name]} == set(), path
+
+
+def test_no_file_uses_itself_by_way_of_others() -> None:
+    modules = {module(path): path for path in FILES}
+    used = {
+        own: {name if name in modules else name.rpartition(".")[0] for name in names(path)} & modules.keys() - {own}
+        for own, path in modules.items()
+    }
+    TopologicalSorter(used).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)

@@ -482,6 +482,21 @@ def test_an_aesthetic_score_is_its_heads_layers_on_the_embedding(clip_folder: Pa
         Aesthetic(str(clip_folder), str(tmp_path / "other.safetensors")).prepare()
 
 
+def test_a_runs_sweep_finds_its_models_from_any_folder(
+    clip_folder: Path, write_sweep: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [{"name": "liked", "metric": "preference", "options": {"model": "clip"}}, "sharpness"]
+    monkeypatch.chdir(clip_folder.parent)
+    named, liked = prepare(write_sweep(metrics=asked)).portable_sweep.metrics
+    assert named == "sharpness"
+    assert not isinstance(liked, str)
+    assert liked.options == {"model": str(clip_folder)}
+    redness = {"name": "redness", "metric": "test_metrics.Redness", "options": {"power": 2}}
+    (own,) = prepare(write_sweep(metrics=[redness])).portable_sweep.metrics
+    assert not isinstance(own, str)
+    assert own.options == {"power": 2}
+
+
 def test_the_example_of_a_metric_measures(monkeypatch: pytest.MonkeyPatch, write_sweep: Write, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples"))
     sweep = write_sweep(schedulers=["ddim"], steps=[2], timing="off", metrics="redness.Redness")

@@ -126,7 +126,7 @@ def test_pitfall_12_no_noise_level_is_discarded_and_the_note_says_who_does(name:
 @pytest.mark.parametrize("name", ["ddim-trailing", "ddim-linspace", "pndm-trailing"])
 def test_pitfall_16_a_step_by_ratio_is_said_to_be_wrong_off_leading_spacing(name: str) -> None:
     assert any("t - T//N" in remark for remark in trajectory(name).remarks)
-    assert trajectory(name.partition("-")[0], timestep_spacing="leading").remarks == ()
+    assert trajectory(name.partition("-")[0], 20, timestep_spacing="leading").remarks == ()
 
 
 def test_pitfall_18_duplicate_timesteps_are_refused_or_fixed() -> None:
@@ -195,3 +195,9 @@ def test_pitfall_26_timesteps_set_before_the_pipelines_call_do_not_last() -> Non
     timesteps, steps = retrieve_timesteps(scheduler, 10, "cpu")
     assert (len(timesteps), steps) == (10, 10)
     assert tuple(scheduler.sigmas.tolist()) == trajectory("euler-ays-sd15").sigmas
+
+
+def test_pitfall_28_few_steps_of_pndm_are_told() -> None:
+    told = "may leave the solution with guidance"
+    assert [any(told in remark for remark in trajectory("pndm", steps).remarks) for steps in (10, 19, 20)] == [1, 1, 0]
+    assert not any(told in remark for remark in trajectory("heun", 5).remarks)

@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from itertools import pairwise
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedcmp.errors import RegistryError
+from schedcmp.prepare import scheduler_config_of
 from schedcmp.registry import build, table
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.compat import compatibility, judge, listed_classes
@@ -140,6 +142,15 @@ def test_a_resolved_config_is_what_diffusers_would_build(e: Entry) -> None:
     assert {k: v for k, v in theirs.items() if k in recipe.config and k not in e.unless} == {
         k: v for k, v in recipe.config.items() if k not in e.unless
     }
+
+
+def test_a_librarys_warnings_are_not_the_users() -> None:
+    config = scheduler_config_of("builtin:tiny")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for steps in (4, 8, 16):
+            preflight(build.resolve(builtin_registry().entry("dpmpp-sde"), config), steps)
+    assert not caught
 
 
 @pytest.mark.parametrize("e", [v for v in variants() if works(v)], ids=lambda e: e.name)

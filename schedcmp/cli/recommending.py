@@ -9,8 +9,8 @@ from schedcmp.cli.console import say
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RequestError, shown
-from schedcmp.report.across import across
-from schedcmp.report.answer import Answer, Budget, answer, recommended
+from schedcmp.report.across import across, recommended_cell
+from schedcmp.report.answer import Answer, Budget, answer
 from schedcmp.report.answer_json import as_json
 from schedcmp.report.paste import paste
 from schedcmp.report.paste.subject import subject
@@ -79,14 +79,14 @@ def paste_recommended(
         if cell is None:
             references, known = store.references().values(), store.readings()
             answers = answer(cells, references, metric=metric, budget=Budget.of(*budget), limit=limit, known=known)
-            wanted = recommended(answers)
-            if wanted is None:
+            taken = recommended_cell(cells, answers, across(cells, known, metric))
+            if taken is None:
                 raise RequestError(f"{run}: nothing fits; without a budget or a limit it may")
-            chosen = [s for s in cells if (s.cell.scheduler, s.cell.steps) == (wanted.scheduler, wanted.steps)]
+            chosen = [taken[0]]
         else:
             chosen = [s for s in cells if cell in (s.cell.id, s.cell.scheduler, f"{s.cell.scheduler}:{s.cell.steps}")]
-        if not chosen:
-            raise RequestError(
-                f"{run}: has no finished cell {shown(str(cell))}; results.csv has their ids and schedulers"
-            )
+            if not chosen:
+                raise RequestError(
+                    f"{run}: has no finished cell {shown(cell)}; results.csv has their ids and schedulers"
+                )
         say(paste(subject(store, chosen[0]), form).rstrip("\n"))

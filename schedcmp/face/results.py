@@ -117,17 +117,19 @@ class Run:
             RequestError: nothing is recommended, or that program has nothing like it.
         """
         from schedcmp.errors import RequestError
-        from schedcmp.report.answer import recommended
+        from schedcmp.report.across import across, recommended_cell
         from schedcmp.report.paste import paste
         from schedcmp.report.paste.subject import subject
 
-        best = recommended(self.recommend())
-        wanted = (cell.id if isinstance(cell, Cell) else cell.cell.id) if cell else ""
-        key = (best.scheduler, best.steps) if best else None
-        those = (c for c in self.cells if c.cell.id == wanted or (not cell and (c.cell.scheduler, c.cell.steps) == key))
-        if (chosen := next(those, None)) is None:
-            raise RequestError(f"{self.folder}: has no such cell, or recommends none")
         with self._results() as results:
+            if cell is None:
+                taken = recommended_cell(self.cells, self.recommend(), across(self.cells, results.readings()))
+                chosen = taken and taken[0]
+            else:
+                wanted = cell.id if isinstance(cell, Cell) else cell.cell.id
+                chosen = next((c for c in self.cells if c.cell.id == wanted), None)
+            if chosen is None:
+                raise RequestError(f"{self.folder}: has no such cell, or recommends none")
             return paste(subject(results, chosen), form)
 
     def image(self, cell: Cell | StoredCell) -> Image:

@@ -27,6 +27,7 @@ class Aesthetic(ClipScore):
     name = "aesthetic"
     label = "aesthetic score"
     source = "https://github.com/christophschuhmann/improved-aesthetic-predictor"
+    paths = ("model", "head")
 
     def __init__(self, model: str = DEFAULT, head: str = HEAD) -> None:
         """

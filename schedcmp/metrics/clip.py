@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class ClipScore(Metric):
     name = "clip"
     label = "CLIP score"
     source = "Hessel et al. 2021 (arXiv:2104.08718)"
+    paths: ClassVar[tuple[str, ...]] = ("model",)
 
     def __init__(self, model: str = DEFAULT) -> None:
         """`model`: a folder or hub id of a CLIP or SigLIP model in transformers' format, with safetensors weights."""

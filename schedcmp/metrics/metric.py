@@ -27,6 +27,7 @@ class Metric:
     ratio: ClassVar[bool] = False  # positive, and compared as ratios
     decides: ClassVar[bool] = True  # an answer may go by it without being asked to
     source: ClassVar[str] = ""  # where it is defined
+    paths: ClassVar[tuple[str, ...]] = ()  # options that may be places on the disk
 
     called: str = ""  # its name in this sweep, where that is another one
 
@@ -65,6 +66,8 @@ class Metric:
 class Comparison(Metric):
     """A number that is read off an image and the converged one of its prompt and seed, see `truth.reference`: of what
     draws no noise, where references are made. Asking for one asks for references."""
+
+    decides = False  # each setting has converged images of its own, and RMSE to them an uncertainty
 
     def compare(self, image: Image, converged: Image) -> float | None:
         """Of RGB images; None where it has no meaning."""

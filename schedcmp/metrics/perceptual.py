@@ -29,7 +29,7 @@ _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 class _Perceptual(Comparison):
     higher = False
     ratio = True
-    decides = False  # RMSE, which is measured beside it, has an uncertainty
+    paths = ("model",)
 
     def __init__(self, model: str = VGG16) -> None:
         """`model`: VGG16's weights under torchvision's names (`features.0.weight`, ...), in the safetensors format: a

@@ -11,7 +11,7 @@ from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.layout import DENOISERS, MODEL_INDEX
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import RegistryError, SweepError
-from schedcmp.files import is_address, user_path
+from schedcmp.files import is_address, user_path, where_it_is
 from schedcmp.metrics.metric import Metric
 from schedcmp.metrics.table import ALWAYS, compares, opened, together
 from schedcmp.records import Cell
@@ -48,6 +48,17 @@ def _opened(item: str | MetricSpec, sweep: Sweep) -> Metric:
     kind, options, name = (item, {}, item) if isinstance(item, str) else (item.kind, item.options, item.name)
     shared = {option: getattr(sweep, key) for option, key in _SHARED.get(kind, {}).items()}
     return opened(kind, {**shared, **options}, "" if name == kind else name)
+
+
+def portable(asked: Iterable[str | MetricSpec], metrics: Iterable[Metric]) -> tuple[str | MetricSpec, ...]:
+    """What a sweep asks for, with the whole paths of what is on the disk."""
+    paths = {metric.column: metric.paths for metric in metrics}
+
+    def placed(spec: MetricSpec) -> MetricSpec:
+        own = {name: where_it_is(spec.options[name]) for name in paths.get(spec.name, ()) if name in spec.options}
+        return spec.model_copy(update={"options": spec.options | own})
+
+    return tuple(item if isinstance(item, str) else placed(item) for item in asked)
 
 
 def wants_references(sweep: Sweep, checkpoint: Checkpoint) -> bool:

@@ -14,6 +14,7 @@ from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.files import where_it_is
 from schedcmp.inputs.given import Inputs
 from schedcmp.metrics import Metric
+from schedcmp.metrics.wanted import portable as portable_metrics
 from schedcmp.prepare.costs import Costs
 from schedcmp.prepare.few_steps import FewSteps
 from schedcmp.prepare.loading import Loader
@@ -132,6 +133,7 @@ class Prepared:
         update: dict[str, Any] = {name: where_it_is(path) for name, path in paths.items()}
         if adapter := self.sweep.ip_adapter:
             update["ip_adapter"] = adapter.model_copy(update=places(self.checkpoint))
+        update["metrics"] = portable_metrics(self.sweep.metrics, self.metrics)
         update |= self.inputs.written
         return self.sweep.model_copy(update=update | {"model": portable(self.sweep.model)})
 

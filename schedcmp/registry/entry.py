@@ -61,6 +61,7 @@ class Entry:
     nfe: str = ""
     needs: str | None = None
     seed: str | None = None
+    steady: int = 0
     suits: str | None = None
     shift: str = ""  # instead of the checkpoint's, see `spacing.flow.shifted`
     flow: Implementation | None = None  # for flow matching

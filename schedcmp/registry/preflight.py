@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -53,7 +54,8 @@ def preflight(recipe: Recipe, steps: int, strength: float | None = None) -> Traj
             not finite or rise, or a first timestep that is there twice; or its code ends the process, or does not end.
     """
     try:
-        with contained(recipe.patience(steps)), recipe.alike():
+        # Python warnings of libraries speak to their own callers
+        with contained(recipe.patience(steps)), recipe.alike(), warnings.catch_warnings(action="ignore"):
             return _preflight(recipe, steps, strength)
     except RunawayError as error:
         raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} at {steps} steps: {error}") from error
@@ -171,6 +173,8 @@ def _remarks(recipe: Recipe, timesteps: tuple[float, ...], sigmas: tuple[float, 
         yield f"visits {len(timesteps)} timesteps instead of {steps}"
     if len(timesteps) == steps and len(set(timesteps)) < steps:
         yield "duplicate timesteps: several noise levels are taken for the same one"
+    if steps < recipe.entry.steady:  # Lu et al. 2022, DPM-Solver++, section 3
+        yield f"may leave the solution with guidance, which makes it stiff; {recipe.entry.steady} steps are steadier"
     if sigmas and sigmas[-1] > 0:
         yield f"ends at sigma {sigmas[-1]:.2g}: residual noise"
     last = recipe.config.get("num_train_timesteps", 1000) - 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from schedcmp.axes import Setting
 from schedcmp.readings import CONVERGED, Reading
 from schedcmp.records import StoredCell
-from schedcmp.report.answer import Budget, usual_budgets
+from schedcmp.report.answer import Answer, Budget, usual_budgets
 from schedcmp.report.quality import Point, goodness, points
 from schedcmp.truth.statistics import LEVEL, Difference, compare
 
@@ -45,11 +45,13 @@ def across(cells: Sequence[StoredCell], known: Mapping[str, Reading], metric: st
     Args:
         metric: what is asked for; by default the first that may decide and that means the same in all settings.
     """
-    reading = comparable(cells, known, metric)
+    reading = comparable(cells, known, metric) if len({stored.setting for stored in cells}) > 1 else None
+    if reading is None:
+        return []
     found = [(setting, p) for setting, (of, _) in points(cells, reading).items() for p in of if p.values]
     everything = {pair for _, p in found for pair in p.values}
     whole = [(setting, p) for setting, p in found if len(p.values) == len(everything)]
-    if reading is None or len({setting for setting, _ in whole}) < 2:
+    if len({setting for setting, _ in whole}) < 2:
         return []
     return [_within(whole, reading, budget) for budget in usual_budgets([p for _, p in whole])]
 
@@ -83,3 +85,17 @@ def _behind(point: Point, best: Point, metric: Reading, comparisons: int) -> Dif
     rows = [[p.values[pair] for pair in best.values] for p in (point, best)]
     found = compare(*rows, ratio=metric.ratio, comparisons=comparisons)
     return replace(found, p=found.p and min(1.0, found.p * comparisons))
+
+
+def recommended_cell(
+    cells: Sequence[StoredCell], answers: Sequence[Answer], found: Sequence[Across]
+) -> tuple[StoredCell, Point] | None:
+    """What an answer says to take, and its first image: in the setting that is best of all, as far as that is known,
+    else of the first answer that says so."""
+    ranks = {c.setting: i for i, c in enumerate(found[-1].contenders)} if found else {}
+    for answer in sorted(answers, key=lambda answer: ranks.get(answer.setting, len(ranks))):
+        if best := answer.best:
+            taken = answer.setting, best.scheduler, best.steps
+            those = (c for c in cells if c.counts and (c.setting, c.cell.scheduler, c.cell.steps) == taken)
+            return next(((cell, best) for cell in those), None)
+    return None

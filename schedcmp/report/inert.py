@@ -133,7 +133,7 @@ def _differing(other: Mapping[str, Value], own: Mapping[str, Value]) -> dict[str
 
 def _named(values: Mapping[str, Value]) -> str:
     """ "euler at 4 steps, guidance 1"."""
-    solver = [f"{values['scheduler']} at {values['steps']} steps"] if "scheduler" in values else []
+    solver = [f"{values['scheduler']} at {value_label('steps', values['steps'])}"] if "scheduler" in values else []
     return ", ".join([*solver, *(_label(axis, v) for axis, v in values.items() if axis not in ("scheduler", "steps"))])
 
 

@@ -14,6 +14,7 @@ from schedcmp.guard.texts import csv_text
 from schedcmp.records import Length, StoredCell, Timing, length_of
 from schedcmp.report.numbers import NONE, mebibytes, seconds
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
+from schedcmp.report.words.tables import markdown_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,8 @@ HEAD = ("scheduler", "steps", "NFE", "latency", "IQR", "per NFE", "relative", "n
 
 def timings_markdown(rows: Sequence[TimingRow]) -> str:
     """The rows as a table for people: rounded, with units."""
-    lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *readable(rows)]
-    notes = [f"\n{unusable(rows[0].doubt)}."] if rows and rows[0].doubt else []
-    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), *notes]) + "\n"
+    note = f"\n\n{unusable(rows[0].doubt)}." if rows and rows[0].doubt else ""
+    return f"{markdown_table(HEAD, readable(rows), range(1, len(HEAD)))}{note}\n"
 
 
 def unusable(doubt: str) -> str:

@@ -17,7 +17,8 @@ from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
 from schedcmp.records import Cell, Length, StoredCell, Task, length_of
-from schedcmp.report.answer import Answer, recommended
+from schedcmp.report.across import across, recommended_cell
+from schedcmp.report.answer import Answer
 from schedcmp.report.axes import GridAxes, point, scheduler_values
 from schedcmp.report.inputs import address_of
 from schedcmp.report.page.points import plotted
@@ -240,18 +241,18 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield label, options | {name: [value] for name, value in zip(several, values, strict=True)}
 
 
-def _pastes(store: Shown, cells: Iterable[StoredCell], answers: Sequence[Answer]) -> dict[str, Any] | None:
+def _pastes(store: Shown, cells: Sequence[StoredCell], answers: Sequence[Answer]) -> dict[str, Any] | None:
     """The recommended cell as other programs take it; each cell's lines of Python have a place of their own."""
-    best = recommended(answers)
-    wanted = best and (best.scheduler, best.steps)
-    found = next((c for c in cells if c.counts and (c.cell.scheduler, c.cell.steps) == wanted), None)
-    if best is None or found is None:
+    taken = recommended_cell(cells, answers, across(cells, store.readings()))
+    if taken is None:
         return None
+    found, best = taken
     texts, of = {}, subject(store, found)
     for form in FORMS if of.spelling else FORMS[1:]:  # of an older run diffusers would have to be asked
         with suppress(RequestError, LookupError, TypeError):  # no such sampler there, or the sweep is anybody's
             texts[form] = paste(of, form)
-    return {"what": short(best), "texts": texts}
+    where = " and ".join(found.setting.words([answer.setting for answer in answers], whole=False))
+    return {"what": f"{short(best)} ({where})" if where else short(best), "texts": texts}
 
 
 def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:

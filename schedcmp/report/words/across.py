@@ -11,6 +11,7 @@ from schedcmp.report.across import Across, Contender
 from schedcmp.report.answer import Answer
 from schedcmp.report.numbers import NONE
 from schedcmp.report.words.parts import budget_words, few, number, quality, short
+from schedcmp.report.words.tables import markdown_table
 
 _MOST_COLUMNS = 8  # of a table
 _ROWS = "Most pipelines guide by evaluating two rows at once, which NFE counts once: look at latencies too."
@@ -70,7 +71,7 @@ def markdown(found: Sequence[Across], answers: Sequence[Answer]) -> str:
 
 def _table(found: Sequence[Across], settings: Sequence[Setting]) -> str:
     head = ["the best of", *(f"up to {budget_words(one.budget)}" for one in found)]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for setting in dict.fromkeys(c.setting for c in found[-1].contenders):
         row = [_where(setting, settings)]
         for one in found:
@@ -78,7 +79,7 @@ def _table(found: Sequence[Across], settings: Sequence[Setting]) -> str:
             text = f"{short(of.point)}: {number(of.point.quality)}" if of else NONE
             row.append(f"**{text}**" if of is one.contenders[0] else text)
         lines.append(row)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(head, lines)
 
 
 def _where(setting: Setting, settings: Sequence[Setting]) -> str:

@@ -13,6 +13,7 @@ from schedcmp.report.numbers import seconds
 from schedcmp.report.quality import Point
 from schedcmp.report.words.parts import budget_words, interval, latency_of, number
 from schedcmp.report.words.sentences import headings, sentences
+from schedcmp.report.words.tables import markdown_table
 
 
 def markdown(
@@ -72,18 +73,16 @@ def _row(found: Answer, p: Point) -> list[str]:
 def _steps(found: Answer, rows: Sequence[Enough], orders: Mapping[str, Mapping[str, Any]]) -> str:
     assert found.metric
     head = ["scheduler", "steps", "95 %", "too few", "enough", "NFE", "order", *(["the oracle's"] if orders else [])]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines = []
     for row in rows:
         tried = [str(n or "–") for n in (row.short, row.tried, row.nfe)]
         told = [str(row.steps or "–"), interval(row).strip() or "–", *tried, told_order(row.order)]
         oracle = [oracle_order(orders.get(row.names[0], {}))] if orders else []
         lines.append([" = ".join(row.names), *told, *oracle])
     title = f"How many steps are enough: {found.metric.label} at most {found.limit:g}; beside it what was tried."
-    return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{title}\n\n{markdown_table(head, lines, range(1, len(head)))}"
 
 
 def _table(title: str, metric: Reading, rows: Sequence[Sequence[str]], *more: str) -> str:
-    head = ["scheduler", "steps", "NFE", "latency", metric.label]
-    lines = [[*head, *more], ["---", *["---:"] * 4, *["---"] * len(more)], *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{title}\n\n{table}"
+    head = ["scheduler", "steps", "NFE", "latency", metric.label, *more]
+    return f"{title}\n\n{markdown_table(head, rows, range(1, 5))}"
