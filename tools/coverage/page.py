@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.source import pipeline_file, pipeline_source
 from tools.coverage.families import FAMILIES
-from tools.coverage.measure import Row
+from tools.coverage.measure import Row, code_state
 
 _HEAD = """\
 # Pipelines
@@ -59,7 +59,10 @@ def page(rows: Sequence[Row], more: Mapping[str, str]) -> str:
 
     names = ("diffusers", "transformers", "torch")
     parts = [_HEAD.format(**{name: version(name) for name in names}), _table(_COLUMNS, map(_cells, rows))]
-    if notes := [line for row in rows for line in _notes(row)]:
+    notes = [line for row in rows for line in _notes(row)]
+    if earlier := [f"`{row.name}`" for row in rows if row.code != code_state()]:
+        notes.append(f"* at an earlier state of schedcmp's code, which `make coverage` mends: {', '.join(earlier)}")
+    if notes:
         parts += ["## Remarks", "\n".join(notes)]
     if more:
         parts += ["## Not measured", "\n".join(f"* `{name}`: {why}" for name, why in more.items())]
