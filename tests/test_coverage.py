@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tools.coverage.families import FAMILIES
-from tools.coverage.measure import Row, measured
+from tools.coverage.measure import Row, code_state, measured
 from tools.coverage.page import page
 
 FAST = (
@@ -36,9 +37,11 @@ def test_the_shipped_page_tells_of_every_family() -> None:
 
 def test_a_row_that_failed_says_why() -> None:
     whole = Row("A", scheduler="DDIMScheduler", own=(2, 4), equal=(2, 2), nfe=(2, 2), packs=3.5, levels=1, notes=["n"])
+    whole.code = code_state()
     whole.failures = {"heun: ValueError: x": 2, "lms: ValueError: x": 1}
     text = page([whole, Row("B", error="ImportError: no | y")], {"C": "no builder"})
     assert "| `A` | DDIM 2 of 4 | 2 of 2 | 2 of 2 | 3.5 | 1 |" in text
     assert "* `A`, 3 cells: ValueError: x" in text
     assert "* `B`: ImportError: no | y" in text
+    assert re.search("^.* at an earlier state .*: `B`$", text, re.MULTILINE)
     assert "* `C`: no builder" in text

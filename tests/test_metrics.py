@@ -482,6 +482,14 @@ def test_an_aesthetic_score_is_its_heads_layers_on_the_embedding(clip_folder: Pa
         Aesthetic(str(clip_folder), str(tmp_path / "other.safetensors")).prepare()
 
 
+def test_a_sigmoid_models_embedding_may_have_a_head_too(siglip_folder: Path, tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(1, 16), "bias": torch.ones(1)}, tmp_path / "head.safetensors")
+    metric = Aesthetic(str(siglip_folder), str(tmp_path / "head.safetensors"))
+    metric.prepare()
+    image = picture(16, 16)
+    assert metric.measure(image, "") == pytest.approx(1 + metric.embedding(image).sum(), rel=1e-4)
+
+
 def test_a_runs_sweep_finds_its_models_from_any_folder(
     clip_folder: Path, write_sweep: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from schedcmp.checkpoint.weights import tensor_shapes
 from schedcmp.errors import CheckpointError
 from schedcmp.metrics.clip import DEFAULT, ClipScore
 from schedcmp.metrics.weights import origin_of, weights_file
@@ -47,8 +46,7 @@ class Aesthetic(ClipScore):
         """The file, and its layers' names in their order. Raises CheckpointError."""
         path, shapes = weights_file(self.head, self.column)
         names = sorted((n.removesuffix("weight") for n in shapes if n.endswith("weight")), key=_numbers)
-        widths = [tensor_shapes(self._clip.weights).get("visual_projection.weight", (0,))[0]]
-        widths += [shapes[f"{name}weight"][0] for name in names]
+        widths = [self._clip.width, *((*shapes[f"{name}weight"], 0)[0] for name in names)]
         wanted: dict[str, tuple[int, ...]] = {}
         for name, (before, width) in zip(names, pairwise(widths), strict=True):
             wanted |= {f"{name}weight": (width, before), f"{name}bias": (width,)}

@@ -26,6 +26,7 @@ from schedcmp.pipelines.packages import install
 Features = npt.NDArray[np.float64]  # (n, d), rows of length 1
 
 _BATCH = 32
+_LAST = ("visual_projection.weight", "vision_model.head.layernorm.weight")  # of CLIP, of SigLIP
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 # The statistics of the pixels that CLIP was trained with (Radford et al. 2021), where no file tells others
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -99,6 +100,12 @@ class Clip:
 
         with quiet(), self._only("config.json", "model.safetensors") as folder:
             return AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).float().eval()
+
+    @property
+    def width(self) -> int:
+        """How many numbers an embedding has; 0 where the weights' names do not tell."""
+        shapes = tensor_shapes(self.weights)
+        return next((shapes[name][0] for name in _LAST if name in shapes), 0)
 
     def logit(self, image: Features, text: Features) -> float:
         """The cosine on the scale that the model learnt, and from where a sigmoid model counts it."""

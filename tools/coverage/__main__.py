@@ -13,20 +13,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.coverage.families import FAMILIES
-from tools.coverage.measure import Row, measured
+from tools.coverage.measure import Row, code_state, measured
 from tools.coverage.page import page, unmeasured
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=list(FAMILIES), choices=list(FAMILIES), metavar="CLASS")
-    parser.add_argument("--again", action="store_true", help="measure what was measured before, too")
+    parser.add_argument(
+        "--again", action="store_true", help="measure what this state of the code was measured on before, too"
+    )
     parser.add_argument("--json", type=Path, default=Path("outputs/coverage.json"), help="goes on with what is there")
     parser.add_argument("--out", type=Path, default=Path("docs/pipelines.md"))
     asked = parser.parse_args(arguments)
     rows = {name: Row(**row) for name, row in _read(asked.json).items() if name in FAMILIES}
     for name in asked.only:
-        if name in rows and not asked.again:
+        if name in rows and rows[name].code == code_state() and not asked.again:
             continue
         with tempfile.TemporaryDirectory() as folder:
             rows[name] = measured(name, Path(folder) / name)

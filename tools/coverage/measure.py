@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from hashlib import blake2s
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 import yaml
 
+import schedcmp
 from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.json_files import read_json
 from schedcmp.engine.job import Workbench
@@ -57,6 +60,7 @@ class Row:
     notes: list[str] = field(default_factory=list)  # what the packed engine has to say
     packages: list[str] = field(default_factory=list)  # what it needs beside our dependencies
     seconds: float = 0.0
+    code: str = ""  # of which state of schedcmp it was measured, as `code_state`
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,6 +71,7 @@ def measured(name: str, folder: Path, *, whole: bool = True) -> Row:
     row, start, family = Row(name), time.monotonic(), FAMILIES[name]
     if not whole:
         family = replace(family, steps=family.steps[:1])
+    row.code = code_state()
     row.packages = [*packages(name), *family.packages]
     try:
         with _quiet():
@@ -76,6 +81,13 @@ def measured(name: str, folder: Path, *, whole: bool = True) -> Row:
         row.error = f"{type(error).__name__}: {error}".splitlines()[0]
     row.seconds = round(time.monotonic() - start, 1)
     return row
+
+
+@cache
+def code_state() -> str:
+    """A hash of schedcmp's sources."""
+    sources = sorted(Path(schedcmp.__file__).parent.rglob("*.py"))
+    return blake2s(b"".join(path.read_bytes() for path in sources), digest_size=4).hexdigest()
 
 
 def save(family: Family, folder: Path) -> None:

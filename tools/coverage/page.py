@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.source import pipeline_file, pipeline_source
 from tools.coverage.families import FAMILIES
-from tools.coverage.measure import Row
+from tools.coverage.measure import Row, code_state
 
 _HEAD = """\
 # Pipelines
@@ -28,18 +28,23 @@ like any other.
 """
 _EDITS = "edits an image, though its call has a default for it"
 _DISCRETE = "predicts tokens and not noise, with a scheduler of its own that no other can stand for"
-_CASCADE = "has a scheduler for each of its stages, and none called `scheduler`"
+_BOXES = "needs boxes and what is in them"
+_LOST = "diffusers cannot load what it saves (it has no {})"
 _NOT_BUILT = {
     "AmusedPipeline": _DISCRETE,
     "VQDiffusionPipeline": _DISCRETE,
-    "UnCLIPPipeline": _CASCADE,
+    "AltDiffusionPipeline": _LOST.format("RobertaSeriesModelWithTransformation"),
+    "UnCLIPPipeline": _LOST.format("UnCLIPTextProjModel"),
+    "VersatileDiffusionTextToImagePipeline": _LOST.format("UNetFlatConditionModel"),
+    "WuerstchenCombinedPipeline": _LOST.format("PaellaVQModel"),
+    "WuerstchenPriorPipeline": "makes embeddings, of which another pipeline makes images",
     "StableDiffusionParadigmsPipeline": "asks its scheduler for several steps at once, which two classes alone can",
-    "StableDiffusionGLIGENPipeline": "needs boxes and what is in them",
-    "StableDiffusionGLIGENTextImagePipeline": "needs boxes and what is in them",
+    "StableDiffusionGLIGENPipeline": _BOXES,
+    "StableDiffusionGLIGENTextImagePipeline": _BOXES,
     "StableDiffusionPix2PixZeroPipeline": "edits an image, by embeddings of what it is and shall be",
     "TextToVideoZeroPipeline": "makes a video",
     "TextToVideoZeroSDXLPipeline": "makes a video",
-    "StableCascadeCombinedPipeline": "diffusers cannot load what it saves (it has no PaellaVQModel)",
+    "StableCascadeCombinedPipeline": _LOST.format("PaellaVQModel"),
     "GlmImagePipeline": "its tokens of images come from a processor that is on the hub alone",
     "Cosmos2TextToImagePipeline": "makes itself a guardrail of models that are on the hub",
     "QwenImageLayeredPipeline": "takes an image apart into layers",
@@ -54,7 +59,10 @@ def page(rows: Sequence[Row], more: Mapping[str, str]) -> str:
 
     names = ("diffusers", "transformers", "torch")
     parts = [_HEAD.format(**{name: version(name) for name in names}), _table(_COLUMNS, map(_cells, rows))]
-    if notes := [line for row in rows for line in _notes(row)]:
+    notes = [line for row in rows for line in _notes(row)]
+    if earlier := [f"`{row.name}`" for row in rows if row.code != code_state()]:
+        notes.append(f"* at an earlier state of schedcmp's code, which `make coverage` mends: {', '.join(earlier)}")
+    if notes:
         parts += ["## Remarks", "\n".join(notes)]
     if more:
         parts += ["## Not measured", "\n".join(f"* `{name}`: {why}" for name, why in more.items())]

@@ -43,6 +43,17 @@ def clip_config(**options: Any) -> Any:
     )
 
 
+def clip_vision() -> Any:
+    return transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(
+        hidden_size=WIDTH, image_size=28, projection_dim=WIDTH, intermediate_size=WIDTH, num_attention_heads=2,
+        num_hidden_layers=1, patch_size=14,
+    ))  # fmt: skip
+
+
+def clip_image_processor() -> Any:
+    return transformers.CLIPImageProcessorPil(size=28, crop_size=28)
+
+
 def t5_tokenizer() -> Any:
     words = [(word, -float(i)) for i, word in enumerate(_T5_WORDS)]
     return transformers.T5Tokenizer(vocab=words, extra_ids=0, model_max_length=LENGTH)

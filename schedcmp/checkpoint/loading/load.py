@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,26 +53,18 @@ def load(
     target = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, target)
     refuse_device(checkpoint.quantized, target)
-    try:
-        with quiet() as messages, recorded_gaps() as gaps, postponed(*STATISTICS):  # diffusers imports all schedulers
-            refuse_missing_packages(checkpoint)
-            pipeline = build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
-            refuse_gaps(checkpoint, messages, gaps)
-            _try_cache(checkpoint, pipeline)
-            if not optimizations.get("offload"):
-                pipeline.to(target)
-    except CheckpointError:
-        raise
-    except Exception as error:
-        if shortage.of_memory(error):
-            half = "bf16" if target.startswith("cpu") else "fp16"
-            raise CheckpointError(
-                f"{checkpoint.name} does not fit into the memory of {target}; use dtype {half} or another device."
-            ) from error
-        reason = shortage.told(error) or one_line(error)
-        if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
-            reason = "it lacks weights that its configs name; fetch it again."
-        raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
+    with (
+        _explained(checkpoint, target),
+        quiet() as messages,
+        recorded_gaps() as gaps,
+        postponed(*STATISTICS),  # diffusers imports all schedulers
+    ):
+        refuse_missing_packages(checkpoint)
+        pipeline = build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
+        refuse_gaps(checkpoint, messages, gaps)
+        _try_cache(checkpoint, pipeline)
+        if not optimizations.get("offload"):
+            pipeline.to(target)
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.eval()  # not requires_grad_(False): torch multiplies other shapes then, and rounds otherwise
@@ -96,6 +89,25 @@ def _take_other_dtypes(vae: Any) -> None:
             return method(*map(cast_to_its, args), **{key: cast_to_its(value) for key, value in kwargs.items()})
 
         setattr(vae, name, casting)
+
+
+@contextmanager
+def _explained(checkpoint: Checkpoint, device: str) -> Iterator[None]:
+    """Raises CheckpointError for whatever diffusers, transformers or the device say."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        if shortage.of_memory(error):
+            half = "bf16" if device.startswith("cpu") else "fp16"
+            raise CheckpointError(
+                f"{checkpoint.name} does not fit into the memory of {device}; use dtype {half} or another device."
+            ) from error
+        reason = shortage.told(error) or one_line(error)
+        if "meta tensor" in reason:  # with accelerate, from_single_file leaves missing weights on torch's meta device
+            reason = "it lacks weights that its configs name; fetch it again."
+        raise CheckpointError(f"{checkpoint.path} cannot be loaded: {reason}") from error
 
 
 def _try_cache(checkpoint: Checkpoint, pipeline: Any) -> None:

@@ -10,7 +10,7 @@ from schedcmp.readings import Reading
 from schedcmp.report.across import Across, Contender
 from schedcmp.report.answer import Answer
 from schedcmp.report.numbers import NONE
-from schedcmp.report.words.parts import budget_words, few, number, quality, short
+from schedcmp.report.words.parts import budget_words, few, number, quality, seeds_needed, short
 from schedcmp.report.words.tables import markdown_table
 
 _MOST_COLUMNS = 8  # of a table
@@ -41,8 +41,11 @@ def _winner(one: Across) -> Setting | None:
 
 def _best(one: Across, settings: Sequence[Setting]) -> str:
     first, *others = one.contenders
-    alike = [_where(c.setting, settings) for c in others if not c.told_apart]
-    unsure = f"not told apart from the best of {few(alike)}" if alike else "better than the best of every other"
+    alike = [c for c in others if not c.told_apart]
+    unsure = "better than the best of every other"
+    if alike and alike[0].behind:
+        needed = seeds_needed(alike[0].behind, first.point.values)
+        unsure = f"not told apart from the best of {few([_where(c.setting, settings) for c in alike])}{needed}"
     return f"Of all settings, up to {budget_words(one.budget)}: {_words(first, one.metric, settings)}; {unsure}."
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Budget
 from schedcmp.report.enough import Enough
 from schedcmp.report.numbers import NONE, seconds
-from schedcmp.report.quality import Point, Unsound
-from schedcmp.truth.statistics import Estimate
+from schedcmp.report.quality import Pair, Point, Unsound
+from schedcmp.truth.statistics import Difference, Estimate
 
 _NAMED = 4
 
@@ -61,3 +61,11 @@ def few(names: Sequence[str]) -> str:
     """ "a, b, c, d and 3 more"."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def seeds_needed(difference: Difference, pairs: Collection[Pair]) -> str:
+    """How many seeds would tell two apart that these pairs do not, in brackets, if that is known."""
+    needed, prompts = difference.pairs_needed, len({pair.content for pair in pairs})
+    if needed is None or needed <= len(pairs):
+        return ""
+    return f" (about {-(-needed // prompts)} seeds would tell the first two, if they differ as much as they seem)"

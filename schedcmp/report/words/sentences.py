@@ -9,7 +9,17 @@ from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.enough import enough
 from schedcmp.report.quality import Pair, Point, Unsound, goodness
-from schedcmp.report.words.parts import budget_words, cost_of, few, interval, named, number, quality, short
+from schedcmp.report.words.parts import (
+    budget_words,
+    cost_of,
+    few,
+    interval,
+    named,
+    number,
+    quality,
+    seeds_needed,
+    short,
+)
 from schedcmp.truth.energy import FEWEST_SEEDS
 from schedcmp.truth.statistics import FEWEST_OF_A_MEAN
 
@@ -77,14 +87,14 @@ def _budget(found: Answer, choice: Choice) -> str:
     if not choice.others:
         return f"U{best}; nothing else to compare with."
     if not choice.alike:
-        whom = f"all {len(choice.others)} others: the next, " if len(choice.others) > 1 else "the other: "
-        return f"Best u{best}; better than {whom}{_lead(found.metric, choice)}."
+        return f"Best u{best}; better than {_lead(found.metric, choice)}."
     if len(found.pairs) < 2:
         return f"On one image each, u{best}; next {_ranked(found.metric, choice)}."
     alike = {id(p) for p, _ in choice.alike}
     told = [p for p, _ in choice.others if id(p) not in alike]
     rest = f"; better than {named(told)}" if told else ""
-    return f"U{best}; not told apart from {named([p for p, _ in choice.alike])}{_needed(found, choice)}{rest}."
+    needed = seeds_needed(choice.alike[0][1], found.pairs)
+    return f"U{best}; not told apart from {named([p for p, _ in choice.alike])}{needed}{rest}."
 
 
 def _ranked(metric: Reading, choice: Choice) -> str:
@@ -96,18 +106,9 @@ def _ranked(metric: Reading, choice: Choice) -> str:
 
 def _lead(metric: Reading, choice: Choice) -> str:
     point, difference = choice.others[0]
-    size = number(difference.estimate)
-    return f"{short(point)}, is {f'{size} times as far' if metric.ratio else f'at a difference of {size}'}"
-
-
-def _needed(found: Answer, choice: Choice) -> str:
-    """How many seeds would tell the first two apart, if that is known."""
-    pairs = choice.alike[0][1].pairs_needed
-    prompts = len({p.content for p in found.pairs})
-    seeds = None if pairs is None else -(-pairs // prompts)
-    if seeds is None or pairs is None or pairs <= len(found.pairs):
-        return ""
-    return f" (about {seeds} seeds would tell the first two, if they differ as much as they seem)"
+    size, others = number(difference.estimate), len(choice.others)
+    whom = f"all {others} others: the next, {short(point)}," if others > 1 else f"the other: {short(point)}"
+    return f"{whom} is {f'{size} times as far' if metric.ratio else f'at a difference of {size}'}"
 
 
 def _missing(found: Answer) -> Iterator[str]:

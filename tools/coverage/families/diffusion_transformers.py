@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import diffusers
+import torch
 import transformers
 
 from tools.coverage import parts
@@ -144,6 +145,28 @@ def bria() -> Any:
     return diffusers.BriaPipeline(transformer, parts.by_size(), parts.vae(), parts.t5(), parts.t5_tokenizer())
 
 
+def unidiffuser() -> Any:
+    words = parts.bytes_vocabulary()
+    transformer = diffusers.UniDiffuserModel(
+        text_dim=16, clip_img_dim=32, num_text_tokens=77, num_attention_heads=2, attention_head_dim=8, in_channels=4,
+        out_channels=4, num_layers=2, norm_num_groups=4, sample_size=16, patch_size=2, activation_fn="gelu",
+        num_embeds_ada_norm=1000, norm_type="layer_norm", use_data_type_embedding=True, block_type="unidiffuser",
+        pre_layer_norm=False, norm_elementwise_affine=False, use_patch_pos_embed=False, ff_final_dropout=True,
+    )  # fmt: skip
+    decoder = diffusers.UniDiffuserTextDecoder(
+        prefix_length=77, prefix_inner_dim=32, prefix_hidden_dim=16, vocab_size=len(words), n_positions=256,
+        n_embd=32, n_layer=1, n_head=2,
+    )  # fmt: skip
+    head = decoder.transformer.lm_head
+    head.weight = torch.nn.Parameter(head.weight.clone())  # what two layers share cannot be saved
+    return diffusers.UniDiffuserPipeline(
+        vae=parts.vae(), text_encoder=parts.clip(), clip_tokenizer=parts.clip_tokenizer(), text_decoder=decoder,
+        image_encoder=parts.clip_vision(), clip_image_processor=parts.clip_image_processor(), unet=transformer,
+        text_tokenizer=transformers.GPT2Tokenizer(vocab=words, merges=[], pad_token="<|endoftext|>"),
+        scheduler=parts.betas("DPMSolverMultistepScheduler"),
+    )  # fmt: skip
+
+
 _SIGMA = "PixArtSigmaPAGPipeline"
 _BLOCKS = {"pag_applied_layers": ["blocks.1"]}
 FLOW = {
@@ -173,4 +196,5 @@ FLOW = {
         call={"use_resolution_binning": False},
     ),
     "BriaPipeline": Family(bria, call=_SHORT),
+    "UniDiffuserPipeline": Family(unidiffuser),
 }

@@ -20,18 +20,14 @@ _SIMPLE = {
 
 
 def _prior_parts() -> dict[str, Any]:
-    vision = transformers.CLIPVisionConfig(
-        hidden_size=32, image_size=28, projection_dim=32, intermediate_size=32, num_attention_heads=2,
-        num_hidden_layers=1, patch_size=14,
-    )  # fmt: skip
     own = diffusers.UnCLIPScheduler(
         variance_type="fixed_small_log", prediction_type="sample", clip_sample=True, clip_sample_range=10.0
     )
     return {
-        "prior_prior": prior(), "prior_image_encoder": transformers.CLIPVisionModelWithProjection(vision),
+        "prior_prior": prior(), "prior_image_encoder": parts.clip_vision(),
         "prior_text_encoder": parts.clip_projection(), "prior_tokenizer": parts.clip_tokenizer(),
         "prior_scheduler": own,
-        "prior_image_processor": transformers.CLIPImageProcessorPil(size=28, crop_size=28),
+        "prior_image_processor": parts.clip_image_processor(),
     }  # fmt: skip
 
 
