@@ -136,11 +136,6 @@ def answer(
     ]
 
 
-def recommended(answers: Iterable[Answer]) -> Point | None:
-    """The `best` of the first answer that has one."""
-    return next((found.best for found in answers if found.best), None)
-
-
 def _answer(
     setting: Setting,
     found: list[Point],

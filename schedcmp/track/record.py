@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schedcmp.report.answer import Answer, recommended
+from schedcmp.report.across import across, recommended_cell
+from schedcmp.report.answer import Answer
 from schedcmp.report.words.parts import short
 from schedcmp.store.store import Store
 
@@ -33,9 +34,10 @@ def record(store: Store, answers: Sequence[Answer], written: Sequence[Path]) -> 
         written: the reports.
     """
     sweep, environment = store.sweep(), store.meta("environment") or {}
-    best = recommended(answers)
+    cells = list(store.cells())
+    taken = recommended_cell(cells, answers, across(cells, store.readings()))
     facts = {name: str(value) for name, value in environment.items() if isinstance(value, str | int | float)}
-    facts |= {"recommended": short(best)} if best else {}
+    facts |= {"recommended": short(taken[1])} if taken else {}
     series: dict[str, dict[int, float]] = {}
     for name, steps, value in _numbers(answers):
         series.setdefault(name, {})[steps] = value
