@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -83,21 +84,24 @@ class Answering:
         if self._fixed_shapes and target in DENOISERS and calls[0].parts == 1:
             calls = _filled(calls, self._shape(calls[0], sum(rows), size.rows) - sum(rows))
         start = self._clock.now()
-        with calls[0].processors.installed():
-            answer = self.models[target](**join(calls))
+        answer = self._run(calls)
         if not size.settled and self._is_compiled(calls):
             self._unread.append((size, sum(rows), start, self._clock.now()))
         by_block = target == CONTROLNET
         answers = answers_of(answer, calls, by_block=by_block)[: len(rows)]
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
-            with calls[0].processors.installed():
-                alone = self.models[target](**join(per_cell(calls[0])[:1]))
+            alone = self._run(per_cell(calls[0])[:1])
             if not nearly_equal(alone, rows_of_first(answers[0], calls[0].cells, calls[0].rows)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         if target in DENOISERS:
             self._throughput.count(sum(rows), min(size.aim, self._sizes.rows(calls[0])))
         return answers
+
+    def _run(self, calls: list[Call]) -> Any:
+        model, processors = self.models[calls[0].target], calls[0].processors
+        with processors.installed() if processors.of else nullcontext():
+            return model(**join(calls))
 
     def _shape(self, call: Call, rows: int, most: int) -> int:
         """The rows of a batch of fixed shape: the fewest that a program is there for, else the next power of two."""

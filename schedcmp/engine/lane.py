@@ -23,6 +23,7 @@ from schedcmp.engine.coefficients import remembered
 from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import CONTROLNET, PARKED, Workbench
 from schedcmp.engine.probe import replaced
+from schedcmp.engine.processors import NOTHING
 from schedcmp.engine.result import failed, finished, made_by
 from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult
@@ -138,12 +139,15 @@ def _park(
         lane = getcurrent()
         if not isinstance(lane, Lane):
             return real(*args, **kwargs)
-        put_in = lane.layers.put_in(component)
+        untouched = lane.layers.untouched
+        put_in = NOTHING if untouched else lane.layers.put_in(component)
         call = Call(target, _without_unused(target, owner, bind(real, args, kwargs)), len(lane.cells), put_in)
         lane.note(call)
-        if changed() or put_in.know_their_image:
+        if changed() or (put_in.of and put_in.know_their_image):
             answer = real(**join([call]))
             at_once(call)
+        elif untouched:
+            answer = lane.park(call)
         else:
             with lane.layers.restored():
                 answer = lane.park(call)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -40,6 +41,10 @@ class Processors:
             _put(before)
 
 
+NOTHING = Processors()
+_processor = attrgetter("processor")
+
+
 class Layers:
     """The attention layers of a pipeline's models, and the processors that they have on their own."""
 
@@ -50,6 +55,13 @@ class Layers:
             for name, model in models.items()
             if isinstance(model, torch.nn.Module)
         }
+        pairs = [pair for own in self._own.values() for pair in own]
+        self._layers, self._processors = [layer for layer, _ in pairs], [processor for _, processor in pairs]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether all are as they were: asked at each step of each lane."""
+        return list(map(_processor, self._layers)) == self._processors
 
     def put_in(self, *components: str) -> Processors:
         """What pipelines have put in, by default anywhere."""

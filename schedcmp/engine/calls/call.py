@@ -17,9 +17,9 @@ import torch
 
 from schedcmp.engine.calls.rows import is_row_list
 from schedcmp.engine.calls.signature import Alone, signature_of
-from schedcmp.engine.processors import Processors
+from schedcmp.engine.processors import NOTHING, Processors
 
-_PROCESSORS, _OWN = "attention processors", Processors()
+_PROCESSORS = "attention processors"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Call:
     target: str  # which method of which model: "unet", "vae.decode"
     arguments: Mapping[str, Any]
     cells: int = 1  # whose rows take turns: a, b, c, and with guidance a, b, c once more
-    processors: Processors = _OWN  # of attention, without which the model is another
+    processors: Processors = NOTHING  # of attention, without which the model is another
 
     @cached_property
     def first(self) -> torch.Tensor | None:
