@@ -131,11 +131,11 @@ def killed_run(sweep: Path, out: Path | str, stop: signal.Signals, images: int, 
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     stop: signal.Signals, code: int, write_sweep: Write, tmp_path: Path
 ) -> None:
-    sweep, out, whole = write_sweep(seeds="0..29", engine="solo"), tmp_path / "out", tmp_path / "whole"
+    sweep, out, whole = write_sweep(seeds="0..11", engine="solo"), tmp_path / "out", tmp_path / "whole"
     assert killed_run(sweep, out, stop, images=7) == code
     with Store.open(out) as store:
         done = {c.cell.id: c.result.image_sha256 for c in store.cells()}
-    assert 5 <= len(done) < 180
+    assert 5 <= len(done) < 72
     assert run("run", sweep, "-o", out) == 0
     assert run("run", sweep, "-o", whole) == 0
     assert fingerprints(out) == fingerprints(whole)
