@@ -319,7 +319,7 @@ def test_of_all_settings_the_best_is_named_by_a_metric_that_means_the_same_in_al
     assert "- euler at 4 steps (guidance 1), 4 NFE, CLIP score 22" in text
     assert "guide by evaluating two rows at once" in text
     assert "| guidance 1 | euler at 2 steps: 19" in text
-    taken = recommended_cell(cells, answer(cells, known=KNOWN), found)
+    taken = recommended_cell(cells, answer(cells, known=KNOWN), KNOWN)
     assert taken
     assert (taken[0].cell.guidance_scale, taken[1].scheduler) == (7.5, "ddim")
     equal = guided({("ddim", 1.0): 20, ("ddim", 7.5): 20.01}, "clip", seeds=6)
@@ -344,7 +344,7 @@ def test_settings_are_never_ranked_by_distances_to_their_own_images() -> None:
     text = section([], answers)
     assert "Which setting is best of all cannot be told" in text
     assert "- ddim at 4 steps (guidance 1), RMSE 2.03" in text
-    taken = recommended_cell(cells, answers, [])
+    taken = recommended_cell(cells, answers, KNOWN)
     assert taken
     assert taken[0].cell.guidance_scale == 1
     assert section(across(run_of(8, name="clip"), KNOWN), answer(run_of(8, name="clip"), known=KNOWN)) == ""

@@ -18,7 +18,7 @@ _SHORT, _LONG = 10, 30  # steps
 
 @pytest.mark.parametrize("scheduler", ["ddim", "lms"])
 def test_a_step_of_a_lane_takes_few_calls(scheduler: str, sd1: Path) -> None:
-    """Measured: 98 to 106, most of them to bind, compare and join arguments, by name and by lane, not by row.
+    """Measured: 109 to 113, most of them to bind, compare and join arguments, by name and by lane, not by row.
 
     In a process of its own: a profile function there meets nobody else's timers and traces.
     """

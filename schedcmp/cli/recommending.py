@@ -79,7 +79,7 @@ def paste_recommended(
         if cell is None:
             references, known = store.references().values(), store.readings()
             answers = answer(cells, references, metric=metric, budget=Budget.of(*budget), limit=limit, known=known)
-            taken = recommended_cell(cells, answers, across(cells, known, metric))
+            taken = recommended_cell(cells, answers, known, metric)
             if taken is None:
                 raise RequestError(f"{run}: nothing fits; without a budget or a limit it may")
             chosen = [taken[0]]

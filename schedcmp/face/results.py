@@ -117,13 +117,13 @@ class Run:
             RequestError: nothing is recommended, or that program has nothing like it.
         """
         from schedcmp.errors import RequestError
-        from schedcmp.report.across import across, recommended_cell
+        from schedcmp.report.across import recommended_cell
         from schedcmp.report.paste import paste
         from schedcmp.report.paste.subject import subject
 
         with self._results() as results:
             if cell is None:
-                taken = recommended_cell(self.cells, self.recommend(), across(self.cells, results.readings()))
+                taken = recommended_cell(self.cells, self.recommend(), results.readings())
                 chosen = taken and taken[0]
             else:
                 wanted = cell.id if isinstance(cell, Cell) else cell.cell.id

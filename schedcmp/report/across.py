@@ -88,10 +88,11 @@ def _behind(point: Point, best: Point, metric: Reading, comparisons: int) -> Dif
 
 
 def recommended_cell(
-    cells: Sequence[StoredCell], answers: Sequence[Answer], found: Sequence[Across]
+    cells: Sequence[StoredCell], answers: Sequence[Answer], known: Mapping[str, Reading], metric: str | None = None
 ) -> tuple[StoredCell, Point] | None:
     """What an answer says to take, and its first image: in the setting that is best of all, as far as that is known,
     else of the first answer that says so."""
+    found = across(cells, known, metric)
     ranks = {c.setting: i for i, c in enumerate(found[-1].contenders)} if found else {}
     for answer in sorted(answers, key=lambda answer: ranks.get(answer.setting, len(ranks))):
         if best := answer.best:

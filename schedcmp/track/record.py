@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schedcmp.report.across import across, recommended_cell
+from schedcmp.report.across import recommended_cell
 from schedcmp.report.answer import Answer
 from schedcmp.report.words.parts import short
 from schedcmp.store.store import Store
@@ -35,7 +35,7 @@ def record(store: Store, answers: Sequence[Answer], written: Sequence[Path]) -> 
     """
     sweep, environment = store.sweep(), store.meta("environment") or {}
     cells = list(store.cells())
-    taken = recommended_cell(cells, answers, across(cells, store.readings()))
+    taken = recommended_cell(cells, answers, store.readings())
     facts = {name: str(value) for name, value in environment.items() if isinstance(value, str | int | float)}
     facts |= {"recommended": short(taken[1])} if taken else {}
     series: dict[str, dict[int, float]] = {}

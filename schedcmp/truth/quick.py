@@ -33,8 +33,10 @@ def quick(recipes: Iterable[Recipe], scheduler_config: Mapping[str, Any]) -> dic
     def verdict(recipe: Recipe) -> Verdict:
         return judge_measurement(measure(recipe, schedule, _STEPS, _STEPS, _SAMPLES))
 
+    told = repr(sorted(scheduler_config.items()))
+
     def remembered(recipe: Recipe) -> Verdict:
-        key = recipe.entry.name, recipe.work, repr(sorted(scheduler_config.items(), key=lambda item: item[0]))
+        key = recipe.entry.name, recipe.work, told
         return _known.get(key) or _known.setdefault(key, verdict(recipe))
 
     return {r.entry.name: verdict(r) if r.foreign else remembered(r) for r in recipes}  # people edit their own

@@ -17,7 +17,7 @@ from schedcmp.errors import RequestError
 from schedcmp.files import to_json
 from schedcmp.readings import Reading
 from schedcmp.records import Cell, Length, StoredCell, Task, length_of
-from schedcmp.report.across import across, recommended_cell
+from schedcmp.report.across import recommended_cell
 from schedcmp.report.answer import Answer
 from schedcmp.report.axes import GridAxes, point, scheduler_values
 from schedcmp.report.inputs import address_of
@@ -243,7 +243,7 @@ def _variants(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _pastes(store: Shown, cells: Sequence[StoredCell], answers: Sequence[Answer]) -> dict[str, Any] | None:
     """The recommended cell as other programs take it; each cell's lines of Python have a place of their own."""
-    taken = recommended_cell(cells, answers, across(cells, store.readings()))
+    taken = recommended_cell(cells, answers, store.readings())
     if taken is None:
         return None
     found, best = taken
