@@ -12,6 +12,7 @@ from schedcmp.pipelines.arguments import not_taken, refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, missing_packages
+from schedcmp.prepare.costs import Costs
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import Source
 
@@ -53,7 +54,7 @@ def _refuse_cache(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> None:
         told = "ray packs cells on its workers, and a step cache is of one image; use executor: local"
         raise SweepError(f"{source.at('executor')}: {told}")
     try:
-        refuse_cache(checkpoint)
+        refuse_cache(checkpoint, Costs(checkpoint).most(sweep))
     except PartError as error:
         raise CheckpointError(f"{source.at('model', *error.key)}: {error}") from error
 

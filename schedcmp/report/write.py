@@ -29,6 +29,8 @@ from schedcmp.report.tried import tried
 from schedcmp.report.words.across import markdown as section
 from schedcmp.report.words.across import overall
 from schedcmp.report.words.markdown import markdown
+from schedcmp.report.words.plain import from_plain
+from schedcmp.report.words.plain import markdown as plain_section
 from schedcmp.store.several import Shown
 
 
@@ -67,13 +69,14 @@ def write_reports(store: Shown) -> Reports:
     trajectories = store.trajectories()
     environment = store.meta("environment") or {}
     seen = (*map(str, environment.get("distilled", ())), *repeated.sentences, *altered(cells, trajectories))
+    first = "\n\n".join(filter(None, [section(settings, answers), plain_section(cells)]))
     texts = {
         "results.csv": results_csv(cells, trajectories, repeated.cells),
         "timings.csv": timings_csv(rows),
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {}, section(settings, answers))),
+        "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {}, first)),
     }
     if distribution := store.meta("distribution"):
         texts["distribution.csv"] = distribution_csv(distribution["rows"])
@@ -86,4 +89,5 @@ def write_reports(store: Shown) -> Reports:
         files += write_grids(with_group_timings(cells), store.folder, axes, sweep["name"], left_out.append)
     with tried("report.html", missing):
         files.append(write_page(store, inert=repeated.cells, answers=answers))
-    return Reports(files, answers, overall(settings, answers), seen, tuple(missing), tuple(left_out), beside)
+    told = [*overall(settings, answers), *from_plain(cells)]
+    return Reports(files, answers, told, seen, tuple(missing), tuple(left_out), beside)
