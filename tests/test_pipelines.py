@@ -219,7 +219,8 @@ def configs(**parts: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
         ("FluxPipeline", {"transformer": {"in_channels": 384}, "vae": FLUX_VAE}, "reads 96 channels"),
         ("DiTPipeline", {}, "needs `class_labels`"),
         ("DDPMPipeline", {}, "takes no prompt"),
-        ("WanPipeline", {}, "gives `frames` and no images"),
+        ("StableAudioPipeline", {}, "gives `audios` and no images"),
+        ("WanPipeline", {}, ""),
         ("SomebodysPipeline", {}, ""),
     ],
 )

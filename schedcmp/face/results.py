@@ -133,14 +133,21 @@ class Run:
             return paste(subject(results, chosen), form)
 
     def image(self, cell: Cell | StoredCell) -> Image:
-        """A cell's image. Raises RunFolderError if it has none."""
+        """A cell's image; of a video a contact sheet. Raises RunFolderError if it has none."""
+        from schedcmp.report.tiles import on_white
+        from schedcmp.video import contact_sheet
+
+        return on_white(contact_sheet(self.frames(cell)))
+
+    def frames(self, cell: Cell | StoredCell) -> list[Image]:
+        """The frames of a cell's video; an image is one. Raises RunFolderError if it has none."""
         from schedcmp.errors import RunFolderError
-        from schedcmp.report.tiles import open_picture
+        from schedcmp.store.images import read_frames
 
         id_ = cell.id if isinstance(cell, Cell) else cell.cell.id
         path = next((found.image_path for found in self.cells if found.cell.id == id_), None)
         try:
-            return open_picture(self.folder, path)
+            return read_frames(self.folder, path)
         except OSError as error:
             raise RunFolderError(f"{self.folder}: cell {id_} has no image ({error})") from error
 

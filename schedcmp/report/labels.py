@@ -10,7 +10,8 @@ from schedcmp.records import CellResult
 from schedcmp.report.axes import COPY, Page
 from schedcmp.report.numbers import NONE, seconds
 
-LEGEND = "Latency: median of solo runs. NFE: denoiser evaluations per image."
+_LEGEND = "Latency: median of solo runs. NFE: denoiser evaluations per image."
+_OF_VIDEOS = " Of a video up to four frames, evenly spaced from its first to its last, in rows."
 
 LABELS: dict[str, Callable[[Value], str]] = {
     **{axis.name: axis.label for axis in AXES.values()},
@@ -27,6 +28,12 @@ def value_label(axis: str, value: Value) -> str:
 def facts_line(page: Page) -> str:
     """What all cells of the page share, but for the prompts: "guidance 4 · seed 3"."""
     return " · ".join(LABELS[axis](value) for axis, value in page.facts.items() if axis not in ON_OWN_LINE)
+
+
+def legend(page: Page) -> str:
+    """How to read the captions, and pictures that are several."""
+    videos = any((stored.result.frames or 1) > 1 for stored in page.cells.values())
+    return _LEGEND + _OF_VIDEOS * videos
 
 
 def prompt_line(page: Page) -> str | None:

@@ -38,8 +38,10 @@ CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in (*_OF_THE_PLA
 LATER_COLUMNS = {f.name: f.default for f in fields(Cell) if f.name in CELL_COLUMNS and f.default is not MISSING}
 JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
 PLAIN_COLUMNS = (
-    "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes", "packed",
+    "status", "error", "nfe", "made_width", "made_height", "frames", "fps", "image_sha256", "peak_memory_bytes",
+    "packed",
 )  # fmt: skip
+LATER_RESULTS = ("frames", "fps")  # likewise
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
@@ -99,6 +101,8 @@ class _Row(BaseModel):
     nfe: int | None
     made_width: int | None
     made_height: int | None
+    frames: int | None = None  # missing in a run of an earlier schedcmp, as is what follows
+    fps: float | None = None
     image_sha256: str | None
     peak_memory_bytes: int | None
     packed: Literal[0, 1]

@@ -147,7 +147,7 @@ class Store(Results):
         key: str,
         machine: str,
         image_path: str,
-        png: bytes | None,
+        file: bytes | None,
         latents: bytes | None = None,
     ) -> None:
         """Store a finished cell, its files first.
@@ -159,8 +159,8 @@ class Store(Results):
         Raises:
             RunError: the disk is full or gone.
         """
-        values = to_row(result, key, image_path if png else None) | {"machine": machine}
-        files = {image_path: png, latents_name(result.cell.id): latents}
+        values = to_row(result, key, image_path if file else None) | {"machine": machine}
+        files = {image_path: file, latents_name(result.cell.id): latents}
         stamps = {}
         try:
             for name, data in files.items():
