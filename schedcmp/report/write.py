@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from schedcmp.guard.texts import visible
 from schedcmp.report.across import across
-from schedcmp.report.altered import altered
+from schedcmp.report.altered import altered, resized
 from schedcmp.report.answer import Answer, answer, tolerance
 from schedcmp.report.grid import GridAxes, write_grids
 from schedcmp.report.inert import repeats
@@ -36,8 +36,8 @@ from schedcmp.store.several import Shown
 
 class Reports(NamedTuple):
     """What was written, tables first, with the answers among it, what is best of all settings, and what else was seen:
-    settings without effect, options that changed; what is missing, with why; what was left out on purpose; and answers
-    by a metric that not all schedulers have."""
+    settings without effect, options and sizes that changed; what is missing, with why; what was left out on purpose;
+    and answers by a metric that not all schedulers have."""
 
     files: list[Path]
     answers: list[Answer]
@@ -68,7 +68,8 @@ def write_reports(store: Shown) -> Reports:
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
     environment = store.meta("environment") or {}
-    seen = (*map(str, environment.get("distilled", ())), *repeated.sentences, *altered(cells, trajectories))
+    distilled = map(str, environment.get("distilled", ()))
+    seen = (*distilled, *repeated.sentences, *altered(cells, trajectories), *resized(cells))
     first = "\n\n".join(filter(None, [section(settings, answers), plain_section(cells)]))
     texts = {
         "results.csv": results_csv(cells, trajectories, repeated.cells),
