@@ -71,11 +71,12 @@ class Run:
         """Which scheduler to take, and how sure that is, a sentence a line."""
         from schedcmp.report.across import across
         from schedcmp.report.words.across import told
+        from schedcmp.report.words.plain import from_plain
         from schedcmp.report.words.sentences import headings, sentences
 
         answers = self.recommend()
         with self._results() as results:
-            lines = told(across(self.cells, results.readings()), answers)
+            lines = [*told(across(self.cells, results.readings()), answers), *from_plain(self.cells)]
         for heading, found in zip(headings(answers), answers, strict=True):
             lines += [*([f"{heading}:"] if heading else []), *sentences(found)]
         return "\n".join(lines)
