@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from schedcmp.drawing import plot_format
 from schedcmp.errors import RegistryError, RequestError
 from schedcmp.registry.build import resolve
 from schedcmp.registry.compat import judge
@@ -300,8 +302,8 @@ def test_the_plot_draws_an_entry_on_the_schedules_that_it_can_take() -> None:
     assert curves["heun-ays"] == pytest.approx(levels.SCHEDULES["ays_sd15"](8, SIGMAS))
     for file_format, magic in [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]:
         assert sigma_plot(curves, "heun", file_format).startswith(magic)
-    with pytest.raises(RequestError, match="a plot can be svg, png, pdf"):
-        sigma_plot(curves, "heun", "gif")
+    with pytest.raises(RequestError, match=r"a plot is written as \.svg"):
+        plot_format(Path("levels.gif"))
     with pytest.raises(RegistryError, match="keeps no sigmas"):
         sigma_curves(REGISTRY.entry("tcd"), REGISTRY.sigma_schedules, SD15, 8)
 

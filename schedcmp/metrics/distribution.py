@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from hashlib import blake2s
 from pathlib import Path
-from typing import Any
 
 from schedcmp.axes import Setting
 from schedcmp.metrics.clip_model import Clip, read_images
@@ -23,7 +22,9 @@ def measure_distribution(store: Store, clip: Clip, real: Sequence[Path]) -> None
     groups: dict[tuple[str, int, Setting], list[StoredCell]] = defaultdict(list)
     for stored in with_image(store):
         groups[stored.cell.scheduler, stored.cell.steps, stored.setting].append(stored)
-    origin = _digest([clip.origin, [_stamp(p) for p in real], [(*g, _hashes(c)) for g, c in groups.items()]])
+    hashes = [(*group, [c.result.image_sha256 for c in cells]) for group, cells in groups.items()]
+    seen = json.dumps([clip.origin, [_stamp(path) for path in real], hashes])
+    origin = blake2s(seen.encode(), digest_size=16).hexdigest()
     if (store.meta("distribution") or {}).get("origin") == origin:
         return
     real_features = clip.images(read_images(real))
@@ -36,14 +37,6 @@ def measure_distribution(store: Store, clip: Clip, real: Sequence[Path]) -> None
     store.note("distribution", {"origin": origin, "clip_model": clip.origin, "rows": rows})
 
 
-def _hashes(cells: Sequence[StoredCell]) -> list[str | None]:
-    return [c.result.image_sha256 for c in cells]
-
-
 def _stamp(path: Path) -> tuple[str, int, int]:
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns
-
-
-def _digest(parts: Any) -> str:
-    return blake2s(json.dumps(parts).encode(), digest_size=16).hexdigest()

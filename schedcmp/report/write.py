@@ -17,8 +17,8 @@ from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
 from schedcmp.report.quality import narrower
 from schedcmp.report.tables import (
-    distribution_csv,
-    results_csv,
+    csv_rows,
+    result_rows,
     timing_rows,
     timings_csv,
     timings_json,
@@ -68,7 +68,7 @@ def write_reports(store: Shown) -> Reports:
     environment = store.meta("environment") or {}
     seen = (*map(str, environment.get("distilled", ())), *repeated.sentences, *altered(cells, trajectories))
     texts = {
-        "results.csv": results_csv(cells, trajectories, repeated.cells),
+        "results.csv": csv_rows(result_rows(cells, trajectories, repeated.cells)),
         "timings.csv": timings_csv(rows),
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
@@ -76,7 +76,7 @@ def write_reports(store: Shown) -> Reports:
         "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {}, section(settings, answers))),
     }
     if distribution := store.meta("distribution"):
-        texts["distribution.csv"] = distribution_csv(distribution["rows"])
+        texts["distribution.csv"] = csv_rows(distribution["rows"])
     files = [store.write_text(name, text) for name, text in texts.items()]
     axes = GridAxes.asked(sweep["grid"], cells)
     missing: list[str] = []

@@ -7,12 +7,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.drawing import Line, line_figure, nfe_axis, quality_axis
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.enough import enough, oracle_order, told_order
 from schedcmp.report.numbers import NONE
 from schedcmp.report.plots.family import family
-from schedcmp.report.plots.style import Line, line_figure, nfe_axis, quality_axis
 from schedcmp.report.quality import Point
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.drawing import Line, line_figure, log_ticks
 from schedcmp.report.plots.family import family
-from schedcmp.report.plots.style import Line, line_figure, log_ticks
 from schedcmp.report.words.parts import few
 
 if TYPE_CHECKING:
