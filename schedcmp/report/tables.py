@@ -12,9 +12,8 @@ from typing import Any
 from schedcmp.axes import OPTIONAL, PLAIN, SETTING, Setting
 from schedcmp.guard.texts import csv_text
 from schedcmp.records import Length, StoredCell, Timing, length_of
-from schedcmp.report.numbers import NONE, mebibytes, seconds
+from schedcmp.report.numbers import NONE, markdown_table, mebibytes, seconds
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
-from schedcmp.report.words.tables import markdown_table
 
 
 @dataclass(frozen=True, slots=True)
