@@ -51,8 +51,8 @@ def list_schedulers(
     if why := unfit(checkpoint.pipeline_class, checkpoint.config, argument_names(checkpoint.pipeline_class).values()):
         raise CheckpointError(f"{model}: {why}")
     config = scheduler_config(model)
-    if with_jax:
-        _check_jax(model)
+    if with_jax and (unknown := unknown_checkpoint(checkpoint)):
+        raise CheckpointError(f"backend jax cannot run {checkpoint.name}: {unknown}")
     registry = builtin_registry()
     entries = list(_entries(registry, listed_classes(config), every_sigma_schedule))
     few = list(few_steps(checkpoint, map(find_adapter, loras)))
@@ -86,13 +86,6 @@ def list_schedulers(
     if not every_sigma_schedule:
         names = ", ".join(s for s in registry.sigma_schedules if s != "default")
         say(f"most also run with another sigma schedule ({names}), as in heun-karras: see --all")
-
-
-def _check_jax(model: str) -> None:
-    checkpoint = find_checkpoint(Model(id=model))
-    why = unknown_checkpoint(checkpoint)
-    if why:
-        raise CheckpointError(f"backend jax cannot run {checkpoint.name}: {why}")
 
 
 def _ways(found: list[Compatibility], config: Mapping[str, object]) -> dict[str, Ways]:
