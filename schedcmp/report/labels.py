@@ -10,8 +10,6 @@ from schedcmp.records import CellResult
 from schedcmp.report.axes import COPY, Page
 from schedcmp.report.numbers import NONE, seconds
 
-LEGEND = "Latency: median of solo runs. NFE: denoiser evaluations per image."
-
 LABELS: dict[str, Callable[[Value], str]] = {
     **{axis.name: axis.label for axis in AXES.values()},
     COPY: lambda value: f"copy {value}",
@@ -44,6 +42,14 @@ def text_lines(page: Page) -> Iterator[str]:
         shared = all(AXES[name].shown_of(stored.cell) == value for stored in page.cells.values())
         if not AXES[name].shown and shared and (value or name in page.facts):
             yield LABELS[name](value)
+
+
+def legend(page: Page) -> str:
+    """What the captions of a page's tiles mean."""
+    results = [stored.result for stored in page.cells.values()]
+    latency = "Latency: median of solo runs." if any(result.timings for result in results) else ""
+    cost = "NFE: denoiser evaluations per image." if any(result.nfe is not None for result in results) else ""
+    return " ".join(filter(None, (latency, cost)))
 
 
 def caption(result: CellResult) -> str:
