@@ -5,6 +5,8 @@ import signal
 
 # One thread: the same sums in the same order everywhere, and test workers that share cores do not wait on each other
 os.environ["OMP_NUM_THREADS"] = "1"
+# Programs that run for milliseconds are not worth their compilation
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 from collections.abc import Callable
 from pathlib import Path
