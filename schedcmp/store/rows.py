@@ -171,6 +171,7 @@ _META: Mapping[str, TypeAdapter[Any]] = {
     "orders": TypeAdapter(dict[str, _Order]),
     "tracked": TypeAdapter(dict[str, str]),
     "metric_origins": TypeAdapter(dict[str, str]),
+    "compared_with": TypeAdapter(dict[str, dict[str, str]]),
 }
 
 

@@ -212,11 +212,12 @@ class Store(Results):
             rows = [(id_, origin, numbers) for id_, numbers in features.items()]
             database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
 
-    def forget(self, metric: str) -> None:
-        """Forget a metric of all cells, also of those that are not in the present plan."""
+    def forget(self, metric: str, cells: Iterable[str] | None = None) -> None:
+        """Forget a metric of these cells; by default of all, also of those that are not in the present plan."""
         with self.database.writing() as database:
             old = database.execute("SELECT id, name FROM metrics WHERE name = ?", (metric,)).fetchall()
-            database.execute("DELETE FROM metrics WHERE name = ?", (metric,))
+            old = old if cells is None else [(id_, metric) for id_ in cells]
+            database.executemany("DELETE FROM metrics WHERE id = ? AND name = ?", old)
             seal(database, "metrics", old)
 
     def note(self, name: str, value: Any) -> None:
