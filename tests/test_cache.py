@@ -20,6 +20,7 @@ import schedcmp
 from schedcmp.errors import RequestError
 from schedcmp.prepare import prepare
 
+pytestmark = pytest.mark.usefixtures("coarse_references")
 KEYS: dict[str, Any] = {"prompt": "a b", "guidance_scale": 3, "schedulers": ["euler", "heun"], "steps": [8], "seeds": 1}
 KEYS |= {"width": 16, "height": 16}
 QUICK: dict[str, Any] = {"metrics": "off", "timing": "off", "progress": False}

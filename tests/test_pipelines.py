@@ -24,7 +24,8 @@ from families import flux
 
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.loading.load import load
-from schedcmp.cli.looking import _with_verdict, list_schedulers
+from schedcmp.cli.judging import _with_verdict
+from schedcmp.cli.looking import list_schedulers
 from schedcmp.cli.planning import show_plan
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
 from schedcmp.pipelines.arithmetic import size_multiple, size_refusal
@@ -222,7 +223,8 @@ def configs(**parts: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
         ("FluxPipeline", {"transformer": {"in_channels": 384}, "vae": FLUX_VAE}, "reads 96 channels"),
         ("DiTPipeline", {}, "needs `class_labels`"),
         ("DDPMPipeline", {}, "takes no prompt"),
-        ("WanPipeline", {}, "gives `frames` and no images"),
+        ("StableAudioPipeline", {}, "gives `audios` and no images"),
+        ("WanPipeline", {}, ""),
         ("SomebodysPipeline", {}, ""),
     ],
 )

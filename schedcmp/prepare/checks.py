@@ -16,6 +16,7 @@ from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, missing_packages
 from schedcmp.pipelines.sizes import chosen_instead
+from schedcmp.pipelines.videos import frames_refusal
 from schedcmp.prepare.costs import Costs
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import Source
@@ -73,6 +74,8 @@ def _refuse_arguments(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> N
         raise SweepError(f"{source.at(key)}: {why}")
     if A1111 in (sweep.prompt_syntax or ()) and (why := no_weights(checkpoint, sweep)):
         raise SweepError(f"{source.at('prompt_syntax')}: {A1111}: {why}")
+    if sweep.num_frames and (wrong := frames_refusal(pipeline, checkpoint.config, sweep.num_frames)):
+        raise SweepError(f"{source.at('num_frames')}: {wrong}")
     sizes = [(width, height) for width, height in sweep.sizes if width and height]
     calls = [json.loads(call or "{}") for call in islice(sweep.calls, _MOST_CALLS)] if sizes else []
     wrong = size_refusal(pipeline, checkpoint.config, sizes) or chosen_instead(

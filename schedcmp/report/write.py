@@ -17,8 +17,8 @@ from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
 from schedcmp.report.quality import narrower
 from schedcmp.report.tables import (
-    distribution_csv,
-    results_csv,
+    csv_rows,
+    result_rows,
     timing_rows,
     timings_csv,
     timings_json,
@@ -72,7 +72,7 @@ def write_reports(store: Shown) -> Reports:
     seen = (*distilled, *repeated.sentences, *altered(cells, trajectories), *resized(cells))
     first = "\n\n".join(filter(None, [section(settings, answers), plain_section(cells)]))
     texts = {
-        "results.csv": results_csv(cells, trajectories, repeated.cells),
+        "results.csv": csv_rows(result_rows(cells, trajectories, repeated.cells)),
         "timings.csv": timings_csv(rows),
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
@@ -80,7 +80,7 @@ def write_reports(store: Shown) -> Reports:
         "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {}, first)),
     }
     if distribution := store.meta("distribution"):
-        texts["distribution.csv"] = distribution_csv(distribution["rows"])
+        texts["distribution.csv"] = csv_rows(distribution["rows"])
     files = [store.write_text(name, text) for name, text in texts.items()]
     axes = GridAxes.asked(sweep["grid"], cells)
     missing: list[str] = []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from hashlib import blake2s
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from schedcmp import __version__
+from schedcmp.drawing import rendered
 from schedcmp.files import slug
 from schedcmp.records import StoredCell
 from schedcmp.report.answer import Answer
@@ -14,18 +18,15 @@ from schedcmp.report.plots.breakdown import breakdown_data, draw_breakdown, draw
 from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import draw_pareto, pareto_data
 from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
-from schedcmp.report.plots.style import FORMATS, rendered
 from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
 from schedcmp.report.words.sentences import headings
 from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 FOLDER = "plots"
-Draw = Callable[[], "Figure"]
+_FORMATS = ("svg", "png")
+Draw = partial[Any]  # makes a figure
 
 
 def write_plots(
@@ -36,7 +37,8 @@ def write_plots(
     name: str,
     missing: list[str],
 ) -> list[Path]:
-    """Write `plots/*.svg` and `*.png`, those that there are data for; those of an earlier report go.
+    """Write `plots/*.svg` and `*.png`, those that there are data for; those of an earlier report go, but for those that
+    would come out the same.
 
     Args:
         missing: takes those that cannot be drawn or written, with why.
@@ -44,11 +46,28 @@ def write_plots(
     drawn, files = Written(store.folder, FOLDER), []
     for plot, draw in _plots(store, cells, answers, rows, name):
         with tried(f"{FOLDER}/{plot}", missing):
-            figure = draw()
-            files += [drawn.write(f"{plot}.{suffix}", rendered(figure, suffix)) for suffix in FORMATS]
+            _write(drawn, plot, draw)
+            files += [store.folder / FOLDER / f"{plot}.{suffix}" for suffix in _FORMATS]
     with tried(FOLDER, missing):
         drawn.close()
     return files
+
+
+def _write(drawn: Written, plot: str, draw: Draw) -> None:
+    mark, names = _mark(draw), {suffix: f"{plot}.{suffix}" for suffix in _FORMATS}
+    if all(drawn.holds(name, mark) for name in names.values()):
+        for name in names.values():
+            drawn.keep(name)
+        return
+    figure = draw()
+    for suffix, name in names.items():
+        drawn.write(name, rendered(figure, suffix), mark)
+
+
+def _mark(draw: Draw) -> str:
+    """Of what is drawn, and of what draws."""
+    drawn_by = __version__, version("matplotlib")
+    return blake2s(repr((drawn_by, draw.func.__name__, draw.args, draw.keywords)).encode(), digest_size=16).hexdigest()
 
 
 def _plots(
@@ -74,15 +93,10 @@ def _of_setting(
     if found.metric:
         title = f"{name}: {found.metric.label}"
         if lines := convergence_data(found, orders):
-            yield (
-                "convergence",
-                partial(draw_convergence, lines, found.metric, f"{title} against cost"),
-            )
+            yield "convergence", partial(draw_convergence, lines, found.metric, f"{title} against cost")
         if len(places := pareto_data(found)) > 1:
-            yield (
-                "pareto",
-                partial(draw_pareto, places, found.metric, f"{title}, the front", by_latency=found.by_latency),
-            )
+            draw = partial(draw_pareto, by_latency=found.by_latency)
+            yield "pareto", partial(draw, places, found.metric, f"{title}, the front")
     own = [row for row in rows if row.setting == found.setting]
     if own:
         doubt = " (latencies must not be compared)" if own[0].doubt else ""

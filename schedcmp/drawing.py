@@ -6,8 +6,10 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.errors import RequestError
 from schedcmp.readings import Reading
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 
 GREY, PALE = "0.4", "0.82"
 MOST = len(COLOURS)  # lines of one of several panels
 _ALONE = 10  # lines of a panel that is alone, and larger
-FORMATS = ("svg", "png")
+FORMATS = ("svg", "png", "pdf")
 _COLUMNS = 3
 _LINE_INCHES = 0.15  # of a label
 
@@ -47,6 +49,14 @@ def figure(width: float, height: float, title: str) -> Figure:
     return fig
 
 
+def plot_format(path: Path) -> str:
+    """The format that a file's suffix names. Raises RequestError if it is none of `FORMATS`."""
+    found = path.suffix.lstrip(".").lower()
+    if found not in FORMATS:
+        raise RequestError(f"{path}: a plot is written as .{', .'.join(FORMATS)}; choose one of these suffixes")
+    return found
+
+
 def rendered(fig: Figure, file_format: str) -> bytes:
     """The file's content; equal figures give equal bytes."""
     import matplotlib as mpl
@@ -54,6 +64,7 @@ def rendered(fig: Figure, file_format: str) -> bytes:
     file = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "schedcmp"}):
         fig.savefig(file, format=file_format, dpi=150, metadata={"Date": None} if file_format == "svg" else None)
+    fig.set_layout_engine("none")  # what it placed stays in place: another format needs no second search
     return file.getvalue()
 
 
