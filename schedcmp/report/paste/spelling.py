@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from schedcmp.files import to_json
+from schedcmp.pipelines.arguments import tuples
 from schedcmp.pipelines.arithmetic import Configs
 from schedcmp.pipelines.guidance import guidance_names
 from schedcmp.pipelines.source import pipeline_source
@@ -23,7 +24,7 @@ def spelling(pipeline: str, classes: Iterable[type], configs: Configs = lambda p
 
     Returns:
         `defaults` by the class's name, what is no number of JSON's as a text; whether the call is `sized`, its
-        argument for each of the sweep's `images`, and those that are its `guidance`.
+        argument for each of the sweep's `images`, those that are its `guidance`, and those that are `tuples`.
     """
     source = pipeline_source(pipeline)
     return {
@@ -31,4 +32,5 @@ def spelling(pipeline: str, classes: Iterable[type], configs: Configs = lambda p
         "sized": not (source and "width" not in source.arguments),
         "images": argument_names(pipeline),
         "guidance": guidance_names(pipeline, configs),
+        "tuples": tuples(pipeline),
     }
