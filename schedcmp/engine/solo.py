@@ -93,7 +93,7 @@ class SoloEngine:
         ):
             output = pipeline(**arguments)
         timing = replace(seen.timing(self._clock), waited_s=delay.seconds())
-        return made_by(pipeline, output, seen.latents, seen.pixels, seen.nfe)[0], timing
+        return made_by(pipeline, output, seen.decoded, seen.nfe)[0], timing
 
     def _warm_up(self, cell: Cell) -> None:
         """Run the cell's scheduler once at its size: first calls load libraries and choose kernels."""
