@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import diffusers
+import transformers
 
 from tools.coverage import parts
 from tools.coverage.family import Family
@@ -119,11 +120,11 @@ def latte() -> Any:
     return diffusers.LattePipeline(parts.t5_tokenizer(), parts.t5(), parts.vae(), transformer, parts.betas())
 
 
-def animatediff() -> Any:
+def animatediff(cls: str = "AnimateDiffPipeline") -> Any:
     adapter = diffusers.MotionAdapter(
         block_out_channels=(8, 16), motion_layers_per_block=1, motion_norm_num_groups=2, motion_num_attention_heads=4
     )
-    return diffusers.AnimateDiffPipeline(
+    return getattr(diffusers, cls)(
         parts.vae(), parts.clip(), parts.clip_tokenizer(), parts.unet(), adapter, parts.betas()
     )
 
@@ -147,6 +148,46 @@ def sana_video() -> Any:
     return diffusers.SanaVideoPipeline(parts.gemma_tokenizer(), text, wan_vae(), transformer, parts.flow(shift=8.0))
 
 
+def hunyuan_video15() -> Any:
+    from diffusers.guiders import ClassifierFreeGuidance
+
+    transformer = diffusers.HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=2, num_refiner_layers=1,
+        mlp_ratio=2.0, text_embed_dim=parts.WIDTH, text_embed_2_dim=parts.WIDTH, image_embed_dim=12,
+        rope_axes_dim=(2, 2, 4), target_size=16, task_type="t2v",
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLHunyuanVideo15(
+        latent_channels=4, block_out_channels=(16,) * 5, layers_per_block=1
+    )  # fmt: skip
+    glyphs = transformers.T5EncoderModel(
+        transformers.T5Config(d_model=parts.WIDTH, d_kv=4, d_ff=16, num_layers=1, num_heads=2, vocab_size=384)
+    )
+    return diffusers.HunyuanVideo15Pipeline(
+        parts.qwen_vl().model.language_model, parts.qwen_tokenizer(), transformer, vae, parts.flow(shift=5.0), glyphs,
+        transformers.ByT5Tokenizer(), ClassifierFreeGuidance(guidance_scale=6.0),
+    )  # fmt: skip
+
+
+def kandinsky5() -> Any:
+    transformer = diffusers.Kandinsky5Transformer3DModel(
+        in_visual_dim=4, in_text_dim=parts.WIDTH, in_text_dim2=parts.WIDTH, time_dim=16, out_visual_dim=4,
+        model_dim=32, ff_dim=32, num_text_blocks=1, num_visual_blocks=2, axes_dims=(4, 6, 6), attention_type="regular",
+    )  # fmt: skip
+    return diffusers.Kandinsky5T2VPipeline(
+        transformer, hunyuan_video_vae(), parts.qwen_vl(), parts.qwen_vl_processor(), parts.clip(),
+        parts.clip_tokenizer(), parts.flow(shift=5.0),
+    )  # fmt: skip
+
+
+def vace() -> Any:
+    transformer = diffusers.WanVACETransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4,
+        text_dim=parts.WIDTH, freq_dim=16, ffn_dim=32, num_layers=3, rope_max_seq_len=32, vace_layers=[0, 2],
+        vace_in_channels=2 * 4 + 64,
+    )  # fmt: skip
+    return diffusers.WanVACEPipeline(parts.t5_tokenizer(), parts.t5("UMT5"), wan_vae(), parts.flow(), transformer)
+
+
 VIDEOS = {
     "WanPipeline": Family(wan, call=_SHORT, frames=5),
     "WanPipeline with two transformers": Family(
@@ -157,9 +198,13 @@ VIDEOS = {
     "LTXPipeline": Family(ltx, call=_SHORT, frames=9),
     "CogVideoXPipeline": Family(cogvideox, _SMALL, call=_SHORT, frames=9),
     "HunyuanVideoPipeline": Family(hunyuan_video, call=_SHORT, frames=5),
+    "HunyuanVideo15Pipeline": Family(hunyuan_video15, guided={}, frames=5),
+    "Kandinsky5T2VPipeline": Family(kandinsky5, call=_SHORT, packages=("torchvision",), frames=5),
+    "WanVACEPipeline": Family(vace, call=_SHORT, frames=5),
     "MochiPipeline": Family(mochi, _SMALL, call=_SHORT, frames=7),
     "LattePipeline": Family(latte, _SMALL, frames=4),
     "AnimateDiffPipeline": Family(animatediff, call={"decode_chunk_size": 3}, frames=5),
+    "AnimateDiffPAGPipeline": Family(partial(animatediff, "AnimateDiffPAGPipeline"), frames=5),
     "TextToVideoSDPipeline": Family(text_to_video, frames=5),
     "SanaVideoPipeline": Family(sana_video, call={"use_resolution_binning": False}, frames=5),
 }
