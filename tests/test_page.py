@@ -539,6 +539,25 @@ def test_the_command_of_a_cell_makes_its_image_again(
             assert {c.cell.id: c.result.image_sha256 for c in store.cells()} == {one.cell.id: one.result.image_sha256}
 
 
+def test_the_command_of_a_cell_takes_its_images_alone(
+    browser: Browser, tmp_path: Path, write_sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, colour in {"a": "red", "b": "blue", "over": "white", "half": "gray"}.items():
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    images = {"image": ["a.png", "b.png"], "mask": ["over.png", "half.png"]}
+    sweep = write_sweep(schedulers=["ddim"], steps=[2], seeds=[0], strength=1, **images)
+    monkeypatch.chdir(tmp_path)
+    assert command("run", str(sweep), "-o", "out") == 0
+    with Store.open(tmp_path / "out") as store:
+        cells = [c.cell for c in store.cells()]
+    browser.open(tmp_path / "out/report.html", f"cell={cells[1].id}")
+    _, *arguments = shlex.split(browser.texts("#command")[0])
+    monkeypatch.chdir(tmp_path / "out")
+    assert command(*arguments) == 0
+    with Store.open(Path(f"remade-{cells[1].id}")) as store:
+        assert [c.cell.id for c in store.cells()] == [cells[1].id]
+
+
 def command(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         app([*arguments])

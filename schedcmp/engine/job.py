@@ -55,7 +55,7 @@ class Workbench:
 
     @cached_property
     def coefficients(self) -> dict[Hashable, Any]:
-        """What lanes have computed of schedulers' coefficients, for `engine.coefficients`."""
+        """What lanes have computed of schedulers' coefficients, for `guarded.remembered`."""
         return {}
 
     @cached_property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from hashlib import blake2s
 
 from PIL import Image
 
@@ -19,6 +18,7 @@ from schedcmp.store.reading import Results
 from schedcmp.store.store import Store
 
 ORIGINS = "metric_origins"
+COMPARED = "compared_with"  # metric → cell id → the origin of the converged image
 _MOST_S = 600.0  # of one measurement
 
 
@@ -30,10 +30,11 @@ def measure(store: Store, metrics: Sequence[Metric]) -> list[str]:
     broken: dict[str, str] = {}
     before = store.meta(ORIGINS) or {}
     converged = {task: r for task, r in store.references().items() if r.image}
-    origins = {m.column: _origin(m, converged.values()) for m in metrics}
+    origins = {m.column: m.origin for m in metrics}
     for name in (name for name, origin in origins.items() if before.get(name, "") != origin):
         store.forget(name)
     store.note(ORIGINS, before | origins)
+    _forget_others(store, [m.column for m in metrics if isinstance(m, Comparison)], converged)
     store.note(NOTE, noted(metric.reading for metric in metrics))
     for stored in with_image(store):
         missing = [m for m in metrics if m.column not in stored.metrics and m.column not in broken]
@@ -45,12 +46,17 @@ def measure(store: Store, metrics: Sequence[Metric]) -> list[str]:
     return [f"the metric {name} failed, and its values are missing: {error}" for name, error in broken.items()]
 
 
-def _origin(metric: Metric, references: Iterable[Reference]) -> str:
-    """What a value is measured with: of a comparison, also what with."""
-    if not isinstance(metric, Comparison):
-        return metric.origin
-    made = "\n".join(sorted(reference.origin for reference in references))
-    return f"{metric.origin} {blake2s(made.encode(), digest_size=16).hexdigest()}"
+def _forget_others(store: Store, comparisons: Sequence[str], references: Mapping[Task, Reference]) -> None:
+    """Forget what was compared with another image than the one that is now a cell's converged one."""
+    if not comparisons:
+        return
+    cells, before = with_image(store), store.meta(COMPARED) or {}
+    now = {c.cell.id: references[c.cell.task].origin for c in cells if c.cell.task in references}
+    for name in comparisons:
+        known = before.get(name, {})
+        there = (c.cell.id for c in cells if name in c.metrics)
+        store.forget(name, [id_ for id_ in there if known.get(id_) != now.get(id_)])
+    store.note(COMPARED, before | {name: before.get(name, {}) | now for name in comparisons})
 
 
 def _converged(

@@ -8,6 +8,7 @@ import inspect
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -172,7 +173,13 @@ def _use_of(pipeline: str, scheduler: Any) -> _Use | None:
 
 def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
     arguments = {"mu": source.defaults["mu"]} if "mu" in source.defaults else {}  # which no sweep gives
-    ways = list(reached(source.methods["__call__"].body, Conditions(source, arguments, scheduler=scheduler)))
+    conditions = Conditions(source, arguments, scheduler=scheduler)
+    return _read_along(source, itself, tuple(reached(source.methods["__call__"].body, conditions)))
+
+
+@lru_cache(maxsize=64)
+def _read_along(source: PipelineSource, itself: bool, ways: tuple[tuple[ast.AST, bool], ...]) -> _Use:
+    """Most schedulers are led the same ways."""
     nodes = [node for way, _ in ways for node in ast.walk(way)]
     certain = [node for way, sure in ways if sure for node in _unconditional(way)]
     asked = {node.value for node in nodes if isinstance(node, ast.Constant)}

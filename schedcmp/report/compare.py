@@ -117,14 +117,11 @@ def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Shown,
     assert old
     assert new
     same = old.result.image_sha256 == new.result.image_sha256
-    if same and all(_is_intact(store, cell) for store, cell in zip(stores, (old, new), strict=True)):
+    pairs = zip(stores, (old, new), strict=True)
+    # An image that is not the one that was stored has other pixels than its hash says
+    if same and all(s.files.is_intact(str(c.image_path), c.result.image_sha256, thorough=True) for s, c in pairs):
         return Change(new.cell, "identical", 0.0, 0)
     return _moved(old, new, (stores[0].folder, stores[1].folder), max_rmse)
-
-
-def _is_intact(store: Shown, stored: StoredCell) -> bool:
-    """Whether the image is the one that was stored; if not, its pixels have to be looked at."""
-    return store.files.is_intact(str(stored.image_path), stored.result.image_sha256, thorough=True)
 
 
 def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rmse: float) -> Change:

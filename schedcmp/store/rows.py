@@ -42,17 +42,17 @@ PLAIN_COLUMNS = (
     "packed",
 )  # fmt: skip
 LATER_RESULTS = ("frames", "fps")  # likewise
-_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-class _Lora(BaseModel):
-    model_config = _STRICT
+class _Checked(BaseModel):
+    """What a run has written; nothing is taken for what it is not."""
 
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Lora(_Checked):
     name: str
     adapters: list[tuple[str, str, float, str]]
-
-
-_LORA = TypeAdapter(_Lora)
 
 
 def _object(text: str | None) -> str:
@@ -65,7 +65,7 @@ def _object(text: str | None) -> str:
 def _lora(text: str | None) -> str:
     """As `Cell.lora`, or nothing."""
     if text:
-        _LORA.validate_json(text)
+        _Lora.model_validate_json(text)
     return text or ""
 
 
@@ -75,25 +75,11 @@ def _image_path(name: str) -> str:
     return name
 
 
-class _Row(BaseModel):
-    """Of `cells`, and of `plan` beside it; without `LATER_COLUMNS`."""
-
-    model_config = _STRICT
+class _Row(_Checked):
+    """Of `cells`, and of `plan` beside it; without `CELL_COLUMNS`."""
 
     position: int = 0
     nfe_budget: int | None = None  # missing in a run of an earlier schedcmp
-    id: str
-    scheduler: str
-    base: str
-    sigma_schedule: str
-    steps: int
-    seed: int
-    prompt_name: str
-    prompt: str
-    negative_prompt: str
-    guidance_scale: float
-    width: int | None
-    height: int | None
     key: str
     machine: str
     status: Status
@@ -115,17 +101,18 @@ class _Row(BaseModel):
 _CHECKS = {"call": _object, "lora": _lora}  # of what is a text that has parts
 
 
-def _later(name: str) -> Any:
-    own = get_type_hints(Cell)[name] | None
-    return (Annotated[own, AfterValidator(_CHECKS[name])] if name in _CHECKS else own, None)
+def _column(name: str, own: Any) -> Any:
+    """Of a cell's field: what its column holds, and what stands for it where it is missing."""
+    if name not in LATER_COLUMNS:
+        return own, ...
+    return (Annotated[own | None, AfterValidator(_CHECKS[name])] if name in _CHECKS else own | None), None
 
 
-_FullRow = create_model("_FullRow", __base__=_Row, **{name: _later(name) for name in LATER_COLUMNS})
+_HINTS = get_type_hints(Cell)
+_FullRow = create_model("_FullRow", __base__=_Row, **{name: _column(name, _HINTS[name]) for name in CELL_COLUMNS})
 
 
-class _Trajectory(BaseModel):
-    model_config = _STRICT
-
+class _Trajectory(_Checked):
     scheduler: str
     steps: int
     strength: float | None = None
@@ -136,9 +123,7 @@ class _Trajectory(BaseModel):
     nfe: int
 
 
-class _Throughput(BaseModel):
-    model_config = _STRICT
-
+class _Throughput(_Checked):
     images: int
     forwards: int
     evaluations: int
@@ -148,10 +133,8 @@ class _Throughput(BaseModel):
     occupancy: float
 
 
-class _Group(BaseModel):
+class _Group(_Checked):
     """Of one setting, which is told beside."""
-
-    model_config = _STRICT
 
     scheduler: str
     steps: int
@@ -160,23 +143,17 @@ class _Group(BaseModel):
     cmmd: float | None
 
 
-class _Distribution(BaseModel):
-    model_config = _STRICT
-
+class _Distribution(_Checked):
     origin: str
     rows: list[_Group]
 
 
-class _Sweep(BaseModel):
-    model_config = _STRICT
-
+class _Sweep(_Checked):
     name: str
     grid: dict[Literal["rows", "cols", "page"], list[str]]
 
 
-class _Order(BaseModel):
-    model_config = _STRICT
-
+class _Order(_Checked):
     text: str
     order: float | None
 
@@ -194,6 +171,7 @@ _META: Mapping[str, TypeAdapter[Any]] = {
     "orders": TypeAdapter(dict[str, _Order]),
     "tracked": TypeAdapter(dict[str, str]),
     "metric_origins": TypeAdapter(dict[str, str]),
+    "compared_with": TypeAdapter(dict[str, dict[str, str]]),
 }
 
 

@@ -50,24 +50,21 @@ def measure_references(
     """
     new, before = unmeasured(cells, references, keys, store), store.references()
     new_ids = {c.id for c in new}
-    stale = {pair[0].task for pair in references.pairs if _is_stale(before.get(pair[0].task), pair, keys)}
+    origins = {pair[0].task: _origin(pair, keys) for pair in references.pairs}
+    stale = {task for task, origin in origins.items() if task not in before or before[task].origin != origin}
     tasks = stale | {c.task for c in new}
     stored: dict[Task, list[StoredCell]] = defaultdict(list)
     for cell in store.cells():
         if cell.cell.scheduler in references.comparable and cell.counts:
             stored[cell.cell.task].append(cell)
     found = [
-        _compared(store, pair, stored[pair[0].task], new_ids, _origin(pair, keys))
+        _compared(store, pair, stored[pair[0].task], new_ids, origins[pair[0].task])
         if pair[0].task in tasks
         else before[pair[0].task]
         for pair in references.pairs
     ]
     store.note("references", [asdict(reference) for reference in found])
     return found
-
-
-def _is_stale(before: Reference | None, pair: Pair, keys: Mapping[str, str]) -> bool:
-    return before is None or before.origin != _origin(pair, keys)
 
 
 def _compared(store: Store, pair: Pair, cells: list[StoredCell], new: set[str], origin: str) -> Reference:
