@@ -64,6 +64,7 @@ def rendered(fig: Figure, file_format: str) -> bytes:
     file = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "schedcmp"}):
         fig.savefig(file, format=file_format, dpi=150, metadata={"Date": None} if file_format == "svg" else None)
+    fig.set_layout_engine("none")  # what it placed stays in place: another format needs no second search
     return file.getvalue()
 
 

@@ -319,6 +319,11 @@ def test_of_all_settings_the_best_is_named_by_a_metric_that_means_the_same_in_al
     assert "- euler at 4 steps (guidance 1), 4 NFE, CLIP score 22" in text
     assert "guide by evaluating two rows at once" in text
     assert "| guidance 1 | euler at 2 steps: 19" in text
+    read = [json.loads(json.dumps(as_json(one, found)))["among_settings"] for one in answer(cells, known=KNOWN)]
+    assert [
+        [(place["place"], place["best"]["scheduler"], place["budget"]["limit"]) for place in one] for one in read
+    ] == [[(2, "euler", 2), (2, "euler", 4)], [(1, "ddim", 2), (1, "ddim", 4)]]
+    assert [place["told_apart"] for one in read for place in one] == [True, True, False, False]
     taken = recommended_cell(cells, answer(cells, known=KNOWN), KNOWN)
     assert taken
     assert (taken[0].cell.guidance_scale, taken[1].scheduler) == (7.5, "ddim")

@@ -20,7 +20,7 @@ from schedcmp.records import Cell, CellResult, StoredCell, Timing
 from schedcmp.report import bidi, fonts, layout, text
 from schedcmp.report.axes import plan_pages
 from schedcmp.report.grid import GridAxes, _stems, write_grids
-from schedcmp.report.labels import caption
+from schedcmp.report.labels import caption, legend
 from schedcmp.report.text import Style, draw_block, paragraph, text_width
 
 STYLE = Style(14, "black")
@@ -371,6 +371,16 @@ def test_captions() -> None:
     assert caption(CellResult(CELL, "ok", nfe=19, timings=timings)) == "410 ms · 19 NFE"
     assert caption(CellResult(CELL, "ok", nfe=19)) == "19 NFE"
     assert caption(CellResult(CELL, "failed")) == "–"
+
+
+def test_the_foot_explains_what_the_captions_have() -> None:
+    def foot(**result: Any) -> str:
+        (page,) = plan_pages([StoredCell(CellResult(CELL, "ok", **result), None)], GridAxes())
+        return legend(page)
+
+    assert foot() == ""
+    assert foot(nfe=19) == "NFE: denoiser evaluations per image."
+    assert foot(nfe=19, timings=(Timing(0.4, 0, 0, 0, 0, ()),)).startswith("Latency: median of solo runs. NFE")
 
 
 SCRIPTS = ["红色圆蓝", "あいうカ", "한국어글", "بتثج", "אבגד", "हिन्दी", "กขคง", "ЖЩЫЮ", "ΣΩλψ", "😀🎨🚀🦊"]

@@ -56,6 +56,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint whose VAE makes eight pixels of a latent one, as Stable Diffusion's."""
     vae = AutoencoderKL(
         block_out_channels=(8,) * 4, norm_num_groups=4, latent_channels=4, sample_size=64,
+        mid_block_add_attention=False,  # which takes long
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     )  # fmt: skip
     return save_sd1(tmp_path_factory.mktemp("large") / "sd1", vae)
@@ -74,12 +75,12 @@ def test_a_packed_run_of_large_images_takes_little_more_memory_than_a_solo_one(
     large: Path, write_sweep: Write, tmp_path: Path
 ) -> None:
     size = {"width": 1024, "height": 1024, "timing": {"mode": "off"}}
-    sweep = write_sweep(model=str(large), schedulers=["ddim"], steps=[2], seeds="0..3", **size)
+    sweep = write_sweep(model=str(large), schedulers=["ddim"], steps=[1], seeds="0..3", **size)
     peaks = {
         engine: peak_bytes("run", sweep, "-o", tmp_path / engine, "--set", f"engine={engine}")
         for engine in ("solo", "packed")
     }
-    assert peaks["packed"] <= 1.25 * peaks["solo"]  # 0.94 here; with all four decoded at once 1.49
+    assert peaks["packed"] <= 1.25 * peaks["solo"]  # 1.01 here; with all four decoded at once 1.69
 
 
 @pytest.mark.parametrize(("side", "denoised", "decoded"), [(64, 64, 8), (256, 32, 4), (512, 8, 1), (2048, 1, 1)])
@@ -97,7 +98,10 @@ def test_a_batch_on_a_cpu_is_bounded_by_its_pixels(side: int, denoised: int, dec
 def test_what_does_not_fit_into_the_memory_fails_alone_and_the_next_run_goes_on(
     large: Path, write_sweep: Write, tmp_path: Path
 ) -> None:
-    sweep, out = write_sweep(model=str(large), schedulers=["ddim"], size=["64x64", "1024x1024"]), tmp_path / "out"
+    sweep, out = (
+        write_sweep(model=str(large), schedulers=["ddim"], steps=[2], size=["64x64", "1024x1024"]),
+        tmp_path / "out",
+    )
     done = child(LIMITED, 220_000_000, "run", sweep, "-o", out)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert "the memory is full" in done.stderr
@@ -106,7 +110,7 @@ def test_what_does_not_fit_into_the_memory_fails_alone_and_the_next_run_goes_on(
     assert found == {(64, False), (1024, True)}
     done = child("from schedcmp.__main__ import command; command()", "run", sweep, "-o", out)
     assert done.returncode == 0, done.stderr
-    assert "4 cells are there already" in done.stdout
+    assert "2 cells are there already" in done.stdout
 
 
 @pytest.mark.parametrize(("command", "more"), [("run", 0), ("run", 30_000_000), ("report", 30_000_000), ("check", 0)])

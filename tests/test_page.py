@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from schedcmp.cli import app
+from schedcmp.image import pixels_sha256
 from schedcmp.report.answer import answer
 from schedcmp.report.page import live, write_page
 from schedcmp.report.page.data import page_data
@@ -27,6 +28,7 @@ from schedcmp.report.page.thumbs import SIDE
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.store.store import Store
+from schedcmp.video import encode_webp
 
 SMALL = [
     result(cell(name, steps, seed), (0.5 if name == "euler" else 1) * steps * (1 + seed))
@@ -537,6 +539,25 @@ def test_the_command_of_a_cell_makes_its_image_again(
             assert {c.cell.id: c.result.image_sha256 for c in store.cells()} == {one.cell.id: one.result.image_sha256}
 
 
+def test_the_command_of_a_cell_takes_its_images_alone(
+    browser: Browser, tmp_path: Path, write_sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, colour in {"a": "red", "b": "blue", "over": "white", "half": "gray"}.items():
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    images = {"image": ["a.png", "b.png"], "mask": ["over.png", "half.png"]}
+    sweep = write_sweep(schedulers=["ddim"], steps=[2], seeds=[0], strength=1, **images)
+    monkeypatch.chdir(tmp_path)
+    assert command("run", str(sweep), "-o", "out") == 0
+    with Store.open(tmp_path / "out") as store:
+        cells = [c.cell for c in store.cells()]
+    browser.open(tmp_path / "out/report.html", f"cell={cells[1].id}")
+    _, *arguments = shlex.split(browser.texts("#command")[0])
+    monkeypatch.chdir(tmp_path / "out")
+    assert command(*arguments) == 0
+    with Store.open(Path(f"remade-{cells[1].id}")) as store:
+        assert [c.cell.id for c in store.cells()] == [cells[1].id]
+
+
 def command(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         app([*arguments])
@@ -630,3 +651,25 @@ def test_a_run_without_images_or_numbers_still_has_a_page(browser: Browser, tmp_
     infinite = replace(SMALL[0], scheduler_config={"s_tmax": float("inf"), "nan": float("nan")})
     browser.open(page(write_run(tmp_path / "infinite", [infinite])), f"cell={infinite.cell.id}")
     assert "inf" in browser.one(".details").get_attribute("textContent")
+
+
+def test_a_video_plays_where_it_is_opened_and_not_for_who_wants_no_motion(browser: Browser, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green", "blue")]
+    of = result(cell("ddim", 4), frames=3, fps=8.0, width=16, height=16, image_sha256=pixels_sha256(*frames))
+    folder = write_run(tmp_path, [])
+    with Store.create(folder) as store:
+        store.begin([of.cell], {})
+        store.add(of, "key", "machine", "images/ddim/steps-004/seed-0000.webp", encode_webp(frames, {}, "", 8))
+    with Store.open(folder) as store:
+        page = write_page(store)
+    shown = "const e = document.querySelector('#lightbox img.full'); return e?.naturalWidth && e.src"
+    browser.open(page, f"cell={of.cell.id}")
+    browser.wait(shown)
+    assert browser.js(shown).endswith("seed-0000.webp")
+    assert "3 frames at 8 a second" in browser.one("#lightbox").text
+    assert "/thumbs/" in browser.one(".tile img").get_attribute("src")
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.open(page, f"cell={of.cell.id}")
+    browser.wait(shown)
+    assert "/thumbs/" in browser.js(shown)

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from quick import fewer_steps
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
-from test_energy import fewer_steps
 from test_reference import TINY, make
 from torch import nn
 from torchmetrics.functional.image import dists as their_dists
 from torchmetrics.functional.image import lpips as their_lpips
 
 from schedcmp.errors import CheckpointError, SweepError
+from schedcmp.metrics.measuring import COMPARED
 from schedcmp.metrics.perceptual import Dists, Lpips, shapes
 from schedcmp.metrics.wanted import wants_references
 from schedcmp.prepare import prepare
@@ -140,7 +141,15 @@ def test_a_run_compares_what_draws_no_noise_with_its_converged_image(
         "metrics": asked(vgg16),
     }
     make(sweep | {"seeds": [0]}, folder)
+    compared: list[str] = []
+    for of in (Lpips, Dists):
+        monkeypatch.setattr(of, "compare", lambda *given, own=of.compare: compared.append("") or own(*given))
     assert make(sweep | {"seeds": [0, 1]}, folder) == 4
+    assert len(compared) == 4  # the new cells of ddim
+    with Store.create(folder) as store:
+        store.note(COMPARED, {"lpips": store.meta(COMPARED)["lpips"], "dists": {}})
+    make(sweep | {"seeds": [0, 1]}, folder)
+    assert len(compared) == 8  # all of one metric
     with Store.open(folder) as store:
         images = {task: reference.image for task, reference in store.references().items()}
         cells = list(store.cells())

@@ -152,6 +152,14 @@ def test_other_programs_images_are_remade(
         assert any(line.startswith(text) for line in told), told
 
 
+def test_what_a_picture_does_not_say_is_left_to_the_pipeline() -> None:
+    found = a1111.read(Text(A1111.replace("CFG scale: 6.5, ", "")))
+    assert found is not None
+    text = sweep_around(found, "a.png")
+    assert "guidance_scale" not in yaml.safe_load(text)
+    assert "guidance_scale (none is there" in text
+
+
 def test_settings_beside_are_carried_over(tmp_path: Path) -> None:
     sweep, _ = sweep_from(image(tmp_path / "image.png", parameters=A1111))
     assert sweep.generator == "device"

@@ -34,10 +34,11 @@ def recommend_scheduler(
         cells = list(store.cells())
         answers = answer(cells, references, metric=metric, budget=budget, limit=limit, known=known)
         tell_unreadable(store, run)
+    settings = [] if budget else across(cells, known, metric)
     if as_json_:
-        say(json.dumps([as_json(found) for found in answers], indent=2))
+        say(json.dumps([as_json(found, settings) for found in answers], indent=2))
     else:
-        show(answers, first=[] if budget else told(across(cells, known, metric), answers))
+        show(answers, first=[] if budget else told(settings, answers))
     return 0 if any(_fits(found, budget) for found in answers) else UNFINISHED
 
 

@@ -68,11 +68,12 @@ class Run:
         """Which scheduler to take, and how sure that is, a sentence a line."""
         from schedcmp.report.across import across
         from schedcmp.report.words.across import told
+        from schedcmp.report.words.plain import from_plain
         from schedcmp.report.words.sentences import headings, sentences
 
         answers = self.recommend()
         with opened(self.folder) as results:
-            lines = told(across(self.cells, results.readings()), answers)
+            lines = [*told(across(self.cells, results.readings()), answers), *from_plain(self.cells)]
         for heading, found in zip(headings(answers), answers, strict=True):
             lines += [*([f"{heading}:"] if heading else []), *sentences(found)]
         return "\n".join(lines)
@@ -130,14 +131,21 @@ class Run:
             return paste(subject(results, chosen), form)
 
     def image(self, cell: Cell | StoredCell) -> Image:
-        """A cell's image. Raises RunFolderError if it has none."""
+        """A cell's image; of a video a contact sheet. Raises RunFolderError if it has none."""
+        from schedcmp.report.tiles import on_white
+        from schedcmp.video import contact_sheet
+
+        return on_white(contact_sheet(self.frames(cell)))
+
+    def frames(self, cell: Cell | StoredCell) -> list[Image]:
+        """The frames of a cell's video; an image is one. Raises RunFolderError if it has none."""
         from schedcmp.errors import RunFolderError
-        from schedcmp.report.tiles import open_picture
+        from schedcmp.store.images import read_frames
 
         id_ = cell.id if isinstance(cell, Cell) else cell.cell.id
         path = next((found.image_path for found in self.cells if found.cell.id == id_), None)
         try:
-            return open_picture(self.folder, path)
+            return read_frames(self.folder, path)
         except OSError as error:
             raise RunFolderError(f"{self.folder}: cell {id_} has no image ({error})") from error
 

@@ -8,6 +8,7 @@ import inspect
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -28,6 +29,7 @@ _ONE_MORE = "torch.zeros((num_inference_steps + 1, "
 _DTYPE = "timesteps.dtype"
 _STATE_COPIED = "copy.deepcopy(self.scheduler.__dict__)"
 _ALL_BUT_LAST = "timesteps[:-1]"
+_EACH_LEVEL = "self.scheduler.sigmas[i]"  # at the i-th step
 
 
 def timestep_arguments(pipeline: str, scheduler: Any, steps: int) -> dict[str, Any]:
@@ -171,7 +173,13 @@ def _use_of(pipeline: str, scheduler: Any) -> _Use | None:
 
 def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
     arguments = {"mu": source.defaults["mu"]} if "mu" in source.defaults else {}  # which no sweep gives
-    ways = list(reached(source.methods["__call__"].body, Conditions(source, arguments, scheduler=scheduler)))
+    conditions = Conditions(source, arguments, scheduler=scheduler)
+    return _read_along(source, itself, tuple(reached(source.methods["__call__"].body, conditions)))
+
+
+@lru_cache(maxsize=64)
+def _read_along(source: PipelineSource, itself: bool, ways: tuple[tuple[ast.AST, bool], ...]) -> _Use:
+    """Most schedulers are led the same ways."""
     nodes = [node for way, _ in ways for node in ast.walk(way)]
     certain = [node for way, sure in ways if sure for node in _unconditional(way)]
     asked = {node.value for node in nodes if isinstance(node, ast.Constant)}
@@ -186,7 +194,7 @@ def _read(source: PipelineSource, itself: bool, scheduler: Any) -> _Use:
         attributes=tuple(name for name in attributes if name not in asked),
         noising=_noising(source),
         knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
-        computes_with_timesteps=any(map(_is_computation, nodes)),
+        computes_with_timesteps=any(map(_is_computation, nodes)) or _EACH_LEVEL in _subscripts(nodes),
         more_values=min((n for name, n in _a_value_each(nodes) if name in _subscripts(nodes)), default=None),
         whole_timesteps=any(isinstance(n, ast.Compare) and ast.unparse(n.left) == _DTYPE for n in nodes),
         copies_state=any(isinstance(n, ast.Call) and ast.unparse(n) == _STATE_COPIED for n in nodes),

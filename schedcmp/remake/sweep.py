@@ -18,7 +18,7 @@ from schedcmp.remake.schedulers import schedulers
 from schedcmp.sweep.notation import foreign_notation
 
 _READERS: tuple[ModuleType, ...] = (own, swarmui, invokeai, comfyui, a1111)  # the most certain first
-_STEPS, _GUIDANCE, _MODEL = 20, 7.0, "builtin:tiny"
+_STEPS, _MODEL = 20, "builtin:tiny"
 
 
 def made_by(path: Path) -> Made:
@@ -72,7 +72,12 @@ def _keys(made: Made, model: str | None) -> Iterator[tuple[str, Any]]:
     yield "prompt", {"image": made.prompt or "a photo"}
     if made.negative_prompt:
         yield "negative_prompt", made.negative_prompt
-    yield "guidance_scale", _or(made, "guidance_scale", made.guidance, _GUIDANCE)
+    if made.guidance is None:
+        made.lose(
+            "guidance_scale", why="none is there that can be read; what the pipeline takes by itself stands for it"
+        )
+    else:
+        yield "guidance_scale", made.guidance
     if made.width and made.height:
         yield "size", f"{made.width}x{made.height}"
     yield "schedulers", schedulers(made)

@@ -10,7 +10,13 @@ from schedcmp.records import CellResult
 from schedcmp.report.axes import COPY, Page
 from schedcmp.report.numbers import NONE, seconds
 
-LEGEND = "Latency: median of solo runs. NFE: denoiser evaluations per image."
+_LEGEND: dict[str, Callable[[CellResult], bool]] = {  # where a result has it
+    "Latency: median of solo runs.": lambda result: bool(result.timings),
+    "NFE: denoiser evaluations per image.": lambda result: result.nfe is not None,
+    "Of a video up to four frames, evenly spaced from its first to its last, in rows.": lambda result: (
+        (result.frames or 1) > 1
+    ),
+}
 
 LABELS: dict[str, Callable[[Value], str]] = {
     **{axis.name: axis.label for axis in AXES.values()},
@@ -44,6 +50,12 @@ def text_lines(page: Page) -> Iterator[str]:
         shared = all(AXES[name].shown_of(stored.cell) == value for stored in page.cells.values())
         if not AXES[name].shown and shared and (value or name in page.facts):
             yield LABELS[name](value)
+
+
+def legend(page: Page) -> str:
+    """How to read a page's captions, and pictures that are several."""
+    told = (text for text, has in _LEGEND.items() if any(has(stored.result) for stored in page.cells.values()))
+    return " ".join(told)
 
 
 def caption(result: CellResult) -> str:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from schedcmp.report.axes import Key, Page
 from schedcmp.report.inputs import draw_input, draw_inputs, inputs
-from schedcmp.report.labels import LEGEND, facts_line, prompt_line, text_lines
+from schedcmp.report.labels import facts_line, legend, prompt_line, text_lines
 from schedcmp.report.layout import INPUT_SIDE, Layout
 from schedcmp.report.text import Line, block_height, draw_block, paragraph
 from schedcmp.report.tiles import Box, draw_tile
@@ -29,17 +29,17 @@ def draw_sheet(part: Page, layout: Layout, title: str, folder: Path, number: int
     look = layout.look
     width = layout.width(len(part.cols))
     heading = _heading(part, layout, f"{title} ({number} of {count})" if count > 1 else title, width)
-    legend = paragraph(LEGEND, look.style(11, "#8b9098"), width - 2 * look.margin, 2)
+    foot = paragraph(legend(part), look.style(11, "#8b9098"), width - 2 * look.margin, 2)
     given = [*inputs(part, folder)]
     strip_top = look.margin + block_height(heading) + look.gap
     strip_height = look.px(INPUT_SIDE) + look.quiet.line_height + look.gap if given else 0
     rows_top = strip_top + strip_height + look.gap + layout.col_label_height + look.gap // 2
     rows_end = rows_top + sum(layout.row_heights[row] for row in part.rows) + look.gap
-    sheet = Image.new("RGB", (width, rows_end + block_height(legend) + look.margin), "white")
+    sheet = Image.new("RGB", (width, rows_end + block_height(foot) + look.margin), "white")
     draw = ImageDraw.Draw(sheet)
     draw_block(draw, look.margin, look.margin, heading)
     draw_inputs(sheet, look, strip_top, given)
-    draw_block(draw, look.margin, rows_end, legend)
+    draw_block(draw, look.margin, rows_end, foot)
     _draw_col_labels(sheet, part, layout, folder, rows_top - look.gap // 2)
     boxes = dict(_draw_rows(sheet, part, layout, folder, rows_top))
     return Sheet(sheet, boxes)

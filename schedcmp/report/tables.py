@@ -191,5 +191,6 @@ def _result_row(
         "final_sigma": sigmas[-1],
         "inert": inert.get(cell.id),
     }
+    row |= {"frames": result.frames, "fps": result.fps} if result.frames else {}
     own = {name: value for axis in OPTIONAL if axis.is_set(cell) for name, value in axis.columns(cell).items()}
     return row | {f"input_{name}" if name in row else name: value for name, value in own.items()} | {**stored.metrics}

@@ -38,8 +38,10 @@ CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in (*_OF_THE_PLA
 LATER_COLUMNS = {f.name: f.default for f in fields(Cell) if f.name in CELL_COLUMNS and f.default is not MISSING}
 JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
 PLAIN_COLUMNS = (
-    "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes", "packed",
+    "status", "error", "nfe", "made_width", "made_height", "frames", "fps", "image_sha256", "peak_memory_bytes",
+    "packed",
 )  # fmt: skip
+LATER_RESULTS = ("frames", "fps")  # likewise
 
 
 class _Checked(BaseModel):
@@ -85,6 +87,8 @@ class _Row(_Checked):
     nfe: int | None
     made_width: int | None
     made_height: int | None
+    frames: int | None = None  # missing in a run of an earlier schedcmp, as is what follows
+    fps: float | None = None
     image_sha256: str | None
     peak_memory_bytes: int | None
     packed: Literal[0, 1]
@@ -167,6 +171,7 @@ _META: Mapping[str, TypeAdapter[Any]] = {
     "orders": TypeAdapter(dict[str, _Order]),
     "tracked": TypeAdapter(dict[str, str]),
     "metric_origins": TypeAdapter(dict[str, str]),
+    "compared_with": TypeAdapter(dict[str, dict[str, str]]),
 }
 
 

@@ -145,7 +145,7 @@ class Store(Results):
         key: str,
         machine: str,
         image_path: str,
-        png: bytes | None,
+        file: bytes | None,
         latents: bytes | None = None,
     ) -> None:
         """Store a finished cell, its files first.
@@ -157,8 +157,8 @@ class Store(Results):
         Raises:
             RunError: the disk is full or gone.
         """
-        values = to_row(result, key, image_path if png else None) | {"machine": machine}
-        files = {image_path: png, latents_name(result.cell.id): latents}
+        values = to_row(result, key, image_path if file else None) | {"machine": machine}
+        files = {image_path: file, latents_name(result.cell.id): latents}
         stamps = {}
         with writing_files(self.folder):
             for name, data in files.items():
@@ -212,11 +212,12 @@ class Store(Results):
             rows = [(id_, origin, numbers) for id_, numbers in features.items()]
             database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
 
-    def forget(self, metric: str) -> None:
-        """Forget a metric of all cells, also of those that are not in the present plan."""
+    def forget(self, metric: str, cells: Iterable[str] | None = None) -> None:
+        """Forget a metric of these cells; by default of all, also of those that are not in the present plan."""
         with self.database.writing() as database:
             old = database.execute("SELECT id, name FROM metrics WHERE name = ?", (metric,)).fetchall()
-            database.execute("DELETE FROM metrics WHERE name = ?", (metric,))
+            old = old if cells is None else [(id_, metric) for id_ in cells]
+            database.executemany("DELETE FROM metrics WHERE id = ? AND name = ?", old)
             seal(database, "metrics", old)
 
     def note(self, name: str, value: Any) -> None:

@@ -48,6 +48,12 @@ class Written:
         """Leave a file that is there as it is."""
         self._now[name] = self._before.get(name, KnownFile(""))
 
+    def holds(self, name: str, mark: str) -> bool:
+        """Whether the file is there as an earlier report made it, and of what `mark` says."""
+        with suppress(OSError), open_file(self._folder, f"{self._top}/{name}") as file:
+            return self._before.get(name) == KnownFile(_digest(file.read()), mark)
+        return False
+
     def mark(self, name: str) -> str:
         """What an earlier report made the file of; "" if it did not say."""
         return self._before.get(name, KnownFile("")).mark

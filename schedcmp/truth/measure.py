@@ -72,15 +72,15 @@ def measure(
     """
     name, noise, oracle = recipe.entry.name, stratified(SAMPLES), Oracle(DATA, schedule)
     try:
-        stochastic = _draws(recipe, oracle, noise, steps)
+        tried, stochastic = _tried(recipe, oracle, noise, steps)
     except RegistryError as error:
         return Measurement(name, False, (), failure=str(error))
     if stochastic:
-        noise, steps = stratified(stochastic_samples), stochastic_steps
+        noise, steps, tried = stratified(stochastic_samples), stochastic_steps, {}
     points, final, failures = [], math.nan, {}
     for n in steps:
         try:
-            run = drive(recipe, oracle, noise, n)
+            run = tried.get(n) or drive(recipe, oracle, noise, n)
         except RegistryError as error:
             failures[n] = str(error)
             continue
@@ -89,13 +89,15 @@ def measure(
     return Measurement(name, stochastic, tuple(points), final, tuple(failures), next(iter(failures.values()), ""))
 
 
-def _draws(recipe: Recipe, oracle: Oracle, noise: torch.Tensor, steps: Sequence[int]) -> bool:
-    """Whether seeds matter. Raises RegistryError when it runs at no number of steps."""
+def _tried(recipe: Recipe, oracle: Oracle, noise: torch.Tensor, steps: Sequence[int]) -> tuple[dict[int, Solve], bool]:
+    """A run, by its number of steps, and whether seeds matter. Raises RegistryError when it runs at none."""
+    n = max((n for n in steps if n <= _PROBE_STEPS), default=min(steps))
     try:
-        n = max(n for n in steps if n <= _PROBE_STEPS)
-        return not torch.equal(*(drive(recipe, oracle, noise, n, seed).latents for seed in (0, 1)))
+        run, other = (drive(recipe, oracle, noise, n, seed) for seed in (0, 1))
     except RegistryError:
-        return not torch.equal(*(drive(recipe, oracle, noise, min(steps), seed).latents for seed in (0, 1)))
+        n = min(steps)
+        run, other = (drive(recipe, oracle, noise, n, seed) for seed in (0, 1))
+    return {n: run}, not torch.equal(run.latents, other.latents)
 
 
 def stratified(count: int) -> torch.Tensor:

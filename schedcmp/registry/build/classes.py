@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 from schedcmp.errors import RegistryError
@@ -15,6 +17,7 @@ from schedcmp.registry.postpone import STATISTICS, postponed
 
 MOST_TIMESTEPS = 10_000  # a table of noise levels for each step, and checkpoints have 1,000
 MOST_ENTRIES = 100_000
+_OURS = ("", "schedcmp")  # and diffusers', which has no module's name
 _INSTALL = {"torchsde": 'pip install "schedcmp[sde]"', "scipy": "pip install scipy"}
 
 
@@ -31,7 +34,7 @@ def load_class(path: str, origin: str = "schedcmp", *, flow: bool = False) -> ty
     """
     module_name, _, name = path.rpartition(".")
     try:
-        with contained(IMPORT_S if module_name else None), postponed(*STATISTICS):
+        with contained(None if module_name.partition(".")[0] in _OURS else IMPORT_S), postponed(*STATISTICS):
             module = importlib.import_module(module_name or "diffusers")
             cls = getattr(module, name)
     except Exception as error:  # importing runs somebody's code
@@ -47,10 +50,12 @@ def load_class(path: str, origin: str = "schedcmp", *, flow: bool = False) -> ty
     return cls
 
 
-def constructor_defaults(cls: type) -> dict[str, Any]:
+@lru_cache(maxsize=512)
+def constructor_defaults(cls: type) -> Mapping[str, Any]:
     """Every argument that the class takes, with its default (`inspect.Parameter.empty` where there is none)."""
     parameters = list(inspect.signature(cls).parameters.values())
-    return {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    taken = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return MappingProxyType({p.name: p.default for p in taken})
 
 
 def require_extras(entry: Entry) -> None:

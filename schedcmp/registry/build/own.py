@@ -53,7 +53,7 @@ def mended(scheduler_config: Mapping[str, Any], pipeline_class: str) -> dict[str
     newer = pipeline_class.startswith(("StableDiffusionXL", "StableDiffusion3"))
     if newer or not pipeline_class.startswith("StableDiffusion") or "_class_name" not in config:
         return config
-    full = constructor_defaults(load_class(config["_class_name"])) | config
+    full = {**constructor_defaults(load_class(config["_class_name"])), **config}
     if full.get("steps_offset", 1) != 1:
         config["steps_offset"] = 1
     if full.get("clip_sample") is True:

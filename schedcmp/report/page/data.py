@@ -123,7 +123,7 @@ def _axis(
     folder: Path,
 ) -> dict[str, Any]:
     """What the page does with an axis, and its values: `text` is what a name stands for, `again` keys of the sweep that
-    select a value alone."""
+    select a value alone; or `excluded` is what its rules call the axis, where only leaving out the others does that."""
     axis = AXES.get(name)
     chosen = {cost} if name in ("steps", "nfe") else {name for name, axis in AXES.items() if axis.depth is not None}
     first = {p[name]: stored.cell for stored, p in reversed([*zip(cells, points, strict=True)])}
@@ -134,6 +134,7 @@ def _axis(
         "selects": name in chosen,
         "setting": axis is not None and axis.role == "setting",
         "detail": name not in _TOLD_ELSEWHERE,
+        "excluded": axis.key if axis and axis.pictured else None,
         "values": [
             {
                 "value": value,
@@ -157,6 +158,7 @@ def _cell(stored: StoredCell, at: Sequence[int], recipe: int | None) -> dict[str
         "image": _own(stored.image_path),
         "width": result.width,
         "height": result.height,
+        **({"frames": result.frames, "fps": result.fps} if result.frames else {}),
         "nfe": result.nfe,
         "own_latency_s": median(t.latency_s for t in result.timings) if result.timings else None,
         "peak_memory_bytes": result.peak_memory_bytes,

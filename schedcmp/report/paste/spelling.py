@@ -27,7 +27,7 @@ def spelling(pipeline: str, classes: Iterable[type], configs: Configs = lambda p
     """
     source = pipeline_source(pipeline)
     return {
-        "defaults": {cls.__name__: json.loads(to_json(constructor_defaults(cls))) for cls in classes},
+        "defaults": {cls.__name__: json.loads(to_json(dict(constructor_defaults(cls)))) for cls in classes},
         "sized": not (source and "width" not in source.arguments),
         "images": argument_names(pipeline),
         "guidance": guidance_names(pipeline, configs),

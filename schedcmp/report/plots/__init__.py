@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from hashlib import blake2s
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from schedcmp import __version__
 from schedcmp.drawing import rendered
 from schedcmp.files import slug
 from schedcmp.records import StoredCell
@@ -21,12 +24,9 @@ from schedcmp.report.words.sentences import headings
 from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 FOLDER = "plots"
 _FORMATS = ("svg", "png")
-Draw = Callable[[], "Figure"]
+Draw = partial[Any]  # makes a figure
 
 
 def write_plots(
@@ -37,7 +37,8 @@ def write_plots(
     name: str,
     missing: list[str],
 ) -> list[Path]:
-    """Write `plots/*.svg` and `*.png`, those that there are data for; those of an earlier report go.
+    """Write `plots/*.svg` and `*.png`, those that there are data for; those of an earlier report go, but for those that
+    would come out the same.
 
     Args:
         missing: takes those that cannot be drawn or written, with why.
@@ -45,11 +46,28 @@ def write_plots(
     drawn, files = Written(store.folder, FOLDER), []
     for plot, draw in _plots(store, cells, answers, rows, name):
         with tried(f"{FOLDER}/{plot}", missing):
-            figure = draw()
-            files += [drawn.write(f"{plot}.{suffix}", rendered(figure, suffix)) for suffix in _FORMATS]
+            _write(drawn, plot, draw)
+            files += [store.folder / FOLDER / f"{plot}.{suffix}" for suffix in _FORMATS]
     with tried(FOLDER, missing):
         drawn.close()
     return files
+
+
+def _write(drawn: Written, plot: str, draw: Draw) -> None:
+    mark, names = _mark(draw), {suffix: f"{plot}.{suffix}" for suffix in _FORMATS}
+    if all(drawn.holds(name, mark) for name in names.values()):
+        for name in names.values():
+            drawn.keep(name)
+        return
+    figure = draw()
+    for suffix, name in names.items():
+        drawn.write(name, rendered(figure, suffix), mark)
+
+
+def _mark(draw: Draw) -> str:
+    """Of what is drawn, and of what draws."""
+    drawn_by = __version__, version("matplotlib")
+    return blake2s(repr((drawn_by, draw.func.__name__, draw.args, draw.keywords)).encode(), digest_size=16).hexdigest()
 
 
 def _plots(

@@ -28,6 +28,8 @@ export const isMade = (cell) => cell.image !== null && !cell.lost;
 export const isCounted = (cell) => isMade(cell) && cell.status === "ok"; // in ranks and plots; flagged images never do
 export const address = (path) => path.split("/").map(encodeURIComponent).join("/");
 export const smallImage = (cell) => address(cell.thumb ?? cell.image);
+export const isVideo = (cell) => (cell.frames ?? 1) > 1;
+export const isStill = matchMedia("(prefers-reduced-motion: reduce)"); // videos are contact sheets then
 
 // What cells can be ordered, tinted and captioned by: name → {label, of(cell), text(value), higher is better?}
 export const measures = new Map([
@@ -80,10 +82,18 @@ export function program(cell) {
     : null;
 }
 
+// The sweep's rules that leave out all values of an axis but one
+function withoutOthers({ excluded, values }, own) {
+  const others = values.filter((value) => value !== own).map(({ value }) => value);
+  return others.length ? [{ [excluded]: others }] : [];
+}
+
 // The command that makes this cell again, in a folder of its own
 export function command(cell) {
   const settings = Object.keys(axes).map((axis) => at(cell, axis).again);
   const all = Object.assign({}, run.remake[at(cell, "scheduler").value], ...settings);
+  const others = run.axes.filter(({ excluded }) => excluded).map((axis) => withoutOthers(axis, at(cell, axis.name)));
+  if (others.flat().length) all.exclude = others.flat();
   const sets = Object.entries(all).map(([key, v]) => `--set ${shellWord(`${key}=${v === null ? "" : yamlFlow(v)}`)}`);
   return `schedcmp run sweep.yaml -o remade-${cell.id} ${sets.join(" ")}`;
 }
