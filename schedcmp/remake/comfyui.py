@@ -138,8 +138,5 @@ def _values(text: str) -> Made:
     made = Made("ComfyUI", "comfyui", sampler=found["sampler_name"], schedule=found.get("scheduler", ""))
     made.steps = made.whole("steps", found.get("steps"), 1, 1000)
     made.guidance = made.number("cfg", found.get("cfg"), 0, 1000)
-    seed = found.get("seed", "")
-    made.seed = made.whole(
-        "seed", int(seed) if seed.isascii() and seed.isdigit() and len(seed) < 20 else seed, 0, 2**63 - 1
-    )
+    made.seed = made.whole("seed", found.get("seed", ""), 0, 2**63 - 1)
     return made
