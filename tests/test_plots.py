@@ -26,7 +26,7 @@ from schedcmp.report.plots.breakdown import breakdown_data, memory_data
 from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import pareto_data
 from schedcmp.report.plots.sigmas import sigma_data
-from schedcmp.report.plots.style import MOST, Line, line_figure, panels, rendered, spread
+from schedcmp.report.plots.style import MOST, Line, figure, line_figure, panels, rendered, spread
 from schedcmp.report.tables import timing_rows
 from schedcmp.store.images import image_path
 from schedcmp.store.store import Store
@@ -158,6 +158,14 @@ def test_every_scheduler_of_the_registry_is_named_once_and_no_two_names_overlap(
     for ax in figure.axes:
         boxes = sorted((Text.get_window_extent(t) for t in ax.texts), key=lambda box: box.y0)
         assert all(a.y0 + a.height * 0.8 <= b.y0 for a, b in pairwise(boxes))
+
+
+def test_a_long_title_takes_another_line() -> None:
+    fig = figure(8, 4, "a run of many words " * 12)
+    rendered(fig, "png")
+    assert fig.get_suptitle().startswith("a run")
+    (title,) = fig.findobj(lambda artist: getattr(artist, "get_text", str)() == fig.get_suptitle())
+    assert title.get_window_extent().width < fig.bbox.width
 
 
 def test_equal_figures_give_equal_files() -> None:
