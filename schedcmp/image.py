@@ -1,9 +1,9 @@
-"""PNG files that say how they were made, and what is asked of their pixels."""
+"""Files that say how they were made, and what is asked of their pixels: of an image, or of a video's frames."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -26,18 +26,47 @@ def encode_png(image: Image.Image, settings: Mapping[str, Any], parameters: str)
     return buffer.getvalue()
 
 
-def pixels_sha256(image: Image.Image) -> str:
+def pixels_sha256(*images: Image.Image) -> str:
     """Of mode, size and pixels; equal images have equal hashes whatever their files say beside."""
-    head = f"{image.mode} {image.width}x{image.height} ".encode()
-    return sha256(head + image.tobytes()).hexdigest()
+    found = sha256()
+    for image in images:
+        found.update(f"{image.mode} {image.width}x{image.height} ".encode())
+        found.update(image.tobytes())
+    return found.hexdigest()
 
 
-def fingerprint(image: Image.Image) -> bytes:
-    """A copy of 16 × 16 px, its levels in rows: images that are equal to one level have such that are, too."""
-    return image.convert("RGB").resize((16, 16), Image.Resampling.BOX).tobytes()
+def fingerprint(*images: Image.Image) -> bytes:
+    """A copy of 16 × 16 px, its levels in rows: images that are equal to one level have such that are, too. Of frames,
+    all in one."""
+    copies = [image.convert("RGB").resize((16, 16), Image.Resampling.BOX) for image in images]
+    return (
+        copies[0].tobytes() if len(copies) == 1 else _stacked(copies).resize((16, 16), Image.Resampling.BOX).tobytes()
+    )
 
 
-def flatness(image: Image.Image) -> str | None:
-    """A reason to flag an image of one colour, or None."""
-    deviation = max(ImageStat.Stat(image).stddev)
+def _stacked(copies: Sequence[Image.Image]) -> Image.Image:
+    strip = Image.new("RGB", (16, 16 * len(copies)))
+    for i, copy in enumerate(copies):
+        strip.paste(copy, (0, 16 * i))
+    return strip
+
+
+def flatness(*images: Image.Image) -> str | None:
+    """A reason to flag an image of one colour, or frames that all are; or None."""
+    deviation = max(max(ImageStat.Stat(image).stddev) for image in images)
     return f"the image is flat (standard deviation {deviation:.2g} of 255)" if deviation < FLAT_STD else None
+
+
+def difference(frames: Sequence[Image.Image], others: Sequence[Image.Image]) -> tuple[float, int] | None:
+    """Of two images, or all frames of two videos: root mean square and largest, in levels of 255; None where they
+    differ in size."""
+    import numpy as np
+
+    if [frame.size for frame in frames] != [other.size for other in others]:
+        return None
+    squares, largest = [], 0
+    for pair in zip(frames, others, strict=True):
+        a, b = (np.asarray(image.convert("RGB"), float) for image in pair)
+        squares.append(((a - b) ** 2).mean())
+        largest = max(largest, int(np.abs(a - b).max()))
+    return float(np.sqrt(np.mean(squares))), largest

@@ -46,6 +46,7 @@ class Cell:
     ip_adapter_image: str = ""  # what an IP-Adapter sees
     ip_adapter_scale: float | None = None  # how much that counts; None: there is none
     strength: float | None = None  # how much of the image is noised away; None: its pipeline does not take it
+    num_frames: int | None = None  # of a video; None: the pipeline's own number
     call: str = ""  # further arguments of the pipeline's call, a JSON object; empty: none
     model: str = ""  # where the runs of several checkpoints are read as one: its label
     lora: str = (
@@ -129,7 +130,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """What became of a cell. `image` is None when it failed or cannot be made."""
+    """What became of a cell. It has no pictures when it failed or cannot be made."""
 
     cell: Cell
     status: Status
@@ -137,7 +138,7 @@ class CellResult:
     nfe: int | None = None  # denoiser evaluations, counted
     width: int | None = None  # pixels, as made
     height: int | None = None
-    image: Image | None = None
+    pictures: tuple[Image, ...] = ()  # the image, or a video's frames
     image_sha256: str | None = None  # of the pixels, not of the file
     timings: tuple[Timing, ...] = ()  # one per timed repeat; empty if not timed
     peak_memory_bytes: int | None = None
@@ -145,10 +146,17 @@ class CellResult:
     scheduler_config: dict[str, Any] = field(default_factory=dict)  # as it ran, see `registry.build.Recipe.as_run`
     timesteps: tuple[float, ...] = ()
     latents: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # what the VAE was given
-    png: bytes | None = field(default=None, compare=False, repr=False)  # its file, where it is made already
+    file: bytes | None = field(default=None, compare=False, repr=False)  # where it is made already
     fingerprint: bytes | None = field(default=None, compare=False, repr=False)  # see `image.fingerprint`
     # What its timings depend on, see `prepare.origin.machine_of`; empty: the run's own
     machine: str = field(default="", compare=False)
+    frames: int | None = None  # of a video; None: it is an image
+    fps: float | None = None  # frames a second, at which a video is meant to be played
+
+    @property
+    def image(self) -> Image | None:
+        """Of a video, its first frame."""
+        return self.pictures[0] if self.pictures else None
 
 
 @dataclass(frozen=True, slots=True)

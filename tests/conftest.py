@@ -8,7 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Programs that run for milliseconds are not worth their compilation
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import yaml
 from checkpoints import save_sd1
 from latents import Latents
+from quick import fewer_steps
 
 from schedcmp.checkpoint.inspection.inspect import inspect
 from schedcmp.checkpoint.loading.load import load
@@ -42,6 +43,14 @@ def pipeline(sd1: Path) -> Any:
 def config(sd1: Path) -> dict[str, Any]:
     """Its scheduler's config."""
     return mended(inspect(ModelSpec(str(sd1))).scheduler_config, "StableDiffusionPipeline")
+
+
+@pytest.fixture(scope="module")
+def coarse_references() -> Iterator[None]:
+    """For tests that ask for references, not how good they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        fewer_steps(patch)
+        yield
 
 
 @pytest.fixture

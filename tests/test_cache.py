@@ -10,6 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+import yaml
 from diffusers import FluxTransformer2DModel
 from diffusers.hooks import FirstBlockCacheConfig
 from families import flux
@@ -19,6 +20,7 @@ import schedcmp
 from schedcmp.errors import RequestError
 from schedcmp.prepare import prepare
 
+pytestmark = pytest.mark.usefixtures("coarse_references")
 KEYS: dict[str, Any] = {"prompt": "a b", "guidance_scale": 3, "schedulers": ["euler", "heun"], "steps": [8], "seeds": 1}
 KEYS |= {"width": 16, "height": 16}
 QUICK: dict[str, Any] = {"metrics": "off", "timing": "off", "progress": False}
@@ -107,6 +109,18 @@ def test_it_is_what_diffusers_makes(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(run.image(run.cells[0])), np.asarray(image))
 
 
+def test_a_model_without_caches_of_its_own_takes_the_one_that_needs_but_attention(tmp_path: Path) -> None:
+    config = yaml.safe_load((Path(__file__).parents[1] / "configs/cached.yaml").read_text())
+    keys = {"model": config["model"][::2], "schedulers": ["euler"], "steps": [8], "seeds": 0, "metrics": "adherence"}
+    run = schedcmp.run({**config, **keys}, output=tmp_path / "run", timing="off", progress=False)
+    plain, cached = sorted(run.cells, key=lambda c: c.cell.model == "every 4th step")
+    assert (plain.result.status, cached.result.status) == ("ok", "ok")
+    assert 1 < cached.metrics["plain_rmse"] < 30
+    told = f"every 4th step: images are {cached.metrics['plain_rmse']:.3g} levels of 255 (RMS) from the plain"
+    assert told in run.answer
+    assert told in (tmp_path / "run/answer.md").read_text()
+
+
 def test_converged_images_are_made_without_a_cache(folder: Path, tmp_path: Path) -> None:
     pixels = []
     for name, model in (("plain", {}), ("cached", {"cache": {"first_block": {"threshold": 0.5}}})):
@@ -132,7 +146,12 @@ def test_a_given_pipeline_with_a_cache_is_not_packed(folder: Path, tmp_path: Pat
     ("model", "keys", "told"),
     [
         ("builtin:tiny", {}, r"s\.yaml:\d: model: cache: diffusers has no step caches for UNet2DConditionModel"),
-        ("builtin:tiny-flow", {}, "no step caches for SD3Transformer2DModel; leave it out"),
+        ("builtin:tiny-flow", {}, "no first_block cache for SD3Transformer2DModel; take taylorseer, or leave it out"),
+        (
+            "builtin:tiny-flow",
+            {"cache": "taylorseer", "call": {"skip_guidance_layers": [[0]]}},
+            "StableDiffusion3Pipeline calls its denoiser 2 times at each step",
+        ),
         ("{flux}", {"cache": {"first_block": {"treshold": 1}}}, "first_block takes no 'treshold'; it takes threshold"),
         ("{flux}", {"cache": "mag"}, "mag needs mag_ratios"),
         ("{flux}", {"cache": "second_block"}, "model.cache"),
@@ -141,8 +160,9 @@ def test_a_given_pipeline_with_a_cache_is_not_packed(folder: Path, tmp_path: Pat
 )
 def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path, model: str, keys: dict[str, Any], told: str) -> None:
     path = tmp_path / "s.yaml"
-    own = {"id": model.format(flux=folder), "cache": "first_block"} | keys
-    path.write_text(json.dumps({"model": own} | KEYS, indent=0))
+    own = {"id": model.format(flux=folder), "cache": "first_block", **keys}
+    call = own.pop("call", {})
+    path.write_text(json.dumps({"model": own, "call": call} | KEYS, indent=0))
     with pytest.raises(RequestError, match=told):
         prepare(path)
 

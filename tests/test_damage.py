@@ -21,6 +21,7 @@ from schedcmp.errors import RunError
 from schedcmp.store import schema
 from schedcmp.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("coarse_references")
 Capture = pytest.CaptureFixture[str]
 CELLS = 8
 

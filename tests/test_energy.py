@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from quick import fewer_steps
 from scipy.stats import spearmanr
 from test_reference import TINY, make
 
@@ -21,7 +22,6 @@ from schedcmp.registry.table import builtin_registry
 from schedcmp.report.answer import Answer, answer
 from schedcmp.report.words.markdown import markdown
 from schedcmp.store.store import Store
-from schedcmp.truth import reference
 from schedcmp.truth.drive import Oracle, drive
 from schedcmp.truth.energy import energy_shares
 from schedcmp.truth.measure import DATA, wasserstein
@@ -139,12 +139,6 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sweep = TINY | {"metrics": ["reference", "adherence"], "schedulers": NAMES, "steps": 4, "seeds": "0..7"}
         make(sweep, folder)
     return folder
-
-
-def fewer_steps(patch: pytest.MonkeyPatch) -> None:
-    """References that are good to 0.01, at a third of the cost."""
-    patch.setattr(reference, "_SOLVER", ("ipndm-v-karras", 30))
-    patch.setattr(reference, "_OTHERS", (("heun-karras", 15),))
 
 
 def found_in(folder: Path, metric: str | None = None) -> tuple[list[StoredCell], Answer]:

@@ -21,6 +21,7 @@ from schedcmp.report.page.data import page_data
 from schedcmp.report.words.sentences import sentences
 from schedcmp.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("coarse_references")
 Write = Callable[..., Path]
 
 

@@ -24,6 +24,8 @@ from schedcmp.store.images import opened
 from schedcmp.store.store import Store
 from schedcmp.store.written import Written
 
+pytestmark = pytest.mark.usefixtures("coarse_references")
+
 
 class Found(NamedTuple):
     code: int

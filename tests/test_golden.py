@@ -24,7 +24,7 @@ from schedcmp.report.grid import _stems
 from schedcmp.report.labels import facts_line, prompt_line, text_lines, value_label
 from schedcmp.report.page.data import page_data
 from schedcmp.report.steadiness import timed_group
-from schedcmp.report.tables import results_csv, timing_rows, timings_csv, timings_json, timings_markdown
+from schedcmp.report.tables import csv_rows, result_rows, timing_rows, timings_csv, timings_json, timings_markdown
 from schedcmp.report.words.markdown import markdown
 from schedcmp.runs.paths import ImagePaths
 from schedcmp.store.held import Held, held
@@ -121,7 +121,7 @@ def vars_of(reference: Reference) -> dict[str, Any]:
 def _told(store: Store, cells: list[StoredCell], sweep: Sweep) -> Iterator[tuple[str, str]]:
     rows = timing_rows(cells)
     answers = answer(cells, store.references().values(), known=store.readings())
-    yield "results.csv", results_csv(cells, {}, {cells[0].cell.id: "same image as another"})
+    yield "results.csv", csv_rows(result_rows(cells, {}, {cells[0].cell.id: "same image as another"}))
     yield "timings.csv", timings_csv(rows)
     yield "timings.md", timings_markdown(rows)
     yield "timings.json", timings_json(rows, {})

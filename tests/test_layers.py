@@ -14,7 +14,7 @@ FLOORS = (
     "axes errors readings",
     "guard records",
     "files pipelines",
-    "image spacing",
+    "drawing image spacing",
     "samplers",
     "registry",
     "sweep",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from schedcmp.drawing import plot_format
 from schedcmp.errors import RegistryError, RequestError
 from schedcmp.registry.build import resolve
 from schedcmp.registry.compat import judge
@@ -109,10 +111,10 @@ def test_linear_quadratic_is_smooth_where_its_halves_meet_and_reaches_zero(n: in
 
 
 def test_align_your_steps_is_as_published_at_ten_steps() -> None:
-    for function, key in [(levels.ays_sd15, "StableDiffusionSigmas"), (levels.ays_sdxl, "StableDiffusionXLSigmas")]:
-        assert function(10, SIGMAS).tolist() == pytest.approx(AysSchedules[key][:-1])
+    for name, key in [("ays_sd15", "StableDiffusionSigmas"), ("ays_sdxl", "StableDiffusionXLSigmas")]:
+        assert levels.SCHEDULES[name](10, SIGMAS).tolist() == pytest.approx(AysSchedules[key][:-1])
     video = np.geomspace(0.002, 700, 1000)
-    assert levels.ays_svd(10, video) == pytest.approx(AysSchedules["StableDiffusionVideoSigmas"][:-1])
+    assert levels.SCHEDULES["ays_svd"](10, video) == pytest.approx(AysSchedules["StableDiffusionVideoSigmas"][:-1])
 
 
 def test_gits_is_as_published_for_each_number_of_steps() -> None:
@@ -128,7 +130,7 @@ def test_align_your_steps_is_log_linear_at_other_numbers_of_steps(n: int) -> Non
     """ComfyUI's: n + 1 levels between the 11 published ones, the last of which it sets to 0."""
     published = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029]
     expected = np.exp(np.interp(np.linspace(0, 10, n + 1), range(11), np.log(published)))[:n]
-    assert levels.ays_sd15(n, SIGMAS) == pytest.approx(expected)
+    assert levels.SCHEDULES["ays_sd15"](n, SIGMAS) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("s", LISTS, ids=lambda s: s.name)
@@ -297,11 +299,11 @@ def test_lists_for_the_other_kind_of_model_are_refused_with_the_reason() -> None
 def test_the_plot_draws_an_entry_on_the_schedules_that_it_can_take() -> None:
     curves = sigma_curves(REGISTRY.entry("heun"), REGISTRY.sigma_schedules, SD15, 8)
     assert [*curves][:3] == ["heun", "heun-karras", "heun-exponential"]
-    assert curves["heun-ays"] == pytest.approx(levels.ays_sd15(8, SIGMAS))
+    assert curves["heun-ays"] == pytest.approx(levels.SCHEDULES["ays_sd15"](8, SIGMAS))
     for file_format, magic in [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]:
         assert sigma_plot(curves, "heun", file_format).startswith(magic)
-    with pytest.raises(RequestError, match="a plot can be svg, png, pdf"):
-        sigma_plot(curves, "heun", "gif")
+    with pytest.raises(RequestError, match=r"a plot is written as \.svg"):
+        plot_format(Path("levels.gif"))
     with pytest.raises(RegistryError, match="keeps no sigmas"):
         sigma_curves(REGISTRY.entry("tcd"), REGISTRY.sigma_schedules, SD15, 8)
 

@@ -39,7 +39,10 @@ from schedcmp.runs.pending import pending_cells
 from schedcmp.store.store import Store
 from schedcmp.sweep.document import load as load_sweep
 
-pytestmark = pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning"),
+    pytest.mark.usefixtures("coarse_references"),
+]
 QUANTIZED = "{id: builtin:tiny, quantize: int8}"
 SCHEDULERS = ("ddim", "euler-a", "lcm", "heun")
 TINY = inspect(ModelSpec("builtin:tiny"))

@@ -28,6 +28,7 @@ from schedcmp.sweep.document import checked
 from schedcmp.sweep.models import members
 from schedcmp.sweep.source import read
 
+pytestmark = pytest.mark.usefixtures("coarse_references")
 KEYS: dict[str, Any] = {"prompt": "a b", "guidance_scale": 3, "schedulers": ["euler", "heun"], "steps": [2, 3]}
 QUICK: dict[str, Any] = {"metrics": "off", "timing": "off"}
 Write = Callable[..., Path]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import random
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
@@ -15,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from latents import Latents
+from quick import few_of_each
 
 from schedcmp.checkpoint.inspection.inspect import inspect
 from schedcmp.checkpoint.source import ModelSpec
@@ -33,19 +33,13 @@ from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
 
 REGISTRY = builtin_registry()
-_ROWS = 2
 
 
 @pytest.fixture(scope="module")
 def recipes(sd1: Path) -> dict[str, Recipe]:
     config = mended(inspect(ModelSpec(str(sd1))).scheduler_config, "StableDiffusionPipeline")
     entries = [*REGISTRY.entries.values(), *map(REGISTRY.entry, ("euler-karras", "heun-exponential", "deis-beta"))]
-    of_function = Counter[str]()
-    for e in list(entries):  # of a function with a table two rows: to an engine all are the same
-        of_function[e.cls] += e.cls.startswith("schedcmp.")
-        if of_function[e.cls] > _ROWS:
-            entries.remove(e)
-    return {e.name: resolve(e, config) for e in entries if judge(e, config)[0] == "ok"}
+    return {e.name: resolve(e, config) for e in few_of_each(entries) if judge(e, config)[0] == "ok"}
 
 
 def cells_of(
@@ -84,14 +78,13 @@ def worst_distance(latents: Latents, pipeline: Any, recipes: Any, cells: list[Ce
 
 def test_packed_equals_alone_over_the_whole_registry(latents: Latents, pipeline: Any, recipes: Any) -> None:
     """Measured: 4e-6 of the latents' scale on one thread."""
-    cells = cells_of(recipes, (3, 5, 10), seeds=(0, 7))
-    cells += cells_of(recipes, (20,), guidance_scale=1.0, prompt="b")
+    cells = cells_of(recipes, (3, 10)) + cells_of(recipes, (5,), seeds=(0, 7), prompt="b")
     cells = [replace(c, id=str(i), guidance_scale=(1.0, 3.0, 7.5)[i % 3]) for i, c in enumerate(cells)]
     assert worst_distance(latents, pipeline, recipes, cells) < 1e-4
 
 
 def test_packed_is_bit_equal_when_every_cell_has_its_own_batch(pipeline: Any, recipes: Any) -> None:
-    cells = cells_of(recipes, (3, 4), seeds=(5,))
+    cells = cells_of(recipes, (4,), seeds=(5,))
     expected = alone(pipeline, recipes, cells)
     got = ran(packed(pipeline, recipes, max_batch=1), cells)
     assert {i: r.image_sha256 for i, r in got.items()} == {i: r.image_sha256 for i, r in expected.items()}
@@ -161,10 +154,10 @@ def test_seeds_that_share_a_lane_are_bit_equal_to_seeds_that_do_not(
         return ((sample * encoder_hidden_states.mean((1, 2)).reshape(-1, 1, 1, 1)).sin(),)
 
     monkeypatch.setitem(vars(pipeline.unet), "forward", rowwise)
-    cells = cells_of(recipes, (4,), seeds=range(5))
+    cells = cells_of(recipes, (4,), seeds=range(3))
     bench = Workbench(pipeline, recipes, generator)
     found = []
-    for seeds in (1, 4):
+    for seeds in (1, 2):
         monkeypatch.setattr("schedcmp.engine.packed._SEEDS", seeds)
         engine = PackedEngine(bench, lambda c: c.steps, 48)
         results = ran(engine, cells)

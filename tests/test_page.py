@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from schedcmp.cli import app
+from schedcmp.image import pixels_sha256
 from schedcmp.report.answer import answer
 from schedcmp.report.page import live, write_page
 from schedcmp.report.page.data import page_data
@@ -27,6 +28,7 @@ from schedcmp.report.page.thumbs import SIDE
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.store.store import Store
+from schedcmp.video import encode_webp
 
 SMALL = [
     result(cell(name, steps, seed), (0.5 if name == "euler" else 1) * steps * (1 + seed))
@@ -656,3 +658,25 @@ def test_a_run_without_images_or_numbers_still_has_a_page(browser: Browser, tmp_
     infinite = replace(SMALL[0], scheduler_config={"s_tmax": float("inf"), "nan": float("nan")})
     browser.open(page(write_run(tmp_path / "infinite", [infinite])), f"cell={infinite.cell.id}")
     assert "inf" in browser.one(".details").get_attribute("textContent")
+
+
+def test_a_video_plays_where_it_is_opened_and_not_for_who_wants_no_motion(browser: Browser, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green", "blue")]
+    of = result(cell("ddim", 4), frames=3, fps=8.0, width=16, height=16, image_sha256=pixels_sha256(*frames))
+    folder = write_run(tmp_path, [])
+    with Store.create(folder) as store:
+        store.begin([of.cell], {})
+        store.add(of, "key", "machine", "images/ddim/steps-004/seed-0000.webp", encode_webp(frames, {}, "", 8))
+    with Store.open(folder) as store:
+        page = write_page(store)
+    shown = "const e = document.querySelector('#lightbox img.full'); return e?.naturalWidth && e.src"
+    browser.open(page, f"cell={of.cell.id}")
+    browser.wait(shown)
+    assert browser.js(shown).endswith("seed-0000.webp")
+    assert "3 frames at 8 a second" in browser.one("#lightbox").text
+    assert "/thumbs/" in browser.one(".tile img").get_attribute("src")
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.open(page, f"cell={of.cell.id}")
+    browser.wait(shown)
+    assert "/thumbs/" in browser.js(shown)

@@ -20,6 +20,7 @@ from schedcmp.store.store import Store
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import parse
 
+pytestmark = pytest.mark.usefixtures("coarse_references")
 BASE = {"name": "paths", "model": "builtin:tiny", "prompt": "a", "schedulers": ["euler"], "steps": 2, "metrics": "off"}
 
 

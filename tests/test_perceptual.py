@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from quick import fewer_steps
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
-from test_energy import fewer_steps
 from test_reference import TINY, make
 from torch import nn
 from torchmetrics.functional.image import dists as their_dists

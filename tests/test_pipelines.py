@@ -15,10 +15,12 @@ from checkpoints import save_sd1
 from diffusers import (
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxKontextPipeline,
     LCMScheduler,
     SCMScheduler,
     UniPCMultistepScheduler,
 )
+from families import flux
 
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.loading.load import load
@@ -32,6 +34,7 @@ from schedcmp.pipelines.guidance import default_guidance, guidance_arguments, in
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, packages
 from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
+from schedcmp.pipelines.sizes import chosen_instead
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.prepare import prepare
 from schedcmp.registry.build import mended, resolve
@@ -220,7 +223,8 @@ def configs(**parts: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
         ("FluxPipeline", {"transformer": {"in_channels": 384}, "vae": FLUX_VAE}, "reads 96 channels"),
         ("DiTPipeline", {}, "needs `class_labels`"),
         ("DDPMPipeline", {}, "takes no prompt"),
-        ("WanPipeline", {}, "gives `frames` and no images"),
+        ("StableAudioPipeline", {}, "gives `audios` and no images"),
+        ("WanPipeline", {}, ""),
         ("SomebodysPipeline", {}, ""),
     ],
 )
@@ -276,10 +280,38 @@ def test_a_size_that_would_be_rounded_is_refused_with_the_nearest() -> None:
     assert size_refusal("FluxPipeline", has, [(64, 64), (1080, 64)]).endswith("16; take 1072x64 or 1088x64")
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "size", "call", "told"),
+    [
+        ("FluxKontextPipeline", (512, 512), {}, "makes 1024x1024 of it; take 1024x1024"),
+        ("FluxKontextPipeline", (512, 512), {"max_area": 512 * 512}, ""),
+        ("HiDreamImagePipeline", (1280, 720), {}, "makes 1360x768 of it; take 1360x768"),
+        ("Kandinsky5T2IPipeline", (64, 64), {}, "makes 1024x1024 of it; take 1024x1024"),
+        ("Kandinsky5T2IPipeline", (640, 1408), {}, ""),
+        ("HunyuanDiTPipeline", (512, 512), {}, "makes 1024x1024 of it; take 1024x1024"),
+        ("HunyuanDiTPipeline", (512, 512), {"use_resolution_binning": False}, ""),
+        ("PixArtSigmaPipeline", (512, 512), {}, ""),  # brought to the size that was asked for
+        ("Kandinsky3Pipeline", (512, 512), {}, ""),  # what is called height later is that of latents
+        ("SomebodysPipeline", (512, 512), {}, ""),
+    ],
+)
+def test_a_size_of_the_pipelines_own_is_told(
+    pipeline: str, size: tuple[int, int], call: dict[str, Any], told: str
+) -> None:
+    found = chosen_instead(pipeline, configs(vae=SD_VAE), [size], [call])
+    assert found.endswith(told) if told else not found
+
+
 def test_a_size_is_refused_where_it_stands(sd1: Path, tmp_path: Path, write_sweep: Any) -> None:
     folder = changed(sd1, tmp_path / "m", "vae/config.json", block_out_channels=[8] * 5)
     with pytest.raises(SweepError, match=r"sweep.yaml:\d+: size: 24x24 is not made .* take 16x16 or 32x32"):
         prepare(write_sweep(model=str(folder), size=[16, 24]))
+    kontext = tmp_path / "flux"
+    FluxKontextPipeline(**flux().components).save_pretrained(kontext)
+    with pytest.raises(
+        SweepError, match=r"sweep.yaml:\d+: size: 32x32 is not made by FluxKontextPipeline, which makes"
+    ):
+        prepare(write_sweep(model=str(kontext), size=32, schedulers=["euler"]))
 
 
 @pytest.mark.parametrize(
@@ -371,6 +403,7 @@ def test_further_arguments_win_over_guidance() -> None:
         ("CogView4Pipeline", 1, 2),
         ("QwenImagePipeline", 1, 2),
         ("Kandinsky5T2IPipeline", 1, 2),
+        ("UniDiffuserPipeline", 1, 2),  # in a method of its own, which infers what is asked of it
         ("Krea2Pipeline", 2, 2),  # guides above 0
         ("ZImagePipeline", 1, 1),
         ("Ideogram4Pipeline", 2, 2),  # another model answers without the prompt

@@ -16,6 +16,7 @@ from PIL import Image
 from test_answer import PNG, run_of, stored
 from test_run import Write, run
 
+from schedcmp.drawing import MOST, Line, figure, line_figure, panels, rendered, spread
 from schedcmp.metrics.clip import ClipScore
 from schedcmp.readings import noted, readings
 from schedcmp.records import StoredCell
@@ -26,7 +27,6 @@ from schedcmp.report.plots.breakdown import breakdown_data, memory_data
 from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import pareto_data
 from schedcmp.report.plots.sigmas import sigma_data
-from schedcmp.report.plots.style import MOST, Line, figure, line_figure, panels, rendered, spread
 from schedcmp.report.tables import timing_rows
 from schedcmp.store.images import image_path
 from schedcmp.store.store import Store

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from quick import fewer_steps
 from test_answer import stored
-from test_energy import fewer_steps
 from test_reference import TINY, make
 from test_sweep import refusal, sweep_of, write
 

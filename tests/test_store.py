@@ -38,7 +38,7 @@ def cell(n: int) -> Cell:
 def result(n: int, status: str = "ok") -> CellResult:
     timing = Timing(1.5, 0.1, 1.0, 0.1, 0.2, (0.25, 0.25))
     return CellResult(
-        cell(n), status, None if status == "ok" else "why", 4, 64, 64, None,
+        cell(n), status, None if status == "ok" else "why", 4, 64, 64, (),
         "sha", (timing,), 10**9, scheduler_config={"beta_start": 0.1, "betas": None}, timesteps=(9.0, 1.0),
     )  # fmt: skip
 

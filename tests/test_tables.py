@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
 from schedcmp.report.numbers import seconds
 from schedcmp.report.tables import (
+    csv_rows,
     interquartile_range,
-    results_csv,
+    result_rows,
     timing_rows,
     timings_csv,
     timings_json,
@@ -58,7 +59,7 @@ def test_a_row_per_scheduler_and_steps_with_the_median_of_all_timings() -> None:
 
 
 def test_csv_files_read_back_unrounded() -> None:
-    results = list(csv.DictReader(io.StringIO(results_csv(CELLS))))
+    results = list(csv.DictReader(io.StringIO(csv_rows(result_rows(CELLS)))))
     assert [r["cell_id"] for r in results] == [c.cell.id for c in CELLS]
     assert (results[1]["latency_s"], results[4]["latency_s"], results[5]["status"]) == ("2.5", "", "failed")
     assert results[0]["prompt"] == 'a "cat",\nb'

@@ -17,8 +17,7 @@ from schedcmp.report.write import write_reports
 from schedcmp.store.store import Store
 from schedcmp.track import trackers
 from schedcmp.track.record import Record, record
-from schedcmp.track.sending import SENT, track
-from schedcmp.track.trackers import send
+from schedcmp.track.trackers import SENT, send, track
 
 Write = Callable[..., Path]
 

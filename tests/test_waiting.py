@@ -37,7 +37,8 @@ def recipes(config: dict[str, Any]) -> dict[str, Recipe]:
     return found
 
 
-CASES = [(kind, name) for kind, config in {"betas": BETAS, "flow": FLOW}.items() for name in recipes(config)]
+RECIPES = {"betas": recipes(BETAS), "flow": recipes(FLOW)}
+CASES = [(kind, name) for kind, found in RECIPES.items() for name in found]
 
 
 def waits(recipe: Recipe, *, on_host: bool = True) -> dict[str, int]:
@@ -67,19 +68,19 @@ def generators_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), CASES, ids=[f"{name}-{kind}" for kind, name in CASES])
 def test_no_step_makes_the_host_wait(kind: str, name: str) -> None:
-    recipe = recipes(BETAS if kind == "betas" else FLOW)[name]
+    recipe = RECIPES[kind][name]
     found = waits(recipe)
     assert bool(found) == (name in REASONS or recipe.cls.__name__ in REASONS), found
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm", "pndm"])
 def test_the_watcher_sees_what_schedulers_do_with_timesteps_on_the_device(name: str) -> None:
-    assert waits(recipes(BETAS)[name], on_host=False)
+    assert waits(RECIPES["betas"][name], on_host=False)
 
 
 @pytest.mark.parametrize(("name", "sigmas"), [("euler", "cpu"), ("flow-euler", DEVICE.type)])
 def test_timesteps_live_on_the_host_and_noise_levels_where_the_class_keeps_them(name: str, sigmas: str) -> None:
-    recipe = recipes(FLOW if name.startswith("flow") else BETAS)[name]
+    recipe = RECIPES["flow" if name.startswith("flow") else "betas"][name]
     scheduler, plain = hosted(recipe.build(), DEVICE), recipe.build()
     with Watcher():
         scheduler.set_timesteps(5, device=DEVICE)

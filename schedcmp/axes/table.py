@@ -117,6 +117,10 @@ _ROWS = (
         again=lambda c: {"size": pixels(c.width, c.height), "width": None, "height": None} if c.width else {},
     ),
     Axis(
+        name="num_frames", title="Frames", role="setting", short="frames", optional=True, argument="num_frames",
+        depth=2, subject="The number of frames", label=lambda value: f"{value} frames",
+    ),
+    Axis(
         name="lora", title="LoRA", role="setting", subject="The LoRA", optional=True, depth=4,
         named=True, rule="labels",
         unrolled=lambda sweep: [{"lora": lora.text} for lora in sweep.lora or ()] or [{}],

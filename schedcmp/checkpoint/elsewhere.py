@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint import layout
-from schedcmp.checkpoint.gguf_file import gguf_shapes
 from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.kinds import GGUF, KINDS, Kind, Shapes
-from schedcmp.checkpoint.weights import ContentFile, content_file, refuse_oversized, resolve_shards, tensor_shapes
+from schedcmp.checkpoint.weights import (
+    ContentFile,
+    content_file,
+    gguf_shapes,
+    refuse_oversized,
+    resolve_shards,
+    tensor_shapes,
+)
 from schedcmp.errors import CheckpointError, PartError
 from schedcmp.files import user_path
 

@@ -15,7 +15,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from schedcmp.checkpoint.sizes import image_size
+from schedcmp.checkpoint.inspection.contents import image_size
 from schedcmp.checkpoint.source import GIVEN, Checkpoint, ModelSpec
 from schedcmp.checkpoint.weights import ContentFile, content_file, fingerprint
 from schedcmp.errors import CheckpointError

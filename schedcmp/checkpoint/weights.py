@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from schedcmp.checkpoint.json_files import parse_json, read_json
 from schedcmp.checkpoint.layout import MODEL_INDEX, PICKLED, find_indexes, is_weights
-from schedcmp.errors import CheckpointError
+from schedcmp.errors import CheckpointError, one_line
 
 # A saved config's notes on where and with what it was written.
 _PROVENANCE = {
@@ -211,3 +212,20 @@ def _canonical(path: Path) -> bytes:
         left_out = _PROVENANCE | ({"scheduler"} if path.name == MODEL_INDEX else set())
         value = {key: item for key, item in value.items() if key not in left_out}
     return json.dumps(value, sort_keys=True).encode()
+
+
+def gguf_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a GGUF file, as llama.cpp and ComfyUI keep quantised models, in
+    torch's order of dimensions.
+
+    Raises:
+        CheckpointError: the package is missing, or the file is truncated, corrupt or something else.
+    """
+    if find_spec("gguf") is None:
+        raise CheckpointError(f'{path} needs the package gguf, which is not installed: pip install "schedcmp[gguf]"')
+    from gguf import GGUFReader
+
+    try:
+        return {t.name: tuple(int(n) for n in reversed(t.shape)) for t in GGUFReader(path).tensors}
+    except Exception as error:  # it checks little, and numpy raises what it likes
+        raise CheckpointError(f"{path} is truncated or no GGUF file ({one_line(error)}); fetch it again.") from error

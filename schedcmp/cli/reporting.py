@@ -63,7 +63,7 @@ def report(store: Store, name: str, places: Sequence[str]) -> int:
 
 def _send(store: Shown, places: Sequence[str], written: Reports) -> None:
     """To where results are tracked; a run of several checkpoints sends each by itself."""
-    from schedcmp.track.sending import track
+    from schedcmp.track.trackers import track
 
     if places and isinstance(store, Store):
         for sentence in track(store, places, [*written.answers, *written.beside], written.files):

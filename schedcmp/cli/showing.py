@@ -7,9 +7,10 @@ from typing import Any
 
 from schedcmp.cli.console import say, table, write
 from schedcmp.cli.process import starting
+from schedcmp.drawing import plot_format
 from schedcmp.errors import RequestError
 from schedcmp.prepare import scheduler_config_of
-from schedcmp.registry.build import Recipe, resolve
+from schedcmp.registry.build import resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.plot import sigma_curves, sigma_plot
@@ -46,7 +47,8 @@ def show_scheduler(name: str, model: str, steps: int, plot: Path | None = None) 
     if recipe.entry.sigmas.source:
         say(f"{recipe.entry.sigmas.name} sigmas: {recipe.entry.sigmas.source}")
     say()
-    table(["option", "value", "from"], _option_rows(recipe), left=("option", "value", "from"))
+    head = ["option", "value", "from"]
+    table(head, [(name, repr(option.value), option.source) for name, option in recipe.options.items()], left=head)
     say()
     say(f"{steps} steps, {trajectory.nfe} NFE")
     say(f"timesteps  {_numbers(trajectory.timesteps)}")
@@ -56,7 +58,7 @@ def show_scheduler(name: str, model: str, steps: int, plot: Path | None = None) 
         say(f"remark: {remark}")
     if plot:
         curves = sigma_curves(entry, registry.sigma_schedules, config, steps)
-        write(plot, sigma_plot(curves, f"{entry.name}, {steps} steps, {model}", plot.suffix.removeprefix(".")))
+        write(plot, sigma_plot(curves, f"{entry.name}, {steps} steps, {model}", plot_format(plot)))
         say(f"plot       {plot}")
 
 
@@ -83,10 +85,6 @@ def _character(entry: Entry) -> str:
     return ", ".join(
         part for part in (noise, order, f"{entry.nfe} evaluations for N steps" if entry.nfe else "") if part
     )
-
-
-def _option_rows(recipe: Recipe) -> list[tuple[str, str, str]]:
-    return [(name, repr(option.value), option.source) for name, option in recipe.options.items()]
 
 
 def _numbers(values: tuple[float, ...]) -> str:

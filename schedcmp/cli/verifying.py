@@ -12,12 +12,13 @@ from schedcmp.cli.console import note, say, table, write
 from schedcmp.cli.pace import Work
 from schedcmp.cli.progress import progress
 from schedcmp.cli.showing import scheduler_config
+from schedcmp.drawing import plot_format
 from schedcmp.guard.texts import csv_text
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
 from schedcmp.truth.convergence import Fit
 from schedcmp.truth.measure import Point, sampling_floor
-from schedcmp.truth.plot import convergence_plot, plot_format
+from schedcmp.truth.plot import convergence_plot
 from schedcmp.truth.verdict import Kind, Verdict
 from schedcmp.truth.verify import verify
 

@@ -26,6 +26,8 @@ class Parked(Protocol):
     @property
     def area(self) -> int: ...
     @property
+    def frames(self) -> int: ...
+    @property
     def signature(self) -> Hashable: ...
 
 
@@ -103,6 +105,8 @@ class Sizes:
     def rows(self, call: Parked) -> int:
         """How many rows may go at once with such a call; at least one."""
         most = self.of(call.target).rows
+        if call.target not in DENOISERS and not self.fixed:
+            most = max(1, most // call.frames)  # what is decoded of each takes as much memory as an image
         if self.scale is None or self.fixed:
             return most
         pixels = DENOISED if call.target in DENOISERS else DECODED

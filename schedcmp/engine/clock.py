@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,24 +109,15 @@ class PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif self.device.type == "cpu":
-            _ignore_os_errors(lambda: Path("/proc/self/clear_refs").write_text("5"))  # man 5 proc: resets VmHWM
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets VmHWM
 
     def read(self) -> int | None:
         """None where the system does not tell (anything but CUDA and Linux)."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
         if self.device.type == "cpu":
-            return _ignore_os_errors(_peak_resident_bytes)
-        return None
-
-
-def _peak_resident_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def _ignore_os_errors(read: Callable[[], T]) -> T | None:
-    try:
-        return read()
-    except OSError:
+            with suppress(OSError):
+                lines = Path("/proc/self/status").read_text().splitlines()
+                return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 Around = Callable[[], AbstractContextManager[None]]
 
 _METHODS = ("set_timesteps", "scale_model_input", "step")  # what pipelines call
+# By class: what computes its coefficients. LMS integrates its polynomials by adaptive quadrature, 1 to 4 ms a step.
+_COSTLY = {"LMSDiscreteScheduler": "get_lms_coefficient"}
 
 
 def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -> Any:
@@ -82,3 +84,22 @@ def _inside(around: Around, method: Callable[..., Any]) -> Callable[..., Any]:
             return method(*args, **kwargs)
 
     return inside
+
+
+def remembered(scheduler: Any, memo: MutableMapping[Hashable, Any]) -> Any:
+    """The scheduler, taking from `memo` the coefficients that another with the same noise levels has computed: they
+    cost more than a step and are the same in every lane."""
+    name = _COSTLY.get(type(scheduler).__name__, "")
+    if not name:
+        return scheduler
+    compute = getattr(scheduler, name)
+
+    @functools.wraps(compute)
+    def remembering(*args: Any) -> Any:
+        key = (name, *scheduler.sigmas.tolist(), *args)
+        if key not in memo:
+            memo[key] = compute(*args)
+        return memo[key]
+
+    setattr(scheduler, name, remembering)
+    return scheduler

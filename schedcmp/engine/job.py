@@ -23,6 +23,7 @@ from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
 from schedcmp.guard.private import execution_device, knowing_its_device
 from schedcmp.pipelines.guidance import guidance_arguments, is_for_one_image
+from schedcmp.pipelines.videos import makes_video
 from schedcmp.records import Cell, Worn
 from schedcmp.registry.build import Recipe
 from schedcmp.samplers.global_random import Own, sources, torch_sources
@@ -53,7 +54,7 @@ class Workbench:
 
     @cached_property
     def coefficients(self) -> dict[Hashable, Any]:
-        """What lanes have computed of schedulers' coefficients, for `engine.coefficients`."""
+        """What lanes have computed of schedulers' coefficients, for `guarded.remembered`."""
         return {}
 
     @cached_property
@@ -149,6 +150,7 @@ class Workbench:
             **({"num_images_per_prompt": len(generators)} if more else {}),
             **{name: value for name, value in settings.items() if name in self._takes},
             **{name: pixels for name, pixels in size.items() if pixels and name in self._takes},
+            **({"output_type": "pil"} if makes_video(type(self.pipeline).__name__) else {}),
             **self.images(cell),
             **arguments_of(cell),
             **cell.arguments,

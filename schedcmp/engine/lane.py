@@ -19,7 +19,7 @@ from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.calls.call import Call, bind, has_named_arguments
 from schedcmp.engine.calls.joining import join
 from schedcmp.engine.calls.signature import bits
-from schedcmp.engine.coefficients import remembered
+from schedcmp.engine.guarded import remembered
 from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import CONTROLNET, PARKED, Workbench
 from schedcmp.engine.probe import replaced

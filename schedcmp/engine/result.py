@@ -15,6 +15,7 @@ from schedcmp.checkpoint.layout import denoisers
 from schedcmp.guard import shortage
 from schedcmp.image import flatness, pixels_sha256
 from schedcmp.pipelines.inputs import OUTPUTS
+from schedcmp.pipelines.videos import FRAMES, frames_per_second
 from schedcmp.records import Cell, CellResult, Timing
 from schedcmp.registry.build import Recipe
 
@@ -29,11 +30,12 @@ _HARMLESS_WARNINGS = (
 class Outcome:
     """What a pipeline's call gave to one cell."""
 
-    image: Image
+    pictures: tuple[Image, ...]  # an image, or a video's frames
     blanked: bool  # by the checkpoint's safety checker
     latents: torch.Tensor | None  # (1, ...) in float32 on the host, what the VAE was given
     nfe: int
     timesteps: tuple[float, ...]
+    is_video: bool
     config: Mapping[str, Any]  # the scheduler's, after its run
     dtype: str  # the denoiser's: "float16"
     overflown: str = ""  # the dtype in which the VAE made pixels that are not finite, of latents that are
@@ -51,7 +53,7 @@ def made_by(
     Raises:
         ValueError: there are more or fewer images or latents than cells, or the scheduler was not used.
     """
-    images, name = _images_of(output), type(pipeline).__name__
+    (images, is_video), name = _images_of(output), type(pipeline).__name__
     if len(images) != cells or (latents is not None and cells > 1 and len(latents) != cells):
         raise ValueError(f"{name} made {len(images)} images for {cells} cells")
     if not getattr(pipeline.scheduler, "was_used", True):
@@ -64,17 +66,27 @@ def made_by(
     read = None if latents is None else latents.float().cpu()
     return [
         Outcome(
-            image, bool(black), part, len(visited) if visited else nfe, timesteps, config, dtype, _overflow(part, drawn)
+            shown,
+            bool(black),
+            part,
+            len(visited) if visited else nfe,
+            timesteps,
+            is_video,
+            config,
+            dtype,
+            _overflow(part, drawn),
         )
-        for image, black, part, drawn in zip(images, blanked, _each(read, cells), _each(pixels, cells), strict=True)
+        for shown, black, part, drawn in zip(images, blanked, _each(read, cells), _each(pixels, cells), strict=True)
     ]
 
 
-def _images_of(output: Any) -> Sequence[Any]:
-    """The images that a pipeline returned, whatever it calls them. Raises ValueError where there are none."""
+def _images_of(output: Any) -> tuple[Sequence[tuple[Image, ...]], bool]:
+    """The images that a pipeline returned, whatever it calls them, each alone; or videos, each its frames. Raises
+    ValueError where there are none."""
     for name in OUTPUTS:
         if (made := getattr(output, name, None)) is not None:
-            return made  # type: ignore[no-any-return]
+            is_video = name == FRAMES
+            return [tuple(one) if is_video else (one,) for one in made], is_video
     raise ValueError(f"{type(output).__name__} has no {', '.join(OUTPUTS)}")
 
 
@@ -102,8 +114,7 @@ def finished(
     peak_memory_bytes: int | None = None,
 ) -> CellResult:
     """The result of a cell whose pipeline returned; flagged if its image should not be trusted."""
-    image = made.image
-    reason = _suspicion(made)
+    image, reason = made.pictures[0], _suspicion(made)
     return CellResult(
         cell,
         "flagged" if reason else "ok",
@@ -111,8 +122,10 @@ def finished(
         nfe=made.nfe,
         width=image.width,
         height=image.height,
-        image=image,
-        image_sha256=pixels_sha256(image),
+        frames=len(made.pictures) if made.is_video else None,
+        fps=frames_per_second(recipe.pipeline, cell.arguments) if made.is_video else None,
+        pictures=made.pictures,
+        image_sha256=pixels_sha256(*made.pictures),
         timings=timings,
         peak_memory_bytes=peak_memory_bytes,
         scheduler_config=recipe.as_run(made.config),
@@ -157,5 +170,5 @@ def _suspicion(made: Outcome) -> str | None:
         return f"{fault}: its weights are broken; fetch the checkpoint again"
     if made.blanked:
         return "the checkpoint's safety checker blanked the image; `safety_checker: false` leaves it out"
-    flat = flatness(made.image)
+    flat = flatness(*made.pictures)
     return flat and f"{flat}; if the prompt asks for more, take another scheduler, more steps or less guidance"

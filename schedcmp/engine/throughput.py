@@ -36,14 +36,14 @@ class Throughput:
         return asdict(self) | {"occupancy": self.occupancy}
 
 
+_SUMS = ("images", "forwards", "evaluations", "rows", "wanted_rows")
+
+
 def total(parts: Sequence[Throughput]) -> Throughput:
     """Of engines that ran side by side; how long that took all of them is for the caller to say."""
+    sums = {name: sum(getattr(part, name) for part in parts) for name in _SUMS}
     return Throughput(
-        images=sum(part.images for part in parts),
-        forwards=sum(part.forwards for part in parts),
-        evaluations=sum(part.evaluations for part in parts),
-        rows=sum(part.rows for part in parts),
-        wanted_rows=sum(part.wanted_rows for part in parts),
+        **sums,
         max_batch=max((part.max_batch for part in parts), default=0),
         notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.records import Cell, StoredCell
-from schedcmp.store.several import Shown, opened
+from schedcmp.store.several import opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,12 +37,9 @@ class Run:
     def __init__(self, folder: Path) -> None:
         """Raises RunFolderError."""
         self.folder = folder
-        with self._results() as results:
+        with opened(self.folder) as results:
             self.sweep = results.sweep()
             self.cells = tuple(results.cells())
-
-    def _results(self) -> Shown:
-        return opened(self.folder)
 
     def __repr__(self) -> str:
         return f"<schedcmp.Run {self.folder}: {len(self.cells)} images>"
@@ -71,11 +68,12 @@ class Run:
         """Which scheduler to take, and how sure that is, a sentence a line."""
         from schedcmp.report.across import across
         from schedcmp.report.words.across import told
+        from schedcmp.report.words.plain import from_plain
         from schedcmp.report.words.sentences import headings, sentences
 
         answers = self.recommend()
-        with self._results() as results:
-            lines = told(across(self.cells, results.readings()), answers)
+        with opened(self.folder) as results:
+            lines = [*told(across(self.cells, results.readings()), answers), *from_plain(self.cells)]
         for heading, found in zip(headings(answers), answers, strict=True):
             lines += [*([f"{heading}:"] if heading else []), *sentences(found)]
         return "\n".join(lines)
@@ -101,7 +99,7 @@ class Run:
         """
         from schedcmp.report.answer import CONVERGED, Budget, answer
 
-        with self._results() as results:
+        with opened(self.folder) as results:
             references, known = results.references().values(), results.readings()
         budget = Budget.of(budget_s, budget_nfe)
         near = CONVERGED if limit is None else limit
@@ -121,7 +119,7 @@ class Run:
         from schedcmp.report.paste import paste
         from schedcmp.report.paste.subject import subject
 
-        with self._results() as results:
+        with opened(self.folder) as results:
             if cell is None:
                 taken = recommended_cell(self.cells, self.recommend(), results.readings())
                 chosen = taken and taken[0]
@@ -133,14 +131,21 @@ class Run:
             return paste(subject(results, chosen), form)
 
     def image(self, cell: Cell | StoredCell) -> Image:
-        """A cell's image. Raises RunFolderError if it has none."""
+        """A cell's image; of a video a contact sheet. Raises RunFolderError if it has none."""
+        from schedcmp.report.tiles import on_white
+        from schedcmp.video import contact_sheet
+
+        return on_white(contact_sheet(self.frames(cell)))
+
+    def frames(self, cell: Cell | StoredCell) -> list[Image]:
+        """The frames of a cell's video; an image is one. Raises RunFolderError if it has none."""
         from schedcmp.errors import RunFolderError
-        from schedcmp.report.tiles import open_picture
+        from schedcmp.store.images import read_frames
 
         id_ = cell.id if isinstance(cell, Cell) else cell.cell.id
         path = next((found.image_path for found in self.cells if found.cell.id == id_), None)
         try:
-            return open_picture(self.folder, path)
+            return read_frames(self.folder, path)
         except OSError as error:
             raise RunFolderError(f"{self.folder}: cell {id_} has no image ({error})") from error
 
@@ -164,7 +169,7 @@ class Run:
         from schedcmp.report.tables import with_group_timings
 
         given = {"rows": rows, "cols": cols, "page": page}
-        own = {name: _several(value) for name, value in given.items() if value is not None}
+        own = {n: (axes,) if isinstance(axes, str) else tuple(axes) for n, axes in given.items() if axes is not None}
         shown = with_group_timings(_those(self.cells, where))
         axes = replace(GridAxes.asked(self.sweep["grid"], self.cells), **own)
         return draw_grids(shown, self.folder, axes, self.sweep["name"])
@@ -173,7 +178,7 @@ class Run:
         """One for each cell, as results.csv has them: unrounded, units in the names."""
         from schedcmp.report.tables import result_rows
 
-        with self._results() as results:
+        with opened(self.folder) as results:
             return result_rows(self.cells, results.trajectories())
 
     def to_pandas(self) -> Any:
@@ -181,10 +186,6 @@ class Run:
         import pandas
 
         return pandas.DataFrame(self.to_dicts())
-
-
-def _several(value: Axes) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _those(cells: Sequence[StoredCell], where: dict[str, Any]) -> list[StoredCell]:

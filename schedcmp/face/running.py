@@ -99,7 +99,7 @@ def _report(store: Shown, places: Iterable[str] = ()) -> list[str]:
     """Write them, and send them to where results are tracked; returns sentences on what was seen and is missing."""
     from schedcmp.report.write import write_reports
     from schedcmp.store.store import Store
-    from schedcmp.track.sending import track
+    from schedcmp.track.trackers import track
 
     reports = write_reports(store)
     told = [*reports.seen, *reports.left_out, *(f"not drawn: {text}" for text in reports.missing)]

@@ -21,6 +21,7 @@ from schedcmp.checkpoint.view import only
 from schedcmp.checkpoint.weights import content_file, refuse_oversized, tensor_shapes
 from schedcmp.errors import CheckpointError, one_line
 from schedcmp.files import user_path
+from schedcmp.metrics.weights import origin_of
 from schedcmp.pipelines.packages import install
 
 Features = npt.NDArray[np.float64]  # (n, d), rows of length 1
@@ -70,8 +71,7 @@ class Clip:
 
     def __init__(self, folder: Path) -> None:
         self.weights = folder / "model.safetensors"
-        stat = self.weights.stat()
-        self.origin = f"{folder.resolve()} {stat.st_size} {stat.st_mtime_ns}"  # tells one model from another
+        self.origin = origin_of(self.weights, folder)  # tells one model from another
         self._folder = folder
         self._texts: dict[str, Features] = {}
 

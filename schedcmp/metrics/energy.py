@@ -16,7 +16,7 @@ from schedcmp.metrics.look import Look
 from schedcmp.metrics.measuring import with_image
 from schedcmp.readings import ENERGY
 from schedcmp.records import StoredCell
-from schedcmp.store.images import opened
+from schedcmp.store.images import read_frames
 from schedcmp.store.store import Store
 from schedcmp.truth.energy import FEWEST_SEEDS, energy_shares
 from schedcmp.truth.metrics import ANOTHER_IMAGE
@@ -63,8 +63,10 @@ def _seen(store: Store, look: Look, cells: Mapping[str, StoredCell]) -> dict[str
     new: dict[str, bytes] = {}
     for id_, stored in cells.items():
         if id_ not in kept:
-            with suppress(OSError), opened(store.folder, stored.image_path) as image:
-                new[id_] = look.of(image.convert("RGB")).astype(np.float32).tobytes()
+            with suppress(OSError):
+                frames = read_frames(store.folder, stored.image_path)
+                seen = np.mean([look.of(frame.convert("RGB")) for frame in frames], axis=0)
+                new[id_] = seen.astype(np.float32).tobytes()
     store.keep_features(look.origin, new)
     return {id_: np.frombuffer(numbers, np.float32) for id_, numbers in (kept | new).items()}
 

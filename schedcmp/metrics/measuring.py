@@ -13,7 +13,7 @@ from schedcmp.guard.foreign import contained
 from schedcmp.metrics.metric import Comparison, Metric
 from schedcmp.readings import NOTE, noted
 from schedcmp.records import Reference, StoredCell, Task
-from schedcmp.store.images import opened
+from schedcmp.store.images import read_frames
 from schedcmp.store.reading import Results
 from schedcmp.store.store import Store
 
@@ -39,9 +39,10 @@ def measure(store: Store, metrics: Sequence[Metric]) -> list[str]:
     for stored in with_image(store):
         missing = [m for m in metrics if m.column not in stored.metrics and m.column not in broken]
         if missing:
-            with suppress(OSError), opened(store.folder, stored.image_path) as picture:  # a damaged image has none
-                image, other = picture.convert("RGB"), _converged(store, stored, converged, missing)
-                store.measure({stored.cell.id: dict(_values(missing, image, stored.cell.prompt, other, broken))})
+            with suppress(OSError):  # a damaged image has none
+                frames = _frames(store, stored.image_path)
+                other = _converged(store, stored, converged, missing)
+                store.measure({stored.cell.id: dict(_values(missing, frames, stored.cell.prompt, other, broken))})
     return [f"the metric {name} failed, and its values are missing: {error}" for name, error in broken.items()]
 
 
@@ -60,26 +61,33 @@ def _forget_others(store: Store, comparisons: Sequence[str], references: Mapping
 
 def _converged(
     store: Store, stored: StoredCell, references: Mapping[Task, Reference], metrics: Iterable[Metric]
-) -> Image.Image | None:
-    """The converged image, if the cell heads for it and somebody wants to compare them. Raises OSError."""
+) -> list[Image.Image] | None:
+    """The converged image's frames, if the cell heads for it and somebody wants to compare them. Raises OSError."""
     reference = references.get(stored.cell.task)
     wanted = "reference_rmse" in stored.metrics and any(isinstance(metric, Comparison) for metric in metrics)
     if reference is None or not wanted:
         return None
-    with opened(store.folder, reference.image) as picture:
-        return picture.convert("RGB")
+    return _frames(store, reference.image)
+
+
+def _frames(store: Store, name: str | None) -> list[Image.Image]:
+    return [frame.convert("RGB") for frame in read_frames(store.folder, name)]
 
 
 def _values(
-    metrics: Iterable[Metric], image: Image.Image, prompt: str, converged: Image.Image | None, broken: dict[str, str]
+    metrics: Iterable[Metric],
+    frames: Sequence[Image.Image],
+    prompt: str,
+    converged: Sequence[Image.Image] | None,
+    broken: dict[str, str],
 ) -> Iterator[tuple[str, float]]:
     for metric in metrics:
         try:
             with contained(_MOST_S):
                 if isinstance(metric, Comparison):
-                    value = metric.compare(image, converged) if converged else None
+                    value = metric.compare_frames(frames, converged) if converged else None
                 else:
-                    value = metric.measure(image, prompt)
+                    value = metric.measure_frames(frames, prompt)
         except Exception as error:  # somebody's code
             broken.setdefault(metric.column, one_line(error))
             continue
@@ -93,7 +101,8 @@ def with_image(store: Results) -> list[StoredCell]:
 
 
 def images(store: Store, cells: Iterable[StoredCell]) -> Iterator[tuple[StoredCell, Image.Image]]:
-    """Opened one by one, so that a large run need not fit into memory. Raises OSError."""
+    """Opened one by one, so that a large run need not fit into memory; of a video the frame in the middle. Raises
+    OSError."""
     for stored in cells:
-        with opened(store.folder, stored.image_path) as image:
-            yield stored, image.convert("RGB")
+        frames = read_frames(store.folder, stored.image_path)
+        yield stored, frames[len(frames) // 2].convert("RGB")

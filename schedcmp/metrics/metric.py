@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from schedcmp.readings import Reading
@@ -52,6 +53,10 @@ class Metric:
         """Of an RGB image; None where it has no meaning."""
         raise NotImplementedError
 
+    def measure_frames(self, frames: Sequence[Image], prompt: str) -> float | None:
+        """Of an image, or of a video's frames: the mean over them."""
+        return _mean([self.measure(frame, prompt) for frame in frames])
+
     @property
     def column(self) -> str:
         return self.called or self.name
@@ -72,3 +77,14 @@ class Comparison(Metric):
     def compare(self, image: Image, converged: Image) -> float | None:
         """Of RGB images; None where it has no meaning."""
         raise NotImplementedError
+
+    def compare_frames(self, frames: Sequence[Image], converged: Sequence[Image]) -> float | None:
+        """Likewise, or of the frames of videos: the mean over them."""
+        if len(frames) != len(converged):
+            return None
+        return _mean([self.compare(*pair) for pair in zip(frames, converged, strict=True)])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if found and len(found) == len(values) else None

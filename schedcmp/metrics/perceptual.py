@@ -6,7 +6,7 @@ weighed is in heads/, as LPIPS' and DISTS' authors have published it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -24,6 +24,9 @@ VGG16 = "timm/vgg16.tv_in1k"  # torchvision's weights, as safetensors
 _SMALLEST = 16  # pixels on a side: each of four poolings halves it
 # Width and number of the 3 × 3 convolutions of each stage; the maximum of 2 × 2 is taken between stages
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+# What is subtracted from pixels, and what they are divided by
+_LPIPS = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class _Perceptual(Comparison):
@@ -58,9 +61,14 @@ class _Perceptual(Comparison):
         if image.size != converged.size or min(image.size) < _SMALLEST:
             return None
         with torch.inference_mode():
-            return self._distance(_pixels(image), _pixels(converged), _loaded(self._file))
+            of = (self._seen(_pixels(x), _loaded(self._file)) for x in (image, converged))
+            return self._distance(zip(*of, strict=True))
 
-    def _distance(self, one: Tensor, other: Tensor, vgg16: Mapping[str, Tensor]) -> float:
+    def _seen(self, x: Tensor, vgg16: Mapping[str, Tensor]) -> Iterable[Tensor]:
+        """What of an image (1, 3, h, w) in [0, 1] is compared."""
+        raise NotImplementedError
+
+    def _distance(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
         raise NotImplementedError
 
 
@@ -72,15 +80,14 @@ class Lpips(_Perceptual):
     brief = "LPIPS"
     source = "Zhang et al. 2018 (arXiv:1801.03924), equation 1; its weights 0.1 for VGG16"
 
-    def _distance(self, one: Tensor, other: Tensor, vgg16: Mapping[str, Tensor]) -> float:
+    def _seen(self, x: Tensor, vgg16: Mapping[str, Tensor]) -> Iterable[Tensor]:
         from torch.nn.functional import max_pool2d
 
-        both = zip(*(stages(_lpips_scaled(x), vgg16, lambda h: max_pool2d(h, 2)) for x in (one, other)), strict=True)
-        heads = _heads()
-        return sum(
-            float((_of_length_1(x) - _of_length_1(y)).square().mean((2, 3)) @ heads[f"lpips.{i}"])
-            for i, (x, y) in enumerate(both)
-        )
+        return stages(_scaled(2 * x - 1, *_LPIPS), vgg16, lambda h: max_pool2d(h, 2))
+
+    def _distance(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+        apart = ((_of_length_1(x) - _of_length_1(y)).square().mean((2, 3)) for x, y in pairs)
+        return sum(float(squares @ _heads()[f"lpips.{i}"]) for i, squares in enumerate(apart))
 
 
 class Dists(_Perceptual):
@@ -91,11 +98,12 @@ class Dists(_Perceptual):
     brief = "DISTS"
     source = "Ding et al. 2020 (arXiv:2004.07728), equations 4 to 7"
 
-    def _distance(self, one: Tensor, other: Tensor, vgg16: Mapping[str, Tensor]) -> float:
+    def _seen(self, x: Tensor, vgg16: Mapping[str, Tensor]) -> Iterable[Tensor]:
+        return x, *stages(_scaled(x, *_IMAGENET), vgg16, l2_pool)
+
+    def _distance(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
         import torch
 
-        of = [[x, *stages(_imagenet_scaled(x), vgg16, l2_pool)] for x in (one, other)]
-        pairs = zip(*of, strict=True)
         texture, structure = (torch.cat(s, dim=1).flatten() for s in zip(*(_likeness(*p) for p in pairs), strict=True))
         alpha, beta = _heads()["dists.alpha"], _heads()["dists.beta"]
         return float(1 - (alpha @ texture + beta @ structure) / (alpha.sum() + beta.sum()))
@@ -150,14 +158,6 @@ def _likeness(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _of_length_1(x: Tensor) -> Tensor:
     return x / (x.square().sum(dim=1, keepdim=True) + 1e-8).sqrt()
-
-
-def _lpips_scaled(x: Tensor) -> Tensor:
-    return _scaled(2 * x - 1, (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450))
-
-
-def _imagenet_scaled(x: Tensor) -> Tensor:
-    return _scaled(x, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def _scaled(x: Tensor, mean: tuple[float, ...], spread: tuple[float, ...]) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from schedcmp.image import difference
 from schedcmp.metrics.measuring import with_image
 from schedcmp.readings import NOTE, Reading, noted
-from schedcmp.store.images import opened
+from schedcmp.store.images import read_frames
 from schedcmp.store.reading import Results
 from schedcmp.store.store import Store
 
@@ -35,14 +37,6 @@ def measure_plain(plain: Path, store: Store) -> None:
 
 def _apart(*images: tuple[Path, str | None]) -> Iterator[tuple[str, float]]:
     """Nothing where one cannot be read, or they are of other sizes."""
-    import numpy as np
-
-    pixels = []
-    for folder, name in images:
-        try:
-            with opened(folder, name) as image:
-                pixels.append(np.asarray(image.convert("RGB"), float))
-        except OSError:
-            return
-    if pixels[0].shape == pixels[1].shape:
-        yield PLAIN.name, float(np.sqrt(np.mean((pixels[0] - pixels[1]) ** 2)))
+    with suppress(OSError):
+        if found := difference(*(read_frames(*image) for image in images)):
+            yield PLAIN.name, found[0]

@@ -25,8 +25,9 @@ _OWN: Mapping[str, str] = {
     "dists": "schedcmp.metrics.perceptual.Dists",
     "sharpness": "schedcmp.metrics.sharpness.Sharpness",
     "clipped": "schedcmp.metrics.clipped.Clipped",
+    "flicker": "schedcmp.metrics.flicker.Flicker",
 }
-ALWAYS = ("sharpness", "clipped")  # they cost next to nothing
+ALWAYS = ("sharpness", "clipped", "flicker")  # where they have a meaning: they cost next to nothing
 
 
 @cache

@@ -41,7 +41,7 @@ def wanted_metrics(sweep: Sweep, checkpoint: Checkpoint) -> tuple[Metric, ...]:
     for metric in asked:
         if why := metric.refusal(checkpoint):
             raise SweepError(why)
-    return together([*asked, *always])
+    return together([*asked, *(metric for metric in always if not metric.refusal(checkpoint))])
 
 
 def _opened(item: str | MetricSpec, sweep: Sweep) -> Metric:

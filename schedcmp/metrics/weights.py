@@ -32,7 +32,7 @@ def weights_file(model: str, called: str) -> tuple[Path, dict[str, tuple[int, ..
         raise CheckpointError(f"{called}: {error}") from error
 
 
-def origin_of(path: Path) -> str:
+def origin_of(path: Path, called: Path | None = None) -> str:
     """What tells one file's content from another's."""
     stat = path.stat()
-    return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    return f"{(called or path).resolve()} {stat.st_size} {stat.st_mtime_ns}"

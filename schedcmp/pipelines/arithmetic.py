@@ -42,6 +42,9 @@ class Arithmetic:
         match node:
             case ast.Constant():
                 return node.value
+            case ast.List() | ast.Tuple():
+                values = [self._value(item) for item in node.elts]
+                return values if isinstance(node, ast.List) else tuple(values)
             case ast.BinOp():
                 return _OPERATORS[type(node.op)](self._value(node.left), self._value(node.right))
             case ast.IfExp():  # asks whether there is such a part

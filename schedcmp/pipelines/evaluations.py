@@ -12,6 +12,8 @@ from schedcmp.pipelines.source import DENOISERS, PipelineSource, loop_source
 
 _CALLED = tuple(f"self.{name}" for name in DENOISERS)
 _GUIDED = 2  # batches that a guider makes of one, with and without the prompt
+# What a pipeline infers from being given a prompt and nothing else
+_INFERRED: Mapping[str, Mapping[str, Any]] = {"UniDiffuserPipeline": {"mode": "text2img"}}
 
 
 def evaluations(pipeline: str, configs: Configs, arguments: Mapping[str, Any]) -> int:
@@ -23,7 +25,8 @@ def evaluations(pipeline: str, configs: Configs, arguments: Mapping[str, Any]) -
     source = loop_source(pipeline)
     if source is None:
         return 1
-    known = Conditions(source, {**source.defaults, **arguments}, configs, set_before=_unpacked(source))
+    given = {**source.defaults, **arguments, **_INFERRED.get(pipeline, {})}
+    known = Conditions(source, given, configs, set_before=_unpacked(source))
     denoisers = _denoisers(source)
     loops = (node for node in source.walk("__call__") if isinstance(node, ast.For) and _steps(node))
     return max((_count(loop.body, known, denoisers) for loop in loops), default=1) or 1
@@ -42,7 +45,20 @@ def _steps(loop: ast.For) -> bool:
 
 
 def _count(statements: Iterable[ast.stmt], known: Conditions, denoisers: frozenset[str]) -> int:
-    return sum(_of(statement, known, denoisers) for statement in statements)
+    total = 0
+    for statement in statements:
+        total += _of(statement, known, denoisers)
+        if _returns(statement, known):
+            break
+    return total
+
+
+def _returns(statement: ast.stmt, known: Conditions) -> bool:
+    """Whether nothing after it is reached, as far as conditions are known."""
+    if not isinstance(statement, ast.If):
+        return isinstance(statement, ast.Return)
+    value = known.value(statement.test)
+    return value is not UNKNOWN and any(_returns(s, known) for s in (statement.body if value else statement.orelse))
 
 
 def _of(statement: ast.stmt, known: Conditions, denoisers: frozenset[str]) -> int:
@@ -57,7 +73,10 @@ def _of(statement: ast.stmt, known: Conditions, denoisers: frozenset[str]) -> in
             return _count(statement.body, known, denoisers) * (_GUIDED if guider else 1)
         case ast.With() | ast.Try():
             return _count(statement.body, known, denoisers)
-    return sum(isinstance(n, ast.Call) and ast.unparse(n.func) in denoisers for n in ast.walk(statement))
+    called = [ast.unparse(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    methods = (known.source.methods.get(name.removeprefix("self.")) for name in called if name.startswith("self."))
+    inner = sum(_count(method.body, known, denoisers) for method in methods if method)
+    return sum(name in denoisers for name in called) + inner
 
 
 def _denoisers(source: PipelineSource) -> frozenset[str]:

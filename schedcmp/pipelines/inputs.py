@@ -14,7 +14,7 @@ _IMAGE = re.compile(r"(.+_)?(image|mask|video)")
 _ALWAYS_NEEDED = "mask_image"  # of an inpainting pipeline, whatever its annotation
 LEADING_MASK = "control_mask"  # of a pipeline whose ControlNet sees an image and its mask
 _OPTIONAL = re.compile(r"\b(None|Optional)\b")
-OUTPUTS = ("images", "image")  # what pipelines call what they return
+OUTPUTS = ("images", "image", "frames")  # what pipelines call what they return
 _REMEDY = "give a checkpoint for text to image"
 _KEYS: Mapping[str, str] = {"image": "image", "mask_image": "mask", "control_image": "control_image"}  # of a sweep
 # By the channels that their denoisers read beside the latents', in latents of 4 channels
@@ -80,10 +80,15 @@ def _is_image(argument: ast.arg) -> bool:
 
 def _makes(source: PipelineSource) -> str:
     """What the call returns instead of images."""
-    returned = [n.value for n in source.walk("__call__") if isinstance(n, ast.Return) and isinstance(n.value, ast.Call)]
-    names = [{k.arg for k in call.keywords if k.arg} for call in returned if not call.args]
-    named = [found for found in names if found]
+    named = returned(source)
     return "" if not named or any(found & {*OUTPUTS} for found in named) else _listed(sorted(named[0]))
+
+
+def returned(source: PipelineSource) -> list[set[str]]:
+    """The names of what the call returns, of each place where it does."""
+    calls = [n.value for n in source.walk("__call__") if isinstance(n, ast.Return) and isinstance(n.value, ast.Call)]
+    names = [{k.arg for k in call.keywords if k.arg} for call in calls if not call.args]
+    return [found for found in names if found]
 
 
 def _key(source: PipelineSource, argument: str) -> str:

@@ -29,6 +29,7 @@ _ONE_MORE = "torch.zeros((num_inference_steps + 1, "
 _DTYPE = "timesteps.dtype"
 _STATE_COPIED = "copy.deepcopy(self.scheduler.__dict__)"
 _ALL_BUT_LAST = "timesteps[:-1]"
+_EACH_LEVEL = "self.scheduler.sigmas[i]"  # at the i-th step
 
 
 def timestep_arguments(pipeline: str, scheduler: Any, steps: int) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def _read_along(source: PipelineSource, itself: bool, ways: tuple[tuple[ast.AST,
         attributes=tuple(name for name in attributes if name not in asked),
         noising=_noising(source),
         knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
-        computes_with_timesteps=any(map(_is_computation, nodes)),
+        computes_with_timesteps=any(map(_is_computation, nodes)) or _EACH_LEVEL in _subscripts(nodes),
         more_values=min((n for name, n in _a_value_each(nodes) if name in _subscripts(nodes)), default=None),
         whole_timesteps=any(isinstance(n, ast.Compare) and ast.unparse(n.left) == _DTYPE for n in nodes),
         copies_state=any(isinstance(n, ast.Call) and ast.unparse(n) == _STATE_COPIED for n in nodes),

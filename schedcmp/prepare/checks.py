@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from itertools import islice
+
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.cache import refuse_cache
 from schedcmp.checkpoint.emphasis import A1111, no_weights
@@ -12,8 +15,13 @@ from schedcmp.pipelines.arguments import not_taken, refused_arguments
 from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, missing_packages
+from schedcmp.pipelines.sizes import chosen_instead
+from schedcmp.pipelines.videos import frames_refusal
+from schedcmp.prepare.costs import Costs
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.source import Source
+
+_MOST_CALLS = 20  # combinations of further arguments that are asked for the sizes that they choose
 
 
 def refuse_unfit(inputs: Inputs, source: Source) -> None:
@@ -53,7 +61,7 @@ def _refuse_cache(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> None:
         told = "ray packs cells on its workers, and a step cache is of one image; use executor: local"
         raise SweepError(f"{source.at('executor')}: {told}")
     try:
-        refuse_cache(checkpoint)
+        refuse_cache(checkpoint, Costs(checkpoint).most(sweep))
     except PartError as error:
         raise CheckpointError(f"{source.at('model', *error.key)}: {error}") from error
 
@@ -66,6 +74,12 @@ def _refuse_arguments(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> N
         raise SweepError(f"{source.at(key)}: {why}")
     if A1111 in (sweep.prompt_syntax or ()) and (why := no_weights(checkpoint, sweep)):
         raise SweepError(f"{source.at('prompt_syntax')}: {A1111}: {why}")
+    if sweep.num_frames and (wrong := frames_refusal(pipeline, checkpoint.config, sweep.num_frames)):
+        raise SweepError(f"{source.at('num_frames')}: {wrong}")
     sizes = [(width, height) for width, height in sweep.sizes if width and height]
-    if wrong := size_refusal(pipeline, checkpoint.config, sizes):
+    calls = [json.loads(call or "{}") for call in islice(sweep.calls, _MOST_CALLS)] if sizes else []
+    wrong = size_refusal(pipeline, checkpoint.config, sizes) or chosen_instead(
+        pipeline, checkpoint.config, sizes, calls
+    )
+    if wrong:
         raise SweepError(f"{source.at('size' if sweep.size else 'width')}: {wrong}")

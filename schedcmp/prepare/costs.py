@@ -7,7 +7,7 @@ from itertools import islice, product
 
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.pipelines.evaluations import evaluations
-from schedcmp.pipelines.guidance import guidance_arguments
+from schedcmp.pipelines.guidance import default_guidance, guidance_arguments
 from schedcmp.records import Cell
 from schedcmp.sweep.document import Sweep
 
@@ -27,7 +27,9 @@ class Costs:
 
     def most(self, sweep: Sweep) -> int:
         """The same, of the sweep's cells that have most."""
-        axes = product(sweep.guidance_scale or (), sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
+        checkpoint = self._checkpoint
+        scales = sweep.guidance_scale or (default_guidance(checkpoint.pipeline_class, checkpoint.config),)
+        axes = product(scales, sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
         return max(self._each(*values) for values in axes)
 
     def _each(self, guidance: float, negative: str, call: str) -> int:

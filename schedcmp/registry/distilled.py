@@ -101,8 +101,6 @@ def _fits(wanted: Any, found: Any) -> bool:
 def _rows() -> tuple[Distilled, ...]:
     text = (files("schedcmp.registry") / "distilled.yaml").read_text(encoding="utf-8")
     rows: list[dict[str, Any]] = yaml.safe_load(text)
-    return tuple(Distilled(**{key: _frozen(value) for key, value in row.items()}) for row in rows)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    for row in rows:
+        row |= {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
+    return tuple(Distilled(**row) for row in rows)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from schedcmp.errors import RegistryError, RequestError
+from schedcmp.drawing import COLOURS, figure, rendered
+from schedcmp.errors import RegistryError
 from schedcmp.registry.build import resolve
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, SigmaSchedule
 from schedcmp.registry.preflight import preflight
 
-# Okabe & Ito 2008, told apart with any colour vision
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _COMPARED = ("karras", "exponential", "sgm-uniform", "beta-timesteps", "kl-optimal", "ays")
-_FORMATS = ("svg", "png", "pdf")
 
 
 def sigma_curves(
@@ -32,27 +29,16 @@ def sigma_curves(
 
 
 def sigma_plot(curves: Mapping[str, Sequence[float]], title: str, file_format: str) -> bytes:
-    """Noise levels on a logarithmic axis, a line for each schedule; the final 0 is not on it.
-
-    Raises:
-        RequestError: the format is none of svg, png, pdf.
-    """
-    if file_format not in _FORMATS:
-        raise RequestError(f"a plot can be {', '.join(_FORMATS)}, by its file's suffix; got {file_format!r}")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 5), layout="constrained")
-    ax = figure.subplots()
-    for (name, sigmas), colour in zip(curves.items(), _COLOURS, strict=False):
+    """Noise levels on a logarithmic axis, a line for each schedule; the final 0 is not on it."""
+    fig = figure(7.5, 5, title)
+    ax = fig.subplots()
+    for (name, sigmas), colour in zip(curves.items(), (COLOURS[-1], *COLOURS), strict=False):
         ax.plot(range(len(sigmas)), sigmas, color=colour, marker=".", linewidth=1.2, label=name)
     ax.set(yscale="log", xlabel="step", ylabel="noise level σ")
-    ax.set_title(title, loc="left", fontsize=10)
     ax.locator_params(axis="x", integer=True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
-    file = io.BytesIO()
-    figure.savefig(file, format=file_format, dpi=150, metadata={"Date": None} if file_format == "svg" else None)
-    return file.getvalue()
+    return rendered(fig, file_format)
 
 
 def _curves(

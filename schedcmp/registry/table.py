@@ -74,6 +74,11 @@ class Registry:
         """
         return self._find(name).with_sigmas(self.sigma_schedule(sigmas))
 
+    def family(self, base: str) -> str:
+        """Of an entry; "other" for those of a sweep or a package."""
+        entry = self.entries.get(base)
+        return entry.family if entry else "other"
+
     def equivalents(self, entry: Entry) -> dict[str, str]:
         """What other tools call an entry, sampler and sigma schedule together, by place."""
         base = self.entries.get(entry.base) or self._original(entry.base) or entry

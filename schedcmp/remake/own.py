@@ -27,6 +27,8 @@ def read(text: Text) -> Made | None:
     made.seed = made.whole("seed", cell.get("seed"), 0, 2**63 - 1)
     if cell.get("width") is not None:
         made.size(cell.get("width"), cell.get("height"))
+    if cell.get("num_frames") is not None:
+        made.keys["num_frames"] = made.whole("num_frames", cell.get("num_frames"), 1, 10_000)
     made.entry = _entry(made, data, cell)
     _environment(made, data, cell)
     return made

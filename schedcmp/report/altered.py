@@ -1,4 +1,4 @@
-"""Options that a scheduler changed while it ran, which nobody could know before."""
+"""What came out otherwise than it was asked for, which nobody could know before."""
 
 from __future__ import annotations
 
@@ -24,3 +24,17 @@ def altered(cells: Iterable[StoredCell], trajectories: Mapping[Length, Mapping[s
     for (scheduler, name, value, other), steps in found.items():
         at = ", ".join(map(str, steps))
         yield f"{scheduler} turned {name} from {value} into {other} while it ran (at {at} steps)."
+
+
+def resized(cells: Iterable[StoredCell]) -> Iterator[str]:
+    """A sentence for each size that was asked for and that images did not get."""
+    found: dict[tuple[str, str, str], int] = {}
+    for stored in cells:
+        cell, made = stored.cell, stored.result
+        asked = (cell.width, cell.height)
+        if cell.width and made.width and (made.width, made.height) != asked:
+            key = (cell.model, "x".join(map(str, asked)), f"{made.width}x{made.height}")
+            found[key] = found.get(key, 0) + 1
+    for (model, wanted, size), count in found.items():
+        whose = f"{model}: " if model else ""
+        yield f"{whose}{count:,} images of {wanted} came out as {size}: the pipeline chooses sizes of its own."

@@ -5,10 +5,10 @@ Cells are matched by `Cell.id`, which does not depend on versions or machines: s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from schedcmp.axes import Setting
 from schedcmp.errors import RunFolderError
@@ -16,6 +16,9 @@ from schedcmp.records import Cell, StoredCell
 from schedcmp.report.steadiness import doubts, timed_groups
 from schedcmp.store.several import Shown
 from schedcmp.truth.statistics import Estimate, estimate, ratio_of_medians
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 State = Literal["identical", "near", "changed", "failed", "mended", "vanished", "appeared", "missing"]
 
@@ -114,34 +117,34 @@ def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Shown,
     assert old
     assert new
     same = old.result.image_sha256 == new.result.image_sha256
-    if same and all(_is_intact(store, cell) for store, cell in zip(stores, (old, new), strict=True)):
+    pairs = zip(stores, (old, new), strict=True)
+    # An image that is not the one that was stored has other pixels than its hash says
+    if same and all(s.files.is_intact(str(c.image_path), c.result.image_sha256, thorough=True) for s, c in pairs):
         return Change(new.cell, "identical", 0.0, 0)
     return _moved(old, new, (stores[0].folder, stores[1].folder), max_rmse)
 
 
-def _is_intact(store: Shown, stored: StoredCell) -> bool:
-    """Whether the image is the one that was stored; if not, its pixels have to be looked at."""
-    return store.files.is_intact(str(stored.image_path), stored.result.image_sha256, thorough=True)
-
-
 def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rmse: float) -> Change:
-    import numpy as np
+    from schedcmp.image import difference
+    from schedcmp.store.images import read_frames
 
-    from schedcmp.store.images import opened
-
-    pixels = []
+    pictures = []
     for stored, folder in zip((old, new), folders, strict=True):
         try:
-            with opened(folder, stored.image_path) as image:
-                pixels.append(np.asarray(image.convert("RGB"), float))
+            pictures.append(read_frames(folder, stored.image_path))
         except OSError:
             return Change(new.cell, "changed", detail=f"{folder / str(stored.image_path)} cannot be read")
-    a, b = pixels
-    if a.shape != b.shape:
-        return Change(new.cell, "changed", detail=f"{a.shape[1]}×{a.shape[0]} became {b.shape[1]}×{b.shape[0]} px")
-    rmse, largest = float(np.sqrt(((a - b) ** 2).mean())), int(np.abs(a - b).max())
+    found = difference(*pictures)
+    if found is None:
+        return Change(new.cell, "changed", detail=f"{' became '.join(map(_size, pictures))} px")
+    rmse, largest = found
     state: State = "changed" if rmse > max_rmse else "near" if largest else "identical"
     return Change(new.cell, state, rmse, largest)
+
+
+def _size(frames: Sequence[Image]) -> str:
+    several = f"{len(frames)} frames of " if len(frames) > 1 else ""
+    return f"{several}{frames[0].width}×{frames[0].height}"
 
 
 def _slowdowns(before: Iterable[StoredCell], after: Iterable[StoredCell]) -> Iterable[Slowdown]:

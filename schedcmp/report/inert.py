@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL.Image import Image
 
 from schedcmp.axes import AXES, Value
-from schedcmp.image import fingerprint
+from schedcmp.image import difference, fingerprint
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import point
 from schedcmp.report.labels import value_label
-from schedcmp.report.tiles import open_picture
+from schedcmp.report.tiles import on_white
 from schedcmp.report.words.parts import few
+from schedcmp.store.images import read_frames
 
 _LEVELS = 1  # of 255: what packing's other order of sums may change in a pixel
 _SUBJECTS = {axis.name: axis.subject for axis in AXES.values() if axis.subject}
@@ -179,7 +181,7 @@ def _print(stored: StoredCell, folder: Path, prints: Mapping[str, bytes]) -> npt
     kept = prints.get(stored.cell.id)
     if kept is None:
         try:
-            kept = fingerprint(open_picture(folder, stored.image_path)) if stored.image_path else None
+            kept = fingerprint(*_frames(folder, stored)) if stored.image_path else None
         except OSError:
             return None
     return None if kept is None else np.frombuffer(kept, np.uint8).astype(np.int16)
@@ -189,7 +191,11 @@ def _same_image(one: StoredCell, other: StoredCell, folder: Path) -> bool:
     if one.result.image_sha256 == other.result.image_sha256:
         return True
     try:
-        a, b = (np.asarray(open_picture(folder, c.image_path), np.int16) for c in (one, other))
+        apart = difference(_frames(folder, one), _frames(folder, other))
     except OSError:
         return False
-    return a.shape == b.shape and bool(np.abs(a - b).max() <= _LEVELS)
+    return apart is not None and apart[1] <= _LEVELS
+
+
+def _frames(folder: Path, stored: StoredCell) -> list[Image]:
+    return [on_white(frame) for frame in read_frames(folder, stored.image_path)]

@@ -10,6 +10,14 @@ from schedcmp.records import CellResult
 from schedcmp.report.axes import COPY, Page
 from schedcmp.report.numbers import NONE, seconds
 
+_LEGEND: dict[str, Callable[[CellResult], bool]] = {  # where a result has it
+    "Latency: median of solo runs.": lambda result: bool(result.timings),
+    "NFE: denoiser evaluations per image.": lambda result: result.nfe is not None,
+    "Of a video up to four frames, evenly spaced from its first to its last, in rows.": lambda result: (
+        (result.frames or 1) > 1
+    ),
+}
+
 LABELS: dict[str, Callable[[Value], str]] = {
     **{axis.name: axis.label for axis in AXES.values()},
     COPY: lambda value: f"copy {value}",
@@ -45,11 +53,9 @@ def text_lines(page: Page) -> Iterator[str]:
 
 
 def legend(page: Page) -> str:
-    """What the captions of a page's tiles mean."""
-    results = [stored.result for stored in page.cells.values()]
-    latency = "Latency: median of solo runs." if any(result.timings for result in results) else ""
-    cost = "NFE: denoiser evaluations per image." if any(result.nfe is not None for result in results) else ""
-    return " ".join(filter(None, (latency, cost)))
+    """How to read a page's captions, and pictures that are several."""
+    told = (text for text, has in _LEGEND.items() if any(has(stored.result) for stored in page.cells.values()))
+    return " ".join(told)
 
 
 def caption(result: CellResult) -> str:

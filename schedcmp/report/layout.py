@@ -161,14 +161,9 @@ def pictured(axes: Sequence[str]) -> list[str]:
     return [axis for axis in axes if axis in AXES and AXES[axis].pictured]
 
 
-def room_for_inputs(axes: Sequence[str], look: Look) -> int:
-    """Above the label of a row or column, px."""
-    return look.px(INPUT_SIDE) + look.gap if pictured(axes) else 0
-
-
 def _label(page: Page, axes: tuple[str, ...], key: Key, look: Look, width: int) -> list[Line]:
     """The first axis's value in bold, the others' below, and the text of a prompt below its name."""
-    room = room_for_inputs(axes, look)
+    room = look.px(INPUT_SIDE) + look.gap if pictured(axes) else 0  # above the label
     lines = [Line("", Style(round(room / LEADING), INK))] if room else []
     for i, (axis, value) in enumerate(zip(axes, key, strict=True)):
         style = look.quiet if i else look.header

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
+
 NONE = "–"
 
 
@@ -18,3 +20,9 @@ def seconds(value: float | None) -> str:
 
 def mebibytes(value: int | None) -> str:
     return NONE if value is None else f"{value / 2**20:,.0f} MiB"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> str:
+    """A table in Markdown; `numbers`: which columns are flush right."""
+    rules = ["---:" if i in numbers else "---" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rules, *rows))

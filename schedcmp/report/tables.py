@@ -12,9 +12,8 @@ from typing import Any
 from schedcmp.axes import OPTIONAL, PLAIN, SETTING, Setting
 from schedcmp.guard.texts import csv_text
 from schedcmp.records import Length, StoredCell, Timing, length_of
-from schedcmp.report.numbers import NONE, mebibytes, seconds
+from schedcmp.report.numbers import NONE, markdown_table, mebibytes, seconds
 from schedcmp.report.steadiness import doubts, interquartile_range, timed_group, timed_groups
-from schedcmp.report.words.tables import markdown_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +64,6 @@ def with_group_timings(cells: Sequence[StoredCell]) -> list[StoredCell]:
     return [replace(c, result=replace(c.result, timings=timings.get(timed_group(c), ()))) for c in cells]
 
 
-def results_csv(
-    cells: Iterable[StoredCell],
-    trajectories: Mapping[Length, Mapping[str, Any]] = MappingProxyType({}),
-    inert: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """One row per cell, see `result_rows`."""
-    return _csv(result_rows(cells, trajectories, inert))
-
-
 def result_rows(
     cells: Iterable[StoredCell],
     trajectories: Mapping[Length, Mapping[str, Any]] = MappingProxyType({}),
@@ -88,13 +78,13 @@ def result_rows(
     return [_result_row(stored, trajectories, inert) for stored in cells]
 
 
+def csv_rows(rows: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> str:
+    """A CSV file of all columns that any row has; without rows its `header` alone."""
+    return csv_text(list(dict.fromkeys(name for row in rows for name in row)) or header, rows)
+
+
 def timings_csv(rows: Sequence[TimingRow]) -> str:
-    return _csv([row.columns() for row in rows], header=_COLUMNS)
-
-
-def distribution_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One row per scheduler and steps, as `metrics.distribution.measure_distribution` keeps them."""
-    return _csv(rows)
+    return csv_rows([row.columns() for row in rows], header=_COLUMNS)
 
 
 def timings_json(rows: Sequence[TimingRow], environment: Mapping[str, Any]) -> str:
@@ -201,9 +191,6 @@ def _result_row(
         "final_sigma": sigmas[-1],
         "inert": inert.get(cell.id),
     }
+    row |= {"frames": result.frames, "fps": result.fps} if result.frames else {}
     own = {name: value for axis in OPTIONAL if axis.is_set(cell) for name, value in axis.columns(cell).items()}
     return row | {f"input_{name}" if name in row else name: value for name, value in own.items()} | {**stored.metrics}
-
-
-def _csv(rows: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> str:
-    return csv_text(list(dict.fromkeys(name for row in rows for name in row)) or header, rows)

@@ -11,7 +11,8 @@ from schedcmp.report.labels import caption
 from schedcmp.report.layout import FAINT, INK, Look
 from schedcmp.report.numbers import NONE
 from schedcmp.report.text import Style, block_height, draw_block, paragraph, text_width
-from schedcmp.store.images import opened
+from schedcmp.store.images import read_frames
+from schedcmp.video import contact_sheet
 
 FAILED_FILL, FAILED_EDGE, FAILED_INK = "#fbf0ee", "#d8a39b", "#8c2f22"
 LEFT_OUT_FILL, LEFT_OUT_EDGE, LEFT_OUT_INK = "#f6f7f8", "#d3d7dc", "#5b626b"
@@ -43,12 +44,12 @@ def scaled(picture: Image.Image, tile: tuple[int, int]) -> Image.Image:
 
 
 def open_picture(folder: Path, name: object) -> Image.Image:
-    """An image of a run's folder as RGB, on white where it is transparent. OSError if there is none."""
-    with opened(folder, name) as picture:
-        return _on_white(picture)
+    """An image of a run's folder as RGB, on white where it is transparent; of a video the contact sheet. OSError if
+    there is none."""
+    return on_white(contact_sheet(read_frames(folder, name)))
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
+def on_white(picture: Image.Image) -> Image.Image:
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     opaque = Image.new("RGBA", picture.size, "white")

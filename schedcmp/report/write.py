@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from schedcmp.guard.texts import visible
 from schedcmp.report.across import across
-from schedcmp.report.altered import altered
+from schedcmp.report.altered import altered, resized
 from schedcmp.report.answer import Answer, answer, tolerance
 from schedcmp.report.grid import GridAxes, write_grids
 from schedcmp.report.inert import repeats
@@ -17,8 +17,8 @@ from schedcmp.report.page import write_page
 from schedcmp.report.plots import write_plots
 from schedcmp.report.quality import narrower
 from schedcmp.report.tables import (
-    distribution_csv,
-    results_csv,
+    csv_rows,
+    result_rows,
     timing_rows,
     timings_csv,
     timings_json,
@@ -29,13 +29,15 @@ from schedcmp.report.tried import tried
 from schedcmp.report.words.across import markdown as section
 from schedcmp.report.words.across import overall
 from schedcmp.report.words.markdown import markdown
+from schedcmp.report.words.plain import from_plain
+from schedcmp.report.words.plain import markdown as plain_section
 from schedcmp.store.several import Shown
 
 
 class Reports(NamedTuple):
     """What was written, tables first, with the answers among it, what is best of all settings, and what else was seen:
-    settings without effect, options that changed; what is missing, with why; what was left out on purpose; and answers
-    by a metric that not all schedulers have."""
+    settings without effect, options and sizes that changed; what is missing, with why; what was left out on purpose;
+    and answers by a metric that not all schedulers have."""
 
     files: list[Path]
     answers: list[Answer]
@@ -66,17 +68,19 @@ def write_reports(store: Shown) -> Reports:
     repeated = repeats(cells, store.folder, store.fingerprints())
     trajectories = store.trajectories()
     environment = store.meta("environment") or {}
-    seen = (*map(str, environment.get("distilled", ())), *repeated.sentences, *altered(cells, trajectories))
+    distilled = map(str, environment.get("distilled", ()))
+    seen = (*distilled, *repeated.sentences, *altered(cells, trajectories), *resized(cells))
+    first = "\n\n".join(filter(None, [section(settings, answers), plain_section(cells)]))
     texts = {
-        "results.csv": results_csv(cells, trajectories, repeated.cells),
+        "results.csv": csv_rows(result_rows(cells, trajectories, repeated.cells)),
         "timings.csv": timings_csv(rows),
         "timings.md": visible(timings_markdown(rows)),
         "timings.json": timings_json(rows, store.meta("environment")),
         "timings.tex": visible(timings_latex(rows)),
-        "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {}, section(settings, answers))),
+        "answer.md": visible(markdown(answers, seen, beside, store.meta("orders") or {}, first)),
     }
     if distribution := store.meta("distribution"):
-        texts["distribution.csv"] = distribution_csv(distribution["rows"])
+        texts["distribution.csv"] = csv_rows(distribution["rows"])
     files = [store.write_text(name, text) for name, text in texts.items()]
     axes = GridAxes.asked(sweep["grid"], cells)
     missing: list[str] = []
@@ -86,4 +90,5 @@ def write_reports(store: Shown) -> Reports:
         files += write_grids(with_group_timings(cells), store.folder, axes, sweep["name"], left_out.append)
     with tried("report.html", missing):
         files.append(write_page(store, inert=repeated.cells, answers=answers))
-    return Reports(files, answers, overall(settings, answers), seen, tuple(missing), tuple(left_out), beside)
+    told = [*overall(settings, answers), *from_plain(cells)]
+    return Reports(files, answers, told, seen, tuple(missing), tuple(left_out), beside)

@@ -20,7 +20,7 @@ def in_background(results: Iterable[CellResult], work: Callable[[CellResult], T]
         waiting: deque[Future[T]] = deque()
         for result in results:
             waiting.append(worker.submit(work, result))
-            pixels = max(1, (result.width or 0) * (result.height or 0))
+            pixels = max(1, (result.width or 0) * (result.height or 0) * (result.frames or 1))
             most = 0 if result.timings else min(_MOST_WAITING, _MOST_PIXELS // pixels)
             while waiting and (len(waiting) > most or waiting[0].done()):
                 yield waiting.popleft().result()

@@ -8,14 +8,15 @@ from schedcmp.image import encode_png, fingerprint
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
 from schedcmp.report.paste.infotext import a1111_parameters
+from schedcmp.video import encode_webp
 
 
 def encoded(prepared: Prepared, result: CellResult) -> CellResult:
-    """The result as it is stored: with a PNG that says how it was made, and latents only if a reference needs them."""
+    """The result as it is stored: with a file that says how it was made, and latents only if a reference needs them."""
     result = replace(result, latents=result.latents if wants_latents(prepared, result.cell) else None)
-    if result.image is None:
+    if not result.pictures:
         return result
-    return replace(result, image=None, png=_png(prepared, result), fingerprint=fingerprint(result.image))
+    return replace(result, pictures=(), file=_file(prepared, result), fingerprint=fingerprint(*result.pictures))
 
 
 def wants_latents(prepared: Prepared, cell: Cell) -> bool:
@@ -24,15 +25,14 @@ def wants_latents(prepared: Prepared, cell: Cell) -> bool:
     return found is not None and (name in found.trajectories or name in found.comparable)
 
 
-def _png(prepared: Prepared, result: CellResult) -> bytes:
-    assert result.image is not None
+def _file(prepared: Prepared, result: CellResult) -> bytes:
     cell, environment = result.cell, prepared.origin.environment
     entry = prepared.all_recipes[cell.scheduler].entry
     parameters = a1111_parameters(
         cell,
         entry,
         result.scheduler_config,
-        result.image.size,
+        result.pictures[0].size,
         model=environment["checkpoint"],
         generator=environment["device"] if prepared.sweep.generator == "device" else "cpu",
     )
@@ -45,4 +45,6 @@ def _png(prepared: Prepared, result: CellResult) -> bytes:
         "generator": prepared.sweep.generator,
         "environment": environment,
     }
-    return encode_png(result.image, settings, parameters)
+    if result.fps is None:
+        return encode_png(result.pictures[0], settings, parameters)
+    return encode_webp(result.pictures, settings, parameters, result.fps)

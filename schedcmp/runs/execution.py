@@ -31,6 +31,7 @@ from schedcmp.sweep.document import dump
 from schedcmp.sweep.parts.steps import Search
 from schedcmp.truth.convergence import FEWEST_POINTS
 from schedcmp.truth.metrics import measure_references
+from schedcmp.video import SUFFIX
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew
@@ -175,8 +176,9 @@ class Execution:
         result = encoded(prepared, result)
         latents = _npy(result.latents) if wants_latents(prepared, result.cell) else None
         machine = result.machine or prepared.origin.machine
-        self.store.add(result, prepared.origin.keys[cell.scheduler], machine, self.paths(cell), result.png, latents)
-        return replace(result, png=None, fingerprint=None, latents=None)
+        path = self.paths(cell, ".png" if result.frames is None else SUFFIX)
+        self.store.add(result, prepared.origin.keys[cell.scheduler], machine, path, result.file, latents)
+        return replace(result, file=None, fingerprint=None, latents=None)
 
 
 def rounds(first: Execution) -> Iterator[Execution]:

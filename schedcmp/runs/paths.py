@@ -11,7 +11,7 @@ from typing import Any
 
 from schedcmp.axes import FOLDERS, Axis, values_of
 from schedcmp.records import Cell
-from schedcmp.store.held import Held
+from schedcmp.store.held import Held, without_end
 from schedcmp.store.images import image_path
 from schedcmp.sweep.document import Sweep
 
@@ -37,8 +37,8 @@ class ImagePaths:
             self._by_text = True
             self._marked = self._taken(new)
 
-    def __call__(self, cell: Cell) -> str:
-        return self._held.paths.get(cell.id) or self._path(cell)
+    def __call__(self, cell: Cell, end: str = ".png") -> str:
+        return self._held.paths.get(cell.id) or self._path(cell) + end
 
     def _taken(self, cells: Iterable[Cell]) -> set[str]:
         """Labels of the cells whose places are others'."""
@@ -58,7 +58,8 @@ class ImagePaths:
         ]
         mark = f"-{self._mark(cell)}" if cell.scheduler in self._marked else ""
         top = "references" if cell.reference_solver else "images"
-        return image_path(cell, folders, top, (cell.reference_solver or cell.scheduler) + mark)
+        path = image_path(cell, folders, top, (cell.reference_solver or cell.scheduler) + mark)
+        return without_end(path)
 
 
 def _value(axis: Axis, own: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -133,14 +133,14 @@ def flux2(n: int, trained: Trained) -> Levels:
     return trailing(n, Trained(math.exp(mu), trained.count))
 
 
-def optimal_steps(n: int, trained: Trained, which: str = "flux") -> Levels:
-    """The published list; at other numbers of steps log-linear in between, as its authors do."""
-    return lists.interpolated(_OPTIMAL[which], n)
-
-
 def given(values: tuple[float, ...], n: int, trained: Trained) -> Levels:
     """A list of the user's own."""
     return lists.given(values, n, trained.sigmas)
+
+
+def _between(published: tuple[float, ...]) -> Schedule:
+    """At other numbers of steps than a published list's own log-linear in between, as its authors do."""
+    return lambda n, trained: lists.interpolated(published, n)
 
 
 def schedule_called(name: str) -> Schedule:
@@ -163,5 +163,5 @@ _SCHEDULES: dict[str, Schedule] = {
             normal, sgm_uniform, trailing, linspace, karras, exponential, lu, beta, ltxv, ideogram4, flux2,
         )
     },
-    **{f"optimal_steps_{which}": partial(optimal_steps, which=which) for which in _OPTIMAL},
+    **{f"optimal_steps_{which}": _between(published) for which, published in _OPTIMAL.items()},
 }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -25,34 +25,16 @@ _ALIGNED = {
     "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
     "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
     # with more digits, as in ComfyUI
-    "sd15 in full": (
-        14.6146412293,
-        6.4745760956,
-        3.8636745985,
-        2.6946151520,
-        1.8841921177,
-        1.3943805092,
-        0.9642583904,
-        0.6523686016,
-        0.3977456272,
-        0.1515232662,
-        0.0291671582,
+    "sd15_comfyui": (
+        14.6146412293, 6.4745760956, 3.8636745985, 2.6946151520, 1.8841921177, 1.3943805092, 0.9642583904, 0.6523686016,
+        0.3977456272, 0.1515232662, 0.0291671582,
     ),
-    "sdxl in full": (
-        14.6146412293,
-        6.3184485287,
-        3.7681790315,
-        2.1811480769,
-        1.3405244945,
-        0.8620721141,
-        0.5550693289,
-        0.3798540708,
-        0.2332364134,
-        0.1114188177,
-        0.0291671582,
+    "sdxl_comfyui": (
+        14.6146412293, 6.3184485287, 3.7681790315, 2.1811480769, 1.3405244945, 0.8620721141, 0.5550693289, 0.3798540708,
+        0.2332364134, 0.1114188177, 0.0291671582,
     ),
     "svd": (700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
-}
+}  # fmt: skip
 _TURBO_STEPS = 10  # SD-Turbo was distilled at timesteps 99, 199, ..., 999
 
 
@@ -108,11 +90,6 @@ def beta_timesteps(n: int, sigmas: Levels, alpha: float = 0.6, beta: float = 0.6
     return array(sigmas[np.rint(quantiles * (len(sigmas) - 1)).astype(int)])
 
 
-def beta57(n: int, sigmas: Levels) -> Levels:
-    """`beta_timesteps` with alpha 0.5 and beta 0.7, as RES4LYF has it."""
-    return beta_timesteps(n, sigmas, 0.5, 0.7)
-
-
 def bong_tangent(n: int, sigmas: Levels) -> Levels:
     """Two pieces of an arctangent, from the largest level to its half and on to 0, as RES4LYF has it.
 
@@ -145,26 +122,6 @@ def lcm_grid(n: int, sigmas: Levels) -> Levels:
     return _at(grid, np.linspace(len(grid) - 1, 0, n))
 
 
-def ays_sd15(n: int, sigmas: Levels) -> Levels:
-    return _aligned("sd15", n, sigmas)
-
-
-def ays_sdxl(n: int, sigmas: Levels) -> Levels:
-    return _aligned("sdxl", n, sigmas)
-
-
-def ays_sd15_comfyui(n: int, sigmas: Levels) -> Levels:
-    return _aligned("sd15 in full", n, sigmas)
-
-
-def ays_sdxl_comfyui(n: int, sigmas: Levels) -> Levels:
-    return _aligned("sdxl in full", n, sigmas)
-
-
-def ays_svd(n: int, sigmas: Levels) -> Levels:
-    return _aligned("svd", n, sigmas)
-
-
 def gits(n: int, sigmas: Levels) -> Levels:
     """The published list for n steps; beyond 20, log-linear in between (ComfyUI)."""
     if n == 1:
@@ -188,13 +145,9 @@ def given(values: tuple[float, ...], n: int, sigmas: Levels) -> Levels:
     return array(values)
 
 
-def _aligned(which: str, n: int, sigmas: Levels) -> Levels:
-    """The published list at 10 steps; at others, log-linear in between, as its authors advise."""
-    return _starting(_ALIGNED[which], n, sigmas)
-
-
 def _starting(published: tuple[float, ...], n: int, sigmas: Levels) -> Levels:
-    """n levels of a list for models whose noise levels start where it does. Raises ValueError for others."""
+    """n levels of a list for models whose noise levels start where it does: at other numbers of steps than its own
+    log-linear in between, as its authors advise. Raises ValueError for other models."""
     if not math.isclose(published[0], sigmas[-1], rel_tol=0.01):
         raise ValueError(
             f"the list starts at sigma {published[0]:g}, and this checkpoint's noise levels at {sigmas[-1]:.4g}"
@@ -218,10 +171,13 @@ def array(values: Any) -> Levels:
 
 
 SCHEDULES: dict[str, Schedule] = {
-    f.__name__: f
-    for f in (
-        normal, sgm_uniform, simple, ddim_uniform, polyexponential, kl_optimal, linear_quadratic, beta_timesteps, turbo,
-        beta57, bong_tangent, gits, lcm_grid, ays_sd15, ays_sdxl, ays_svd,
-        ays_sd15_comfyui, ays_sdxl_comfyui,
-    )
+    **{
+        f.__name__: f
+        for f in (
+            normal, sgm_uniform, simple, ddim_uniform, polyexponential, kl_optimal, linear_quadratic, beta_timesteps,
+            turbo, bong_tangent, gits, lcm_grid,
+        )
+    },
+    "beta57": partial(beta_timesteps, alpha=0.5, beta=0.7),  # as RES4LYF has it
+    **{f"ays_{name}": partial(_starting, published) for name, published in _ALIGNED.items()},
 }  # fmt: skip

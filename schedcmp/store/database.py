@@ -7,12 +7,54 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Self
 
 from schedcmp.errors import RunError
 from schedcmp.records import StoredCell
-from schedcmp.store.folder import DATABASE
+from schedcmp.store.folder import DATABASE, write_file
 from schedcmp.store.rows import from_row
 from schedcmp.store.schema import connect, unusable
+
+
+class RunFolder:
+    """A run's folder that is open."""
+
+    folder: Path
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file into the folder, whole or not at all. Raises RunError."""
+        with writing_files(self.folder):
+            return write_file(self.folder, name, text.encode("utf-8"))
+
+
+@contextmanager
+def writing_files(folder: Path) -> Iterator[None]:
+    """Raises RunError where the folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise _stopped(folder, error) from error
+
+
+def _stopped(folder: Path, error: Exception) -> RunError:
+    """Why a run ends that could not write into its folder."""
+    if not (folder / DATABASE).exists():
+        return RunError(
+            f"{folder / DATABASE}: was removed while the run was writing it; repeat the command to begin anew"
+        )
+    return RunError(
+        f"{folder}: writing failed ({error}); what was finished is kept. "
+        "Make room or mend the disk, then repeat the command: it goes on from there"
+    )
 
 
 class Database:
@@ -47,7 +89,7 @@ class Database:
             with self._one_at_a_time, self._connection:
                 yield self._connection
         except sqlite3.OperationalError as error:
-            raise stopped(self.folder, error) from error
+            raise _stopped(self.folder, error) from error
         except sqlite3.DatabaseError as error:
             raise unusable(self.folder / DATABASE, error) from error
 
@@ -66,15 +108,3 @@ class Database:
         except ValueError as error:
             self.unreadable[f"the cell {row['id']}"] = str(error)
             return None
-
-
-def stopped(folder: Path, error: Exception) -> RunError:
-    """Why a run ends that could not write into its folder."""
-    if not (folder / DATABASE).exists():
-        return RunError(
-            f"{folder / DATABASE}: was removed while the run was writing it; repeat the command to begin anew"
-        )
-    return RunError(
-        f"{folder}: writing failed ({error}); what was finished is kept. "
-        "Make room or mend the disk, then repeat the command: it goes on from there"
-    )

@@ -26,7 +26,7 @@ RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references",
 TIMINGS = tuple(f"timings.{ending}" for ending in ("csv", "md", "json", "tex"))
 LIST = ".written.json"  # of what the run wrote into one of its folders; see `written`
 _JUNCTION = 0xA0000003  # stat.IO_REPARSE_TAG_MOUNT_POINT, which only Windows has
-_IMAGE = re.compile(r"(images|references)/([^/]+/)+steps-\d{3,}/seed-\d{4,}\.png")
+_IMAGE = re.compile(r"(images|references)/([^/]+/)+steps-\d{3,}/seed-\d{4,}\.(png|webp)")
 
 
 def is_of_a_run(name: str) -> bool:

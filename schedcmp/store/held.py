@@ -16,7 +16,7 @@ class Held:
     """The images that a folder has, of whatever plans."""
 
     paths: Mapping[str, str]  # cell id → its own image's
-    owners: Mapping[str, str]  # the reverse
+    owners: Mapping[str, str]  # the reverse, by their paths without the ends
     values: Mapping[str, AbstractSet[object]]  # an axis of the sweep → what there are images of
 
 
@@ -32,8 +32,13 @@ def held(database: Database) -> Held:
             id_, path = row["id"], row["image_path"]
             if not isinstance(path, str) or not is_of_a_run(path):
                 continue
-            paths[id_] = path
-            owners[path] = "" if path in owners else id_
+            paths[id_], place = path, without_end(path)
+            owners[place] = "" if place in owners else id_
             for axis in FOLDERS:
                 values[axis.name].add(tuple("" if row[name] is None else row[name] for name in axis.fields))
-    return Held({i: path for i, path in paths.items() if owners[path]}, owners, values)
+    return Held({i: path for i, path in paths.items() if owners[without_end(path)]}, owners, values)
+
+
+def without_end(path: str) -> str:
+    """An image's path without what says that it is an image or a video."""
+    return path.rpartition(".")[0]

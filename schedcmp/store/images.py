@@ -11,6 +11,7 @@ from PIL import Image
 from schedcmp.files import slug
 from schedcmp.records import Cell
 from schedcmp.store.folder import open_file
+from schedcmp.video import frames_of
 
 _LONGEST_STEM, _LONGEST_NAME = 40, 64
 
@@ -46,7 +47,15 @@ def input_path(token: str) -> str:
 def opened(folder: Path, name: object) -> Iterator[Image.Image]:
     """An image of a run's folder, by its name. Raises OSError for what is none, there or while it is read."""
     try:
-        with open_file(folder, name) as file, Image.open(file, formats=["PNG"]) as picture:
+        with open_file(folder, name) as file, Image.open(file, formats=["PNG", "WEBP"]) as picture:
             yield picture
     except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # of Pillow's readers
         raise OSError(f"{name}: is no image: {error}") from error
+
+
+def read_frames(folder: Path, name: object) -> list[Image.Image]:
+    """The frames of a video of a run's folder; an image is one. Raises OSError for what is neither."""
+    with opened(folder, name) as picture:
+        frames = frames_of(picture)
+        frames[0].load()
+        return frames

@@ -19,6 +19,7 @@ from schedcmp.store.schema import UNREADABLE
 from schedcmp.store.seals import broken, seal
 from schedcmp.store.stamps import latents_name
 from schedcmp.store.store import Store
+from schedcmp.video import frames_of, settings_in
 
 # By what is forgotten of a table; the plan is not, since a run writes it in any case
 _KEYS = {"cells": "id", "metrics": "id", "meta": "name"}
@@ -97,9 +98,9 @@ def _of_image(store: Store, stored: StoredCell, kept: bytes | None) -> str | Non
     result = stored.result
     try:
         with opened(store.folder, stored.image_path) as image:
-            told = image.info.get("schedcmp")
-            same = pixels_sha256(image) == result.image_sha256
-            printed = kept in (None, fingerprint(image))
+            told, frames = settings_in(image), frames_of(image)
+            same = pixels_sha256(*frames) == result.image_sha256
+            printed = kept in (None, fingerprint(*frames))
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

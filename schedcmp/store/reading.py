@@ -12,7 +12,7 @@ from schedcmp.errors import RunFolderError
 from schedcmp.image import FINGERPRINT_BYTES
 from schedcmp.readings import NOTE, Reading, readings
 from schedcmp.records import Length, Reference, StoredCell, Task
-from schedcmp.store.database import Database
+from schedcmp.store.database import Database, RunFolder
 from schedcmp.store.folder import DATABASE, refuse_links
 from schedcmp.store.rows import read_meta, read_sweep
 from schedcmp.store.stamps import Files, Stamp, latents_name
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Results:
+class Results(RunFolder):
     """One run's results."""
 
     def __init__(self, folder: Path, database: Database) -> None:
@@ -39,12 +39,6 @@ class Results:
 
     def close(self) -> None:
         self.database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def unreadable(self) -> Mapping[str, str]:

@@ -38,19 +38,21 @@ CELL_COLUMNS = tuple(f.name for f in fields(Cell) if f.name not in (*_OF_THE_PLA
 LATER_COLUMNS = {f.name: f.default for f in fields(Cell) if f.name in CELL_COLUMNS and f.default is not MISSING}
 JSON_COLUMNS = ("timings", "scheduler_config", "timesteps")
 PLAIN_COLUMNS = (
-    "status", "error", "nfe", "made_width", "made_height", "image_sha256", "peak_memory_bytes", "packed",
+    "status", "error", "nfe", "made_width", "made_height", "frames", "fps", "image_sha256", "peak_memory_bytes",
+    "packed",
 )  # fmt: skip
-_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+LATER_RESULTS = ("frames", "fps")  # likewise
 
 
-class _Lora(BaseModel):
-    model_config = _STRICT
+class _Checked(BaseModel):
+    """What a run has written; nothing is taken for what it is not."""
 
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Lora(_Checked):
     name: str
     adapters: list[tuple[str, str, float, str]]
-
-
-_LORA = TypeAdapter(_Lora)
 
 
 def _object(text: str | None) -> str:
@@ -63,7 +65,7 @@ def _object(text: str | None) -> str:
 def _lora(text: str | None) -> str:
     """As `Cell.lora`, or nothing."""
     if text:
-        _LORA.validate_json(text)
+        _Lora.model_validate_json(text)
     return text or ""
 
 
@@ -73,25 +75,11 @@ def _image_path(name: str) -> str:
     return name
 
 
-class _Row(BaseModel):
-    """Of `cells`, and of `plan` beside it; without `LATER_COLUMNS`."""
-
-    model_config = _STRICT
+class _Row(_Checked):
+    """Of `cells`, and of `plan` beside it; without `CELL_COLUMNS`."""
 
     position: int = 0
     nfe_budget: int | None = None  # missing in a run of an earlier schedcmp
-    id: str
-    scheduler: str
-    base: str
-    sigma_schedule: str
-    steps: int
-    seed: int
-    prompt_name: str
-    prompt: str
-    negative_prompt: str
-    guidance_scale: float
-    width: int | None
-    height: int | None
     key: str
     machine: str
     status: Status
@@ -99,6 +87,8 @@ class _Row(BaseModel):
     nfe: int | None
     made_width: int | None
     made_height: int | None
+    frames: int | None = None  # missing in a run of an earlier schedcmp, as is what follows
+    fps: float | None = None
     image_sha256: str | None
     peak_memory_bytes: int | None
     packed: Literal[0, 1]
@@ -111,17 +101,18 @@ class _Row(BaseModel):
 _CHECKS = {"call": _object, "lora": _lora}  # of what is a text that has parts
 
 
-def _later(name: str) -> Any:
-    own = get_type_hints(Cell)[name] | None
-    return (Annotated[own, AfterValidator(_CHECKS[name])] if name in _CHECKS else own, None)
+def _column(name: str, own: Any) -> Any:
+    """Of a cell's field: what its column holds, and what stands for it where it is missing."""
+    if name not in LATER_COLUMNS:
+        return own, ...
+    return (Annotated[own | None, AfterValidator(_CHECKS[name])] if name in _CHECKS else own | None), None
 
 
-_FullRow = create_model("_FullRow", __base__=_Row, **{name: _later(name) for name in LATER_COLUMNS})
+_HINTS = get_type_hints(Cell)
+_FullRow = create_model("_FullRow", __base__=_Row, **{name: _column(name, _HINTS[name]) for name in CELL_COLUMNS})
 
 
-class _Trajectory(BaseModel):
-    model_config = _STRICT
-
+class _Trajectory(_Checked):
     scheduler: str
     steps: int
     strength: float | None = None
@@ -132,9 +123,7 @@ class _Trajectory(BaseModel):
     nfe: int
 
 
-class _Throughput(BaseModel):
-    model_config = _STRICT
-
+class _Throughput(_Checked):
     images: int
     forwards: int
     evaluations: int
@@ -144,10 +133,8 @@ class _Throughput(BaseModel):
     occupancy: float
 
 
-class _Group(BaseModel):
+class _Group(_Checked):
     """Of one setting, which is told beside."""
-
-    model_config = _STRICT
 
     scheduler: str
     steps: int
@@ -156,23 +143,17 @@ class _Group(BaseModel):
     cmmd: float | None
 
 
-class _Distribution(BaseModel):
-    model_config = _STRICT
-
+class _Distribution(_Checked):
     origin: str
     rows: list[_Group]
 
 
-class _Sweep(BaseModel):
-    model_config = _STRICT
-
+class _Sweep(_Checked):
     name: str
     grid: dict[Literal["rows", "cols", "page"], list[str]]
 
 
-class _Order(BaseModel):
-    model_config = _STRICT
-
+class _Order(_Checked):
     text: str
     order: float | None
 

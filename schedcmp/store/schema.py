@@ -11,7 +11,7 @@ from typing import Any
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
 from schedcmp.image import FINGERPRINT_BYTES
 from schedcmp.store.folder import refuse_links
-from schedcmp.store.rows import CELL_COLUMNS, JSON_COLUMNS, LATER_COLUMNS, PLAIN_COLUMNS
+from schedcmp.store.rows import CELL_COLUMNS, JSON_COLUMNS, LATER_COLUMNS, LATER_RESULTS, PLAIN_COLUMNS
 
 SCHEMA_VERSION = 3
 TABLES = {
@@ -93,7 +93,7 @@ def _make_tables(database: sqlite3.Connection, version: int) -> None:
         if "nfe_budget" not in column_names(database, "plan"):
             database.execute("ALTER TABLE plan ADD COLUMN nfe_budget INTEGER")
         known = column_names(database, "cells")
-        for name in LATER_COLUMNS:
+        for name in (*LATER_COLUMNS, *LATER_RESULTS):
             if name not in known:
                 database.execute(f"ALTER TABLE cells ADD COLUMN {name}")
         if version != SCHEMA_VERSION:

@@ -19,7 +19,7 @@ from schedcmp.errors import RunFolderError
 from schedcmp.files import read_input, slug
 from schedcmp.readings import Reading
 from schedcmp.records import Cell, Reference, StoredCell, Task
-from schedcmp.store.database import stopped
+from schedcmp.store.database import RunFolder, writing_files
 from schedcmp.store.folder import DATABASE, LOCK, MODELS, refuse_links_to, refuse_strangers, write_file
 from schedcmp.store.images import input_path
 from schedcmp.store.reading import Results
@@ -59,13 +59,11 @@ def write_labels(folder: Path, labels: Iterable[str], sweep: str) -> None:
     """
     if (folder / DATABASE).exists():
         raise RunFolderError(f"{folder}: is the folder of a run of one checkpoint; choose another one with -o")
-    try:
+    with writing_files(folder):
         if folder.is_dir() and not (folder / MODELS).exists():
             refuse_strangers(folder, (path.name for path in folder.iterdir()), LOCK)
         write_file(folder, MODELS, f"{json.dumps([*labels])}\n".encode())
         write_file(folder, _SWEEP, sweep.encode())
-    except OSError as error:
-        raise stopped(folder, error) from error
 
 
 def opened(folder: Path) -> Store | SeveralRuns:
@@ -74,7 +72,7 @@ def opened(folder: Path) -> Store | SeveralRuns:
     return SeveralRuns(folder, labels) if labels else Store.open(folder)
 
 
-class SeveralRuns:
+class SeveralRuns(RunFolder):
     """As `Results` of one run. Checkpoints whose run has not begun have no cells."""
 
     def __init__(self, folder: Path, labels: Iterable[str]) -> None:
@@ -97,12 +95,6 @@ class SeveralRuns:
 
     def close(self) -> None:
         self._stack.close()
-
-    def __enter__(self) -> SeveralRuns:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -187,13 +179,6 @@ class SeveralRuns:
     def _text(self) -> str:
         refuse_links_to(self.folder, _SWEEP, itself=True)
         return read_input(self.folder / _SWEEP, 100 * _MOST_BYTES).decode("utf-8")
-
-    def write_text(self, name: str, text: str) -> Path:
-        """Write a text file into the folder, whole or not at all. Raises RunError."""
-        try:
-            return write_file(self.folder, name, text.encode("utf-8"))
-        except OSError as error:
-            raise stopped(self.folder, error) from error
 
 
 Shown = Store | SeveralRuns

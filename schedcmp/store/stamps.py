@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from schedcmp.image import pixels_sha256
 from schedcmp.store.folder import is_there, open_file
-from schedcmp.store.images import opened
+from schedcmp.store.images import read_frames
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,8 +88,7 @@ class Files:
         """Whether a file of which no more is known has an image of such pixels, or latents. Raises OSError."""
         if name.startswith("latents/"):
             return self.latents(Path(name).stem) is not None
-        with opened(self._folder, name) as image:
-            return pixels_sha256(image) == pixels
+        return pixels_sha256(*read_frames(self._folder, name)) == pixels
 
 
 def latents_name(cell_id: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from schedcmp.records import Cell, CellResult
-from schedcmp.store.database import Database, stopped
+from schedcmp.store.database import Database, writing_files
 from schedcmp.store.folder import (
     DATABASE,
     RESULTS,
@@ -88,10 +88,8 @@ class Store(Results):
 
     def clear(self) -> None:
         """Forget all results, and remove what a run has made; other files stay. Raises RunError."""
-        try:
+        with writing_files(self.folder):
             self._remove_files()
-        except OSError as error:
-            raise stopped(self.folder, error) from error
         with self.database.writing() as database:
             for name in TABLES:
                 database.execute(f"DELETE FROM {name}")
@@ -147,7 +145,7 @@ class Store(Results):
         key: str,
         machine: str,
         image_path: str,
-        png: bytes | None,
+        file: bytes | None,
         latents: bytes | None = None,
     ) -> None:
         """Store a finished cell, its files first.
@@ -159,17 +157,15 @@ class Store(Results):
         Raises:
             RunError: the disk is full or gone.
         """
-        values = to_row(result, key, image_path if png else None) | {"machine": machine}
-        files = {image_path: png, latents_name(result.cell.id): latents}
+        values = to_row(result, key, image_path if file else None) | {"machine": machine}
+        files = {image_path: file, latents_name(result.cell.id): latents}
         stamps = {}
-        try:
+        with writing_files(self.folder):
             for name, data in files.items():
                 if data:
                     stamps[name] = Stamp.of(write_file(self.folder, name, data).stat(), data)
             if not latents:
                 remove_file(self.folder, latents_name(result.cell.id))  # of an earlier image
-        except OSError as error:
-            raise stopped(self.folder, error) from error
         with self.database.writing() as database:
             id_ = (result.cell.id,)
             measured = database.execute("SELECT id, name FROM metrics WHERE id = ?", id_).fetchall()
@@ -233,16 +229,7 @@ class Store(Results):
     def write_inputs(self, pictures: Iterable[tuple[str, bytes]]) -> None:
         """Keep PNG files of what the cells are given, by token; what is there already stays. Raises RunError."""
         written = Written(self.folder, "inputs")
-        try:
+        with writing_files(self.folder):
             for token, png in pictures:
                 written.write(PurePosixPath(input_path(token)).name, png)
             written.close()
-        except OSError as error:
-            raise stopped(self.folder, error) from error
-
-    def write_text(self, name: str, text: str) -> Path:
-        """Write a text file into the run's folder, whole or not at all. Raises RunError."""
-        try:
-            return write_file(self.folder, name, text.encode("utf-8"))
-        except OSError as error:
-            raise stopped(self.folder, error) from error

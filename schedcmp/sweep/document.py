@@ -14,15 +14,12 @@ from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.files import slug
 from schedcmp.sweep.keys import FILES, Exclude, Keys, OfRun
-from schedcmp.sweep.parts.adapters import AdapterSpec, Lora
-from schedcmp.sweep.parts.entries import EntrySpec
-from schedcmp.sweep.parts.executor import Executor, Executors, Ray
+from schedcmp.sweep.parts.executor import Executor, Executors
 from schedcmp.sweep.parts.fields import Groups, Part, Words
 from schedcmp.sweep.parts.grid import Grid
 from schedcmp.sweep.parts.making import Jax, Optimize
-from schedcmp.sweep.parts.measuring import Metrics, MetricSpec, Timing, Timings
-from schedcmp.sweep.parts.model import IpAdapter, Model
-from schedcmp.sweep.parts.steps import Auto, Search
+from schedcmp.sweep.parts.measuring import Metrics, Timing, Timings
+from schedcmp.sweep.parts.steps import Search
 from schedcmp.sweep.source import Source, read
 from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
@@ -216,25 +213,7 @@ def _problem(problem: Any, key: str) -> str:
 
 
 _UNIONS = ("str", "EntrySpec", "OfRun")  # what stands in a problem's place for a member of a union
-_PARTS: tuple[type[Part], ...] = (
-    Sweep,
-    EntrySpec,
-    MetricSpec,
-    Timing,
-    Search,
-    Auto,
-    Grid,
-    Model,
-    IpAdapter,
-    Optimize,
-    Jax,
-    Exclude,
-    OfRun,
-    Executor,
-    Ray,
-    Lora,
-    AdapterSpec,
-)
+_PARTS: tuple[type[Part], ...] = (Sweep, Exclude, OfRun, *Part.__subclasses__())
 
 
 def _nearest_key(key: str) -> str:

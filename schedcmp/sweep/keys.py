@@ -67,6 +67,10 @@ class Keys(Part):
     width: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
     height: Pixels | None = Field(None, description="pixels, both or neither; the checkpoint's own by default")
     size: Sizes | None = Field(None, description="several sizes: `[512x512, 512x768]`, width first")
+    num_frames: Counts | None = Field(
+        None,
+        description="how long videos are; the default of the pipeline's own call by default ([video.md](video.md))",
+    )
     image: Pictures | None = Field(
         None,
         description="what images begin from, or edit: files or folders of them, seen from the sweep's folder, or"

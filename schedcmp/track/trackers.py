@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 
 from schedcmp.errors import RequestError, one_line
-from schedcmp.track.record import Record
+from schedcmp.report.answer import Answer
+from schedcmp.store.store import Store
+from schedcmp.track.record import Record, record
 
 T = TypeVar("T")
+SENT = "tracked"  # the name under which the store keeps what runs are called elsewhere
 _PROJECT = "schedcmp"
 _BATCH = 100  # MLflow takes so many parameters at once
 
@@ -25,6 +29,19 @@ class Tracker:
 
     packages: tuple[str, ...]  # any of which is its client
     send: Callable[[str, Record, str], str]  # where, what, the id of an earlier time or "" → its id
+
+
+def track(store: Store, places: Iterable[str], answers: Sequence[Answer], written: Sequence[Path]) -> Iterator[str]:
+    """Send a run to each place; a sentence for each that it could not be sent to. What was sent before is sent to the
+    same run there."""
+    sent = dict(store.meta(SENT) or {})
+    for address in places:
+        try:
+            sent[address] = send(address, record(store, answers, written), sent.get(address, ""))
+        except RequestError as error:
+            yield str(error)
+            continue
+        store.note(SENT, sent)
 
 
 def send(address: str, what: Record, before: str = "") -> str:

@@ -57,7 +57,7 @@ def shown_in(image: Image.Image) -> dict[str, str]:
     if len(core) < _LEAST:
         return {"background": background}
     colour = min((c for c in COLOURS if c != background), key=lambda c: _misfit(core, c))
-    mask = _distance_to(pixels, colour) < distance
+    mask = _from_line(pixels, colour)[0] < distance
     shape = _shape(mask)
     return {"background": background} | ({"colour": colour, "shape": shape} if shape else {})
 
@@ -78,19 +78,16 @@ def _background(pixels: Floats) -> tuple[str, Floats]:
 def _misfit(core: Floats, colour: str) -> float:
     """How badly pixels (n, 3) are those of a plain or textured shape of this colour: far from the line to its accent,
     or mostly not at its own end."""
-    base = np.array(COLOURS[colour], float)
-    line = np.array(accent(colour)) - base
-    share = np.clip((core - base) @ line / (line @ line), 0, 1)
-    away = np.linalg.norm(core - base - share[:, None] * line, axis=1)
-    return float(np.median(away) + np.percentile(share, 30) * np.linalg.norm(line))
+    away, along = _from_line(core, colour)
+    return float(np.median(away) + np.percentile(along, 30))
 
 
-def _distance_to(pixels: Floats, colour: str) -> Floats:
-    """Of pixels (h, w, 3) from the line between a colour and its accent."""
+def _from_line(pixels: Floats, colour: str) -> tuple[Floats, Floats]:
+    """Of pixels (..., 3): how far they are from the line between a colour and its accent, and how far along it."""
     base = np.array(COLOURS[colour], float)
     line = np.array(accent(colour)) - base
     share = np.clip((pixels - base) @ line / (line @ line), 0, 1)
-    return np.asarray(np.linalg.norm(pixels - base - share[..., None] * line, axis=-1))
+    return np.linalg.norm(pixels - base - share[..., None] * line, axis=-1), share * np.linalg.norm(line)
 
 
 def _distance_to_shaded(pixels: Floats, behind: Floats) -> Floats:
@@ -103,7 +100,10 @@ def _shape(mask: Mask) -> str | None:
     found = _normalised(mask)
     if found is None:
         return None
-    scores = {name: max(_overlap(found, outline) for outline in outlines) for name, outlines in _outlines().items()}
+    scores = {  # intersection over union
+        name: max(float((found & outline).sum() / (found | outline).sum()) for outline in outlines)
+        for name, outlines in _outlines().items()
+    }
     return max(scores, key=scores.__getitem__)
 
 
@@ -126,8 +126,3 @@ def _normalised(mask: Mask) -> Mask | None:
     inside = np.ix_(np.clip(rows, 0, mask.shape[0] - 1), np.clip(columns, 0, mask.shape[1] - 1))
     known = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & (columns >= 0) & (columns < mask.shape[1])
     return np.asarray(mask[inside] & known)
-
-
-def _overlap(a: Mask, b: Mask) -> float:
-    """Intersection over union."""
-    return float((a & b).sum() / (a | b).sum())

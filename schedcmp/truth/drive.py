@@ -69,44 +69,33 @@ def drive(
     Raises:
         RegistryError: the scheduler fails in both, or ends in numbers that are not finite.
     """
-    return in_float64_if_possible(lambda noise: _drive(recipe, oracle, noise, steps, seed, image), recipe, noise, steps)
+    flow = isinstance(oracle.schedule, Flow)
+
+    def run(noise: torch.Tensor) -> Solve:
+        oracle.nfe, oracle.start = 0, None
+        latents, scheduler = loop(recipe, oracle, noise, steps, seed, flow=flow, image=image)
+        assert oracle.start is not None
+        start, level = oracle.start
+        return Solve(latents.double(), oracle.nfe, start.double(), level, oracle.last, _final(scheduler, flow=flow))
+
+    return in_float64_if_possible(run, recipe, noise, steps)
 
 
 def in_float64_if_possible(run: Callable[[torch.Tensor], T], recipe: Recipe, noise: torch.Tensor, steps: int) -> T:
     """`run` of the noise in float64, or else in float32. Raises RegistryError if it fails in both, or raises that."""
     try:
         with contained(recipe.patience(steps)):
-            return _in_float64(run, noise)
+            try:
+                return run(noise)
+            except RegistryError:
+                raise
+            except Exception:  # third-party code raises what it likes
+                return run(noise.float())
     except RegistryError:
         raise
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} fails at {steps} steps: {reason}") from error
-
-
-def _in_float64(run: Callable[[torch.Tensor], T], noise: torch.Tensor) -> T:
-    try:
-        return run(noise)
-    except RegistryError:
-        raise
-    except Exception:  # third-party code raises what it likes
-        return run(noise.float())
-
-
-def _drive(
-    recipe: Recipe,
-    oracle: Oracle,
-    noise: torch.Tensor,
-    steps: int,
-    seed: int,
-    image: tuple[torch.Tensor, float] | None,
-) -> Solve:
-    oracle.nfe, oracle.start = 0, None
-    flow = isinstance(oracle.schedule, Flow)
-    latents, scheduler = loop(recipe, oracle, noise, steps, seed, flow=flow, image=image)
-    assert oracle.start is not None
-    start, level = oracle.start
-    return Solve(latents.double(), oracle.nfe, start.double(), level, oracle.last, _final(scheduler, flow=flow))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from schedcmp.records import Cell, Reference, StoredCell, Task
@@ -50,24 +50,21 @@ def measure_references(
     """
     new, before = unmeasured(cells, references, keys, store), store.references()
     new_ids = {c.id for c in new}
-    stale = {pair[0].task for pair in references.pairs if _is_stale(before.get(pair[0].task), pair, keys)}
+    origins = {pair[0].task: _origin(pair, keys) for pair in references.pairs}
+    stale = {task for task, origin in origins.items() if task not in before or before[task].origin != origin}
     tasks = stale | {c.task for c in new}
     stored: dict[Task, list[StoredCell]] = defaultdict(list)
     for cell in store.cells():
         if cell.cell.scheduler in references.comparable and cell.counts:
             stored[cell.cell.task].append(cell)
     found = [
-        _compared(store, pair, stored[pair[0].task], new_ids, _origin(pair, keys))
+        _compared(store, pair, stored[pair[0].task], new_ids, origins[pair[0].task])
         if pair[0].task in tasks
         else before[pair[0].task]
         for pair in references.pairs
     ]
     store.note("references", [asdict(reference) for reference in found])
     return found
-
-
-def _is_stale(before: Reference | None, pair: Pair, keys: Mapping[str, str]) -> bool:
-    return before is None or before.origin != _origin(pair, keys)
 
 
 def _compared(store: Store, pair: Pair, cells: list[StoredCell], new: set[str], origin: str) -> Reference:
@@ -88,7 +85,7 @@ def _compared(store: Store, pair: Pair, cells: list[StoredCell], new: set[str], 
         return Reference(task, None, apart if math.isfinite(apart) else None, note, origin)
     path = made[pair[0].id].image_path
     assert path is not None
-    image = read_image(store.folder, path)
+    image = read_pixels(store.folder, path)
     found = {c.cell.id: _values(store, c, distances[c.cell.id], image) for c in cells if c.cell.id in new}
     store.measure(found, instead_of=REFERENCE_METRICS)
     return Reference(task, path, apart, origin=origin)
@@ -127,7 +124,7 @@ def _values(store: Store, stored: StoredCell, rmse: float, reference: torch.Tens
     values = {"reference_rmse": rmse}
     if stored.image_path:
         with suppress(OSError):  # a damaged image has none
-            image = read_image(store.folder, stored.image_path)
+            image = read_pixels(store.folder, stored.image_path)
             values |= {"reference_psnr_db": psnr_db(image, reference), "reference_ssim": ssim(image, reference)}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
@@ -151,30 +148,35 @@ def relative_rmse(latents: Latents, reference: Latents) -> float:
 
 
 def psnr_db(image: torch.Tensor, reference: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images (3, h, w) in [0, 1]; infinite where they are equal."""
+    """Peak signal-to-noise ratio in dB of images (3, h, w) in [0, 1], or of all frames (n, 3, h, w); infinite where
+    they are equal."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    return float(peak_signal_noise_ratio(image[None], reference[None], data_range=1.0))
+    return float(peak_signal_noise_ratio(image, reference, data_range=1.0))
 
 
 def ssim(image: torch.Tensor, reference: torch.Tensor) -> float:
     """Structural similarity (Wang et al. 2004) of images (3, h, w) in [0, 1]: 1 if equal, NaN if they are too small.
+    Of frames (n, 3, h, w), the mean over them.
 
     Over the Gaussian windows, 11 pixels wide, that lie in the image; releases of torchmetrics differ at its edges.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    found = structural_similarity_index_measure(image[None], reference[None], data_range=1.0, return_full_image=True)
-    return float(found[1][..., 5:-5, 5:-5].mean())
+    def of(frame: torch.Tensor, other: torch.Tensor) -> float:
+        found = structural_similarity_index_measure(frame[None], other[None], data_range=1.0, return_full_image=True)
+        return float(found[1][..., 5:-5, 5:-5].mean())
+
+    frames = [tensor.reshape(-1, *tensor.shape[-3:]) for tensor in (image, reference)]
+    return fmean(of(*pair) for pair in zip(*frames, strict=True))
 
 
-def read_image(folder: Path, name: str) -> torch.Tensor:
-    """An image of a run's folder, (3, h, w) in [0, 1]. Raises OSError."""
+def read_pixels(folder: Path, name: str) -> torch.Tensor:
+    """The frames of a video of a run's folder, (n, 3, h, w) in [0, 1]; of an image one. Raises OSError."""
     import numpy as np
     import torch
 
-    from schedcmp.store.images import opened
+    from schedcmp.store.images import read_frames
 
-    with opened(folder, name) as image:
-        pixels = np.asarray(image.convert("RGB"), np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    pixels = np.stack([np.asarray(frame.convert("RGB")) for frame in read_frames(folder, name)])
+    return torch.from_numpy(pixels.astype(np.float32) / 255).permute(0, 3, 1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,23 +19,13 @@ from schedcmp.truth.mixture import Array, Level
 _TINY = 2.0**-24  # diffusers' alphas_cumprod in place of 0, where a noise level has to be finite
 
 
-class NoiseSchedule(Protocol):
-    """What a denoiser was trained with."""
-
-    @property
-    def kind(self) -> str:
-        """The word of `registry.build.kinds.noise_kind`."""
-
-    def level(self, t: float) -> Level:
-        """The noise level of the denoiser's input at timestep t."""
-
-    def prediction(self, x: torch.Tensor, x0: torch.Tensor, level: Level) -> torch.Tensor:
-        """What the denoiser returns for its input x (any shape) when it takes the data to be x0."""
-
-
 @dataclass(frozen=True, slots=True)
 class Betas:
-    """Variance preserving: alpha² + sigma² = 1, tabulated at whole timesteps."""
+    """Variance preserving: alpha² + sigma² = 1, tabulated at whole timesteps.
+
+    As all of them, it tells the noise level of the denoiser's input at a timestep, and what the denoiser returns for
+    its input x (any shape) when it takes the data to be x0.
+    """
 
     alphas_cumprod: Array  # (T,)
     prediction_type: str
@@ -88,6 +78,9 @@ class Edm:
         c_out = level.sigma * self.sigma_data  # c_in sigma sigma_data
         sign = -1 if self.prediction_type == "v_prediction" else 1
         return sign * (x0 - level.alpha * self.sigma_data**2 * x) / c_out
+
+
+NoiseSchedule = Betas | Flow | Edm  # what a denoiser was trained with; its `kind` is that of `kinds.noise_kind`
 
 
 def noise_schedule(scheduler_config: Mapping[str, Any]) -> NoiseSchedule:

@@ -19,4 +19,5 @@ class Family:
     guided: Mapping[str, Any] = field(default_factory=lambda: {"guidance_scale": GUIDANCE})  # as diffusers is told
     call: Mapping[str, Any] = field(default_factory=dict)  # of the sweep
     prompt: str = "a cat"
+    frames: int | None = None  # of a video
     packages: tuple[str, ...] = ()  # what its parts need

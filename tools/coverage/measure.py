@@ -15,7 +15,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -25,7 +24,8 @@ from schedcmp.checkpoint.json_files import read_json
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
-from schedcmp.image import pixels_sha256
+from schedcmp.image import difference, pixels_sha256
+from schedcmp.pipelines.inputs import OUTPUTS
 from schedcmp.pipelines.packages import packages
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Cell, CellResult
@@ -127,6 +127,8 @@ def prepared(family: Family, folder: Path, schedulers: Sequence[str], seeds: int
     }  # fmt: skip
     if family.size:
         sweep["size"] = "{}x{}".format(*family.size)
+    if family.frames:
+        sweep["num_frames"] = family.frames
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(sweep), encoding="utf-8")
     return prepare(path)
@@ -168,9 +170,11 @@ def _direct(family: Family, folder: Path, cell: Cell) -> str:
     given |= {**family.guided, **family.call}
     if family.size:
         given["width"], given["height"] = family.size
+    if family.frames:
+        given |= {"num_frames": family.frames, "output_type": "pil"}
     output = pipeline(**given, generator=torch.Generator().manual_seed(cell.seed))
-    images = getattr(output, "images", None) or getattr(output, "image", None)
-    return pixels_sha256(images[0])
+    made = next(found for name in OUTPUTS if (found := getattr(output, name, None)))[0]
+    return pixels_sha256(*(made if family.frames else [made]))
 
 
 def _count_own(row: Row, of: Prepared, alone: Results, expected: Mapping[str, str]) -> None:
@@ -186,8 +190,8 @@ def _pack(row: Row, of: Prepared, pipeline: Any, alone: Results) -> None:
     count = engine.throughput
     row.packs = round(count.evaluations / count.forwards, 1) if count.forwards else 0.0
     row.notes = count.notes
-    both = [(r.image, alone[i].image) for i, r in results.items() if r.image and alone[i].image]
-    row.levels = max((int(np.abs(np.asarray(a, int) - np.asarray(b, int)).max()) for a, b in both), default=None)
+    both = [difference(r.pictures, alone[i].pictures) for i, r in results.items() if r.image and alone[i].image]
+    row.levels = max((found[1] for found in both if found), default=None)
     row.failures |= _reasons([*alone.values(), *results.values()])
 
 

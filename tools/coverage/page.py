@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.source import pipeline_file, pipeline_source
 from tools.coverage.families import FAMILIES
+from tools.coverage.families.videos import VIDEOS
 from tools.coverage.measure import Row, code_state
 
 _HEAD = """\
@@ -26,6 +27,7 @@ like any other.
 * **`"*"`**: cells of `schedulers: "*"` that gave an image, of those planned.
 * **packages**: what the class needs beside schedcmp's own dependencies.
 """
+_VIDEOS = "Likewise, of five frames or a few more; equal are all of them, and a difference is the largest of any."
 _EDITS = "edits an image, though its call has a default for it"
 _DISCRETE = "predicts tokens and not noise, with a scheduler of its own that no other can stand for"
 _BOXES = "needs boxes and what is in them"
@@ -58,7 +60,11 @@ def page(rows: Sequence[Row], more: Mapping[str, str]) -> str:
     from importlib.metadata import version
 
     names = ("diffusers", "transformers", "torch")
-    parts = [_HEAD.format(**{name: version(name) for name in names}), _table(_COLUMNS, map(_cells, rows))]
+    of_videos = [row for row in rows if row.name in VIDEOS]
+    of_images = [row for row in rows if row.name not in VIDEOS]
+    parts = [_HEAD.format(**{name: version(name) for name in names}), _table(_COLUMNS, map(_cells, of_images))]
+    if of_videos:
+        parts += ["## Videos", _VIDEOS, _table(_COLUMNS, map(_cells, of_videos))]
     notes = [line for row in rows for line in _notes(row)]
     if earlier := [f"`{row.name}`" for row in rows if row.code != code_state()]:
         notes.append(f"* at an earlier state of schedcmp's code, which `make coverage` mends: {', '.join(earlier)}")

@@ -51,6 +51,12 @@ class Call:
         shape = () if self.first is None else self.first.shape
         return 4 * shape[1] if len(shape) == 3 else prod(shape[2:])
 
+    @cached_property
+    def frames(self) -> int:
+        """Of a row, where its latents are a video's: (rows, channels, frames, height, width)."""
+        shape = () if self.first is None else self.first.shape
+        return shape[2] if len(shape) == 5 else 1
+
     @property
     def evaluations(self) -> int:
         """Of the denoiser, for each row: a call may be for a whole solve."""

@@ -158,6 +158,7 @@ def _cell(stored: StoredCell, at: Sequence[int], recipe: int | None) -> dict[str
         "image": _own(stored.image_path),
         "width": result.width,
         "height": result.height,
+        **({"frames": result.frames, "fps": result.fps} if result.frames else {}),
         "nfe": result.nfe,
         "own_latency_s": median(t.latency_s for t in result.timings) if result.timings else None,
         "peak_memory_bytes": result.peak_memory_bytes,

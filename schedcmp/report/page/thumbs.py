@@ -1,4 +1,4 @@
-"""Small copies of large images, made once, so that a page of thousands stays quick."""
+"""Small copies of large images and contact sheets of videos, made once, so that a page of thousands stays quick."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def thumbnails(cells: Iterable[StoredCell], folder: Path) -> Mapping[str, str]:
     large = {
         stored.cell.id: (stored, f"{slug(str(stored.result.image_sha256 or stored.cell.id))}.{_FORMAT[0]}")
         for stored in cells
-        if _is_large(stored)
+        if _is_wanted(stored)
     }
     with ThreadPoolExecutor() as pool:  # decoding and reducing leave other threads alone
         there = pool.map(lambda item: _is_there(item[0], folder, item[1], made), large.values())
@@ -35,8 +35,11 @@ def thumbnails(cells: Iterable[StoredCell], folder: Path) -> Mapping[str, str]:
     return found
 
 
-def _is_large(stored: StoredCell) -> bool:
-    return stored.image_path is not None and max(stored.result.width or 0, stored.result.height or 0) > SIDE
+def _is_wanted(stored: StoredCell) -> bool:
+    result = stored.result
+    return stored.image_path is not None and (
+        (result.frames or 1) > 1 or max(result.width or 0, result.height or 0) > SIDE
+    )
 
 
 def _is_there(stored: StoredCell, folder: Path, name: str, made: Written) -> bool:

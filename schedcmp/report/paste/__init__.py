@@ -10,7 +10,7 @@ from schedcmp.report.paste.subject import Subject
 
 _WRITERS = {
     "diffusers": "diffusers_code",
-    "a1111": "a1111",
+    "a1111": "infotext",
     "comfyui": "comfyui",
     "comfyui-workflow": "comfyui_workflow",
     "invokeai": "invokeai",

@@ -10,7 +10,7 @@ from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
 from schedcmp.pipelines.guidance import spelled_guidance
-from schedcmp.records import Cell
+from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import load_class
 from schedcmp.registry.entry import DEFAULT_SIGMAS
 from schedcmp.report.paste.parts_code import parts
@@ -19,6 +19,7 @@ from schedcmp.report.paste.subject import Subject
 from schedcmp.spacing.written import read_levels
 from schedcmp.store.images import name_of, stem_of
 from schedcmp.sweep.keys import SEEN
+from schedcmp.video import frame_ms
 
 _BUILTIN, _ENCODER = "builtin:", BESIDE[IMAGE_ENCODER][1]
 _TORCH = {"float32": "torch.float32", "float16": "torch.float16", "bfloat16": "torch.bfloat16"}
@@ -167,7 +168,9 @@ def _call(subject: Subject) -> Iterator[str]:
     spelled = _spelling(subject)
     known = spelled.get("guidance", ["guidance_scale"])
     guidance = spelled_guidance(known, cell.guidance_scale, cell.negative_prompt, cell.arguments)
-    yield from _texts(cell, guidance.pop("negative_prompt", ""))
+    yield from _texts(
+        cell, guidance.pop("negative_prompt", ""), "image" if subject.stored.result.fps is None else "video"
+    )
     yield f"    num_inference_steps={cell.steps},"
     yield from (f"    {name}={value!r}," for name, value in guidance.items())
     if cell.width and cell.height and spelled["sized"]:
@@ -176,17 +179,27 @@ def _call(subject: Subject) -> Iterator[str]:
     yield from (f"    {names[key]}={key}," for key in cell.images)
     yield from (f"    {name}={value!r}," for name, value in (arguments_of(cell) | cell.arguments).items())
     yield "    generator=generator,"
-    yield ").images[0]"
+    yield from _result(subject.stored.result)
 
 
-def _texts(cell: Cell, negative: str) -> Iterator[str]:
+def _result(made: CellResult) -> Iterator[str]:
+    """What the call returns; a video is saved, since nothing shows its frames."""
+    if made.fps is None:
+        yield ").images[0]"
+        return
+    yield '    output_type="pil",'
+    yield ").frames[0]"
+    yield f'video[0].save("video.webp", save_all=True, append_images=video[1:], duration={frame_ms(made.fps)})'
+
+
+def _texts(cell: Cell, negative: str, name: str) -> Iterator[str]:
     """The call begins with the prompts."""
     if cell.prompt_syntax:
         yield f"texts = Embedder(pipe).arguments({cell.prompt!r}, {cell.negative_prompt or None!r}, ())"
-        yield "image = pipe("
+        yield f"{name} = pipe("
         yield "    **texts,"
         return
-    yield "image = pipe("
+    yield f"{name} = pipe("
     yield f"    {cell.prompt!r},"
     if negative:
         yield f"    negative_prompt={negative!r},"

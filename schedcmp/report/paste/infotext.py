@@ -12,14 +12,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from schedcmp import __version__
+from schedcmp.errors import RequestError
 from schedcmp.files import adapter_name
 from schedcmp.records import Cell
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, SigmaSchedule
 from schedcmp.registry.table import builtin_registry
+from schedcmp.report.paste.subject import Subject
 
 # Even steps: A1111's schedule of this kind ends at the first timestep, as linspace does and leading nearly
 _NEAREST = {DEFAULT_SIGMAS: "Uniform", "leading": "Uniform", "linspace": "Uniform", "trailing": "SGM Uniform"}
 _BRACKETS = re.compile(r"[()\[\]]")
+
+
+def write(subject: Subject) -> str:
+    """Raises RequestError where A1111 has no such sampler."""
+    subject.names("a1111")
+    if subject.entry is None:
+        raise RequestError(f"a1111 has no sampler that is {subject.cell.scheduler}")
+    environment = subject.environment
+    generator = "cpu" if subject.sweep.get("generator", "cpu") == "cpu" else environment["device"]
+    model = environment["checkpoint"]
+    config = subject.config
+    return a1111_parameters(subject.cell, subject.entry, config, subject.size, model=model, generator=generator) + "\n"
 
 
 def a1111_parameters(

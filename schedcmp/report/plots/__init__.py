@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp import __version__
+from schedcmp.drawing import rendered
 from schedcmp.files import slug
 from schedcmp.records import StoredCell
 from schedcmp.report.answer import Answer
@@ -17,7 +18,6 @@ from schedcmp.report.plots.breakdown import breakdown_data, draw_breakdown, draw
 from schedcmp.report.plots.convergence import convergence_data, draw_convergence
 from schedcmp.report.plots.pareto import draw_pareto, pareto_data
 from schedcmp.report.plots.sigmas import draw_sigmas, sigma_data
-from schedcmp.report.plots.style import FORMATS, rendered
 from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
 from schedcmp.report.words.sentences import headings
@@ -25,6 +25,7 @@ from schedcmp.store.several import Shown
 from schedcmp.store.written import Written
 
 FOLDER = "plots"
+_FORMATS = ("svg", "png")
 Draw = partial[Any]  # makes a figure
 
 
@@ -46,14 +47,14 @@ def write_plots(
     for plot, draw in _plots(store, cells, answers, rows, name):
         with tried(f"{FOLDER}/{plot}", missing):
             _write(drawn, plot, draw)
-            files += [store.folder / FOLDER / f"{plot}.{suffix}" for suffix in FORMATS]
+            files += [store.folder / FOLDER / f"{plot}.{suffix}" for suffix in _FORMATS]
     with tried(FOLDER, missing):
         drawn.close()
     return files
 
 
 def _write(drawn: Written, plot: str, draw: Draw) -> None:
-    mark, names = _mark(draw), {suffix: f"{plot}.{suffix}" for suffix in FORMATS}
+    mark, names = _mark(draw), {suffix: f"{plot}.{suffix}" for suffix in _FORMATS}
     if all(drawn.holds(name, mark) for name in names.values()):
         for name in names.values():
             drawn.keep(name)
@@ -92,15 +93,10 @@ def _of_setting(
     if found.metric:
         title = f"{name}: {found.metric.label}"
         if lines := convergence_data(found, orders):
-            yield (
-                "convergence",
-                partial(draw_convergence, lines, found.metric, f"{title} against cost"),
-            )
+            yield "convergence", partial(draw_convergence, lines, found.metric, f"{title} against cost")
         if len(places := pareto_data(found)) > 1:
-            yield (
-                "pareto",
-                partial(draw_pareto, places, found.metric, f"{title}, the front", by_latency=found.by_latency),
-            )
+            draw = partial(draw_pareto, by_latency=found.by_latency)
+            yield "pareto", partial(draw, places, found.metric, f"{title}, the front")
     own = [row for row in rows if row.setting == found.setting]
     if own:
         doubt = " (latencies must not be compared)" if own[0].doubt else ""

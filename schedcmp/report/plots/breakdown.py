@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from schedcmp.drawing import COLOURS, GREY, figure, plain
 from schedcmp.report.numbers import mebibytes, seconds
-from schedcmp.report.plots.style import COLOURS, GREY, figure, plain
 from schedcmp.report.tables import TimingRow
 
 if TYPE_CHECKING:

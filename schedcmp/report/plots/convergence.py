@@ -7,12 +7,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.drawing import Line, line_figure, nfe_axis, quality_axis
 from schedcmp.readings import Reading
+from schedcmp.registry.table import builtin_registry
 from schedcmp.report.answer import Answer
 from schedcmp.report.enough import enough, oracle_order, told_order
 from schedcmp.report.numbers import NONE
-from schedcmp.report.plots.family import family
-from schedcmp.report.plots.style import Line, line_figure, nfe_axis, quality_axis
 from schedcmp.report.quality import Point
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _line(name: str, at: Sequence[Point]) -> Line:
     band = [(q.low, q.high) for q in qualities if q.low is not None and q.high is not None]
     return Line(
         name,
-        family(at[0].base),
+        builtin_registry().family(at[0].base),
         [p.nfe for p in at],
         [q.value for q in qualities],
         band if len(band) == len(qualities) else None,

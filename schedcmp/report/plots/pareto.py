@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from schedcmp.drawing import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain, quality_axis
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
-from schedcmp.report.plots.style import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain, quality_axis
 from schedcmp.report.quality import Point, cost
 from schedcmp.report.words.parts import short
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from schedcmp.report.plots.family import family
-from schedcmp.report.plots.style import Line, line_figure, log_ticks
+from schedcmp.drawing import Line, line_figure, log_ticks
+from schedcmp.registry.table import builtin_registry
 from schedcmp.report.words.parts import few
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _line(rows: Sequence[Mapping[str, Any]], bases: Mapping[str, str]) -> Line:
     names = [row["scheduler"] for row in rows]
     shown = names if len(names) <= _NAMED else [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} more"]
     sigmas = _positive(rows[0])
-    return Line(" = ".join(shown), family(bases[names[0]]), range(len(sigmas)), sigmas)
+    return Line(" = ".join(shown), builtin_registry().family(bases[names[0]]), range(len(sigmas)), sigmas)
 
 
 def _positive(row: Mapping[str, Any]) -> list[float]:

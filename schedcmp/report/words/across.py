@@ -9,9 +9,8 @@ from schedcmp.axes import Setting, is_guided
 from schedcmp.readings import Reading
 from schedcmp.report.across import Across, Contender
 from schedcmp.report.answer import Answer
-from schedcmp.report.numbers import NONE
+from schedcmp.report.numbers import NONE, markdown_table
 from schedcmp.report.words.parts import budget_words, few, number, quality, seeds_needed, short
-from schedcmp.report.words.tables import markdown_table
 
 _MOST_COLUMNS = 8  # of a table
 _ROWS = "Most pipelines guide by evaluating two rows at once, which NFE counts once: look at latencies too."

@@ -9,11 +9,10 @@ from typing import Any
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.enough import Enough, enough, oracle_order, told_order
-from schedcmp.report.numbers import seconds
+from schedcmp.report.numbers import markdown_table, seconds
 from schedcmp.report.quality import Point
 from schedcmp.report.words.parts import budget_words, interval, latency_of, number
 from schedcmp.report.words.sentences import headings, sentences
-from schedcmp.report.words.tables import markdown_table
 
 
 def markdown(

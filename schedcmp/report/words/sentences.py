@@ -8,7 +8,7 @@ from itertools import groupby
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
 from schedcmp.report.enough import enough
-from schedcmp.report.quality import Pair, Point, Unsound, goodness
+from schedcmp.report.quality import Pair, Point, goodness
 from schedcmp.report.words.parts import (
     budget_words,
     cost_of,
@@ -166,8 +166,5 @@ def _unsound(found: Answer) -> Iterator[str]:
     for (status, reason), members in groupby(
         sorted(found.unsound, key=lambda u: (u.status, u.reason)), lambda u: (u.status, u.reason)
     ):
-        yield f"Left out, {status}: {few([_told_unsound(u) for u in members])}: {reason.rstrip('.')}."
-
-
-def _told_unsound(point: Unsound) -> str:
-    return f"{short(point)} ({point.bad} of {point.images} images)"
+        told = few([f"{short(u)} ({u.bad} of {u.images} images)" for u in members])
+        yield f"Left out, {status}: {told}: {reason.rstrip('.')}."

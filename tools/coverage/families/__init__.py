@@ -7,6 +7,7 @@ from tools.coverage.families.kandinsky import KANDINSKY
 from tools.coverage.families.language_models import LANGUAGE
 from tools.coverage.families.recent import RECENT
 from tools.coverage.families.unets import UNETS
+from tools.coverage.families.videos import VIDEOS
 from tools.coverage.family import Family
 
-FAMILIES: dict[str, Family] = {**UNETS, **FLOW, **LANGUAGE, **RECENT, **KANDINSKY}
+FAMILIES: dict[str, Family] = {**UNETS, **FLOW, **LANGUAGE, **RECENT, **KANDINSKY, **VIDEOS}

@@ -91,5 +91,7 @@ KANDINSKY = {
     "KandinskyCombinedPipeline": Family(kandinsky21, (16, 16), call=_PRIOR_STEPS),
     "KandinskyV22CombinedPipeline": Family(kandinsky22, (16, 16), call=_PRIOR_STEPS),
     "Kandinsky3Pipeline": Family(kandinsky3, (16, 16)),
-    "Kandinsky5T2IPipeline": Family(kandinsky5, (32, 32), call={"max_sequence_length": 16}, packages=("torchvision",)),
+    "Kandinsky5T2IPipeline": Family(
+        kandinsky5, (1024, 1024), call={"max_sequence_length": 16}, packages=("torchvision",)
+    ),
 }

@@ -3,7 +3,7 @@
 
 import { $, button, field, h } from "./dom.js";
 import { digits } from "./format.js";
-import { address, axes, byId, describe, isMade, label, run, tasks } from "./run.js";
+import { address, axes, byId, describe, isMade, isStill, isVideo, label, run, smallImage, tasks } from "./run.js";
 import { state } from "./state.js";
 import { trouble } from "./tiles.js";
 
@@ -29,7 +29,7 @@ export function otherOf(cell) {
 
 function converged(cell) {
   const found = referenceOf(cell);
-  return found?.image ? { ...cell, image: found.image, name: "converged image" } : null;
+  return found?.image ? { ...cell, image: found.image, thumb: null, name: "converged image" } : null;
 }
 
 function nameBeside(other, cell) {
@@ -58,7 +58,8 @@ export function choices(cell) {
 }
 
 function fullImage(shown, name) {
-  const image = h("img", { src: address(shown.image), alt: name, class: "full", draggable: "false" });
+  const src = isVideo(shown) && isStill.matches ? smallImage(shown) : address(shown.image);
+  const image = h("img", { src, alt: name, class: "full", draggable: "false" });
   image.addEventListener("load", () => fit(image.closest(".stage")));
   image.addEventListener("error", () =>
     image.replaceWith(trouble({ ...shown, status: "image not readable", reason: shown.image })),
@@ -119,7 +120,7 @@ function slider(first, second, name, otherName) {
 function blink(first, second, name, otherName) {
   const box = stacked("blink", second, first, tag("a", name), tag("b", otherName));
   const swap = () => box.classList.toggle("other");
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const still = isStill.matches;
   const running = h("button", { type: "button", "aria-pressed": String(!still) }, "Blink");
   const play = (on) => {
     clearInterval(compare.timer);

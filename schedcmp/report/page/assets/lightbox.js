@@ -97,6 +97,7 @@ function settings(cell) {
   return [
     ...named,
     ["Size", cell.width ? `${cell.width} × ${cell.height} px` : ""],
+    ["Video", cell.frames ? `${cell.frames} frames at ${digits(cell.fps)} a second` : ""],
     ["Prompt's name", varies("prompt") ? label(cell, "prompt") : ""],
     ["Cell", cell.id],
   ];

@@ -28,6 +28,8 @@ export const isMade = (cell) => cell.image !== null && !cell.lost;
 export const isCounted = (cell) => isMade(cell) && cell.status === "ok"; // in ranks and plots; flagged images never do
 export const address = (path) => path.split("/").map(encodeURIComponent).join("/");
 export const smallImage = (cell) => address(cell.thumb ?? cell.image);
+export const isVideo = (cell) => (cell.frames ?? 1) > 1;
+export const isStill = matchMedia("(prefers-reduced-motion: reduce)"); // videos are contact sheets then
 
 // What cells can be ordered, tinted and captioned by: name → {label, of(cell), text(value), higher is better?}
 export const measures = new Map([

@@ -3,7 +3,7 @@
 import { GAP, TILE_SIZES } from "./sizes.js";
 import { h } from "./dom.js";
 import { NONE, isNumber, seconds } from "./format.js";
-import { address, cells, describe, label, mark, measures, metrics, smallImage } from "./run.js";
+import { address, cells, describe, isStill, isVideo, label, mark, measures, metrics, smallImage } from "./run.js";
 import { state } from "./state.js";
 import { chosen, isGallery, resolved, selectors } from "./layout.js";
 import { grid } from "./grid.js";
@@ -38,6 +38,10 @@ function picture(cell) {
   });
   image.classList.toggle("crisp", !cell.thumb && (cell.width ?? 0) < grid.tile);
   image.addEventListener("error", () => lose(cell, image));
+  if (isVideo(cell) && !isStill.matches) {
+    image.addEventListener("pointerenter", () => (image.src = address(cell.image)));
+    image.addEventListener("pointerleave", () => (image.src = smallImage(cell)));
+  }
   return image;
 }
 

@@ -6,8 +6,10 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.errors import RequestError
 from schedcmp.readings import Reading
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 
 GREY, PALE = "0.4", "0.82"
 MOST = len(COLOURS)  # lines of one of several panels
 _ALONE = 10  # lines of a panel that is alone, and larger
-FORMATS = ("svg", "png")
+FORMATS = ("svg", "png", "pdf")
 _COLUMNS = 3
 _LINE_INCHES = 0.15  # of a label
 
@@ -45,6 +47,14 @@ def figure(width: float, height: float, title: str) -> Figure:
     fig = Figure(figsize=(width, height), layout="constrained")
     fig.suptitle(title, x=0.01, ha="left", fontsize=11, wrap=True)
     return fig
+
+
+def plot_format(path: Path) -> str:
+    """The format that a file's suffix names. Raises RequestError if it is none of `FORMATS`."""
+    found = path.suffix.lstrip(".").lower()
+    if found not in FORMATS:
+        raise RequestError(f"{path}: a plot is written as .{', .'.join(FORMATS)}; choose one of these suffixes")
+    return found
 
 
 def rendered(fig: Figure, file_format: str) -> bytes:

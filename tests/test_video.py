@@ -1,0 +1,195 @@
+"""Videos: made, kept, shown and measured as images are, frame by frame."""
+
+from __future__ import annotations
+
+import csv
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from diffusers import WanPipeline
+from PIL import Image
+
+import schedcmp
+from schedcmp.cli import app
+from schedcmp.image import difference, fingerprint, pixels_sha256
+from schedcmp.remake.sweep import made_by, sweep_around
+from schedcmp.store.images import read_frames
+from schedcmp.store.store import Store
+from schedcmp.video import contact_sheet, encode_webp, frames_of, settings_in
+from tools.coverage.families import FAMILIES
+from tools.coverage.measure import save
+
+FRAMES = 5
+
+
+@pytest.fixture(scope="session")
+def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "wan"
+    save(FAMILIES["WanPipeline"], folder)
+    return folder
+
+
+def sweep(wan: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "model": str(wan), "prompt": "a cat", "schedulers": ["unipc", "flow-heun"], "steps": [2], "seeds": [0, 1],
+        "num_frames": FRAMES, "size": "32x32", "call": {"max_sequence_length": 16}, "timing": "off", **more,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def made(wan: Path, tmp_path_factory: pytest.TempPathFactory) -> schedcmp.Run:
+    folder = tmp_path_factory.mktemp("videos")
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep(wan)))
+    assert run("run", folder / "sweep.yaml", "-o", folder / "out") == 0
+    return schedcmp.open(folder / "out")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        app([*map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+def noise(count: int, seed: int = 0) -> list[Image.Image]:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 12, 16, 3), np.uint8)
+    return [Image.fromarray(frame) for frame in pixels]
+
+
+def written(frames: list[Image.Image], folder: Path) -> Path:
+    path = folder / "a.webp"
+    path.write_bytes(encode_webp(frames, {"cell": {"id": "ü"}}, "a ü\nSteps: 4", 16))
+    return path
+
+
+def test_frames_come_back_as_they_were_and_the_file_says_how_they_were_made(tmp_path: Path) -> None:
+    a, b, c = noise(3)
+    flat = Image.new("RGB", (16, 12), "red")
+    for frames in ([a, b, c], [a], [a, a, b, c, c], [flat] * 4, [flat, flat, a]):  # equal ones are one in the file
+        with Image.open(written(frames, tmp_path)) as picture:
+            found = frames_of(picture)
+            assert [frame.tobytes() for frame in found] == [frame.tobytes() for frame in frames]
+            assert '"id": "ü"' in str(settings_in(picture))
+    assert b"Exif" in (tmp_path / "a.webp").read_bytes()
+
+
+def test_what_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
+    path = written(noise(3), tmp_path)
+    with Image.open(path) as picture:
+        picture.seek(0)
+        picture.save(tmp_path / "still.webp", exif=picture.getexif())
+    Image.new("RGB", (16, 12)).save(tmp_path / "plain.webp")
+    told = Image.Exif()
+    told[0x010E] = '{"video": {"frames": 100000000000, "frame_ms": 62}}'
+    Image.new("RGB", (16, 12)).save(tmp_path / "many.webp", exif=told)
+    with Image.open(tmp_path / "plain.webp") as picture, pytest.raises(ValueError, match="says not how many frames"):
+        frames_of(picture)
+    with Image.open(tmp_path / "many.webp") as picture, pytest.raises(ValueError, match="more than are read"):
+        frames_of(picture)
+
+
+def test_a_contact_sheet_has_frames_from_the_first_to_the_last() -> None:
+    frames = noise(10)
+    sheet = contact_sheet(frames)
+    assert sheet.size == (33, 25)
+    places = [(0, 0), (17, 0), (0, 13), (17, 13)]
+    shown = [sheet.crop((x, y, x + 16, y + 12)).tobytes() for x, y in places]
+    assert shown == [frames[i].tobytes() for i in (0, 3, 6, 9)]
+    assert contact_sheet(frames[:1]) is frames[0]
+
+
+def test_hashes_fingerprints_and_differences_are_of_all_frames() -> None:
+    frames, other = noise(4), noise(4, seed=1)
+    last = [*frames[:3], other[3]]
+    assert pixels_sha256(*frames) != pixels_sha256(*last)
+    assert fingerprint(*frames) == fingerprint(*frames) != fingerprint(*last)
+    alone = difference(frames[3:], other[3:])
+    assert alone
+    assert difference(frames, last) == (pytest.approx(alone[0] / 2), alone[1])
+    assert difference(frames, frames[:3]) is None
+
+
+def test_a_video_is_what_diffusers_makes_alone_or_packed(made: schedcmp.Run, wan: Path) -> None:
+    pipe = WanPipeline.from_pretrained(wan)
+    pipe.set_progress_bar_config(disable=True)
+    for stored in made.cells:
+        cell, result = stored.cell, stored.result
+        if cell.scheduler == "unipc":
+            generator = torch.Generator().manual_seed(cell.seed)
+            frames = pipe(
+                "a cat", num_inference_steps=2, num_frames=FRAMES, width=32, height=32, max_sequence_length=16,
+                generator=generator, output_type="pil",
+            ).frames[0]  # fmt: skip
+            apart = difference(frames, made.frames(stored))
+            assert apart is not None
+            assert apart[1] <= result.packed
+        assert result.nfe == {"unipc": 4, "flow-heun": 6}[cell.scheduler]  # without the prompt is a call of its own
+        assert (result.frames, result.fps, stored.image_path[-5:]) == (FRAMES, 16.0, ".webp")
+        assert pixels_sha256(*made.frames(stored)) == result.image_sha256
+        assert made.image(stored).size == (65, 65)
+
+
+def test_tables_grids_and_metrics_are_of_frames(made: schedcmp.Run) -> None:
+    with (made.folder / "results.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["frames"], row["fps"], row["num_frames"]) for row in rows} == {("5", "16.0", "5")}
+    assert all(row["sharpness"] and row["flicker"] for row in rows)
+    frames = [np.asarray(frame, float) for frame in made.frames(made.cells[0])]
+    expected = np.mean([np.abs(a - b).mean() for a, b in pairwise(frames)])
+    assert float(rows[0]["flicker"]) == pytest.approx(expected)
+    assert (made.folder / "thumbs").is_dir()
+    assert run("report", made.folder) == 0
+    assert run("compare", made.folder, made.folder) == 0
+
+
+def test_a_damaged_video_is_found_and_made_again(made: schedcmp.Run, tmp_path: Path) -> None:
+    path = made.folder / str(made.cells[0].image_path)
+    before = path.read_bytes()
+    assert run("check", made.folder) == 0
+    path.write_bytes(encode_webp(noise(FRAMES), {}, "", 16))
+    assert run("check", made.folder) == 1
+    assert run("run", made.folder / "sweep.yaml", "-o", made.folder) == 0
+    frames = read_frames(made.folder, made.cells[0].image_path)
+    path.write_bytes(before)
+    assert difference(frames, read_frames(made.folder, made.cells[0].image_path))[1] <= 1
+    with Store.open(made.folder) as store:
+        assert store.count() == 4
+
+
+def test_a_sweep_is_made_around_a_video(made: schedcmp.Run) -> None:
+    text = sweep_around(made_by(made.folder / str(made.cells[0].image_path)), "a.webp")
+    found = yaml.safe_load(text)
+    assert (found["num_frames"], found["schedulers"][0], found["seeds"]) == (FRAMES, "unipc", [0])
+
+
+def test_the_program_makes_the_same_video(made: schedcmp.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(
+        made.code(made.cells[0]).replace(
+            "pipe.scheduler", "pipe.set_progress_bar_config(disable=True); pipe.scheduler", 1
+        ),
+        names,
+    )
+    assert difference(names["video"], made.frames(made.cells[0])) == (0, 0) or made.cells[0].result.packed
+    assert (tmp_path / "video.webp").is_file()
+
+
+def test_images_are_no_videos(sd1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"model: {sd1}\nprompt: a\nschedulers: [ddim]\nsteps: [2]\nnum_frames: 9\n")
+    assert run("check", path) == 2
+    assert "sweep.yaml:5: num_frames: StableDiffusionPipeline takes no num_frames" in capsys.readouterr().err
+
+
+def test_frames_that_the_pipeline_would_round_are_refused(
+    wan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(sweep(wan, num_frames=[5, 8])))
+    assert run("check", path) == 2
+    assert "num_frames: 8 is not made by WanPipeline with this checkpoint; take 5 or 9" in capsys.readouterr().err
