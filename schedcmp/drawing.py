@@ -49,7 +49,7 @@ def figure(width: float, height: float, title: str) -> Figure:
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(width, height), layout="constrained")
-    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11, wrap=True)
     return fig
 
 
