@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from checkpoints import save_sd1
 from diffusers import AutoencoderKL
+from forks import ended
 
 from schedcmp.cli import app
 from schedcmp.engine.batch import Sizes
@@ -22,20 +23,6 @@ from schedcmp.store.store import Store
 ROOT = Path(__file__).parents[1]
 Write = Callable[..., Path]
 
-# The command, with its imports behind it and so many more bytes to be had
-LIMITED = """
-import resource, sys
-import torch, diffusers, transformers
-from diffusers import StableDiffusionPipeline
-from tools.soak.grounds import warm
-warm()
-import matplotlib.figure, matplotlib.backends.backend_svg, matplotlib.backends.backend_agg
-pages = int(open("/proc/self/statm").read().split()[0])
-bound = pages * resource.getpagesize() + int(sys.argv.pop(1))
-resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
-from schedcmp.__main__ import command
-command()
-"""
 # Any thread's stack is larger than what may be mapped
 NO_THREADS = """
 import threading
@@ -102,15 +89,15 @@ def test_what_does_not_fit_into_the_memory_fails_alone_and_the_next_run_goes_on(
         write_sweep(model=str(large), schedulers=["ddim"], steps=[2], size=["64x64", "1024x1024"]),
         tmp_path / "out",
     )
-    done = child(LIMITED, 220_000_000, "run", sweep, "-o", out)
-    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
-    assert "the memory is full" in done.stderr
+    code, told = ended("run", sweep, "-o", out, told=tmp_path / "told", more_bytes=220_000_000)
+    assert (code, "Traceback" in told) == (1, False), told
+    assert "the memory is full" in told
     with Store.open(out) as store:
         found = {(c.cell.width, c.result.status == "failed") for c in store.cells()}
     assert found == {(64, False), (1024, True)}
-    done = child("from schedcmp.__main__ import command; command()", "run", sweep, "-o", out)
-    assert done.returncode == 0, done.stderr
-    assert "2 cells are there already" in done.stdout
+    code, told = ended("run", sweep, "-o", out, told=tmp_path / "told")
+    assert code == 0, told
+    assert "2 cells are there already" in told
 
 
 @pytest.mark.parametrize(("command", "more"), [("run", 0), ("run", 30_000_000), ("report", 30_000_000), ("check", 0)])
@@ -120,10 +107,10 @@ def test_with_hardly_any_memory_a_command_ends_in_a_message(
     sweep, out = write_sweep(schedulers=["ddim"], steps=[2]), tmp_path / "out"
     app(["run", str(sweep), "-o", str(out)], standalone_mode=False)
     words = {"run": (sweep, "-o", out, "--fresh"), "report": (out,), "check": (out,)}[command]
-    done = child(LIMITED, more, command, *words)
-    assert done.returncode in (0, 1, 2)
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 0 or "memory" in done.stderr.lower() or "threads" in done.stderr
+    code, told = ended(command, *words, told=tmp_path / "told", more_bytes=more)
+    assert code in (0, 1, 2)
+    assert "Traceback" not in told
+    assert code == 0 or "memory" in told.lower() or "threads" in told
 
 
 def test_where_no_thread_starts_a_run_ends_in_a_message_and_keeps_what_is_there(
@@ -133,7 +120,7 @@ def test_where_no_thread_starts_a_run_ends_in_a_message_and_keeps_what_is_there(
     done = child(NO_THREADS, "run", sweep, "-o", out)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert "no more threads may be started here" in done.stderr
-    assert child("from schedcmp.__main__ import command; command()", "run", sweep, "-o", out).returncode == 0
+    assert ended("run", sweep, "-o", out, told=tmp_path / "told")[0] == 0
 
 
 def test_a_plot_that_cannot_be_drawn_is_named_and_the_rest_is_there(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import started
 from PIL import Image, ImageChops
 
 from schedcmp.cli import app
@@ -115,16 +116,14 @@ def test_another_dtype_or_checkpoint_is_not_mistaken_for_the_same(write_sweep: W
 def killed_run(sweep: Path, out: Path | str, stop: signal.Signals, images: int, seen: Path | None = None) -> int:
     """Start a run, wait until it has made some images, stop it with a signal; returns how it ended."""
     seen = seen or Path(out)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "schedcmp", "run", str(sweep), "-o", str(out)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = started("run", sweep, "-o", out)
     deadline = time.monotonic() + 120
-    while len(list(seen.glob("images/**/seed-*.png"))) < images and process.poll() is None:
+    while len(list(seen.glob("images/**/seed-*.png"))) < images and process.is_alive():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(stop)
-    return process.wait(timeout=60)
+    os.kill(int(process.pid or 0), stop)
+    process.join(60)
+    return int(process.exitcode or 0)
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])

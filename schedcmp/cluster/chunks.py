@@ -63,12 +63,7 @@ class Ledger(Generic[Worker]):
             cost: denoiser evaluations of a cell.
             quiet: other work on the same host would disturb a measurement.
         """
-        self._size: Callable[[Cell], tuple[int, int, int, int]] = lambda c: (
-            c.width or 0,
-            c.height or 0,
-            cost(c),
-            -c.index,
-        )
+        self._size: Callable[[Cell], tuple[int, int, int, int, int]] = lambda c: (*c.extent, cost(c), -c.index)
         self._timed = deque(timed)
         self._pool = sorted(others, key=self._size)  # longest last
         self._suspects: deque[Cell] = deque()
@@ -181,8 +176,8 @@ class Ledger(Generic[Worker]):
         if not self._pool or hand.short in hand.held:
             return
         *size, longest, _ = self._size(self._pool[-1])
-        first = bisect_left(self._pool, tuple(size), key=lambda c: self._size(c)[:2])
-        if self._size(self._pool[first])[2] < longest:
+        first = bisect_left(self._pool, tuple(size), key=lambda c: self._size(c)[:3])
+        if self._size(self._pool[first])[3] < longest:
             hand.short = self._pool[first].id
             yield self._pool.pop(first)
 
