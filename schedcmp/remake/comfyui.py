@@ -63,12 +63,9 @@ def _made(nodes: Nodes) -> Made:
             made.lose(f"the node {key}, {nodes[key]['class_type']}", why="a further pass")
     for key, node in nodes.items():
         if node["class_type"] not in _KNOWN:
-            made.lose(f"the node {key}, {node['class_type']}", _told(node["inputs"]))
+            plain = (f"{name} {told}" for name, told in node["inputs"].items() if isinstance(told, str | int | float))
+            made.lose(f"the node {key}, {node['class_type']}", ", ".join(plain))
     return made
-
-
-def _told(inputs: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in inputs.items() if isinstance(value, str | int | float))
 
 
 def _inputs(nodes: Nodes, key: str) -> Iterator[tuple[str, Any]]:
