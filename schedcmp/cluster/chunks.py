@@ -95,7 +95,7 @@ class Ledger(Generic[Worker]):
         hand = self._hands[worker]
         if not hand.ready or hand.closed:
             return None
-        if self._timing():
+        if self._timed or any(hand.closed and hand.kind == "timed" for hand in self._hands.values()):
             timer = self._chosen_timer()
             if worker == timer:
                 return self._give(hand, "timed", [self._timed.popleft()]) if self._may_time(hand) else None
@@ -180,9 +180,6 @@ class Ledger(Generic[Worker]):
         if self._size(self._pool[first])[3] < longest:
             hand.short = self._pool[first].id
             yield self._pool.pop(first)
-
-    def _timing(self) -> bool:
-        return bool(self._timed) or any(hand.closed and hand.kind == "timed" for hand in self._hands.values())
 
     def _chosen_timer(self) -> Worker | None:
         """Always the same worker, as long as it lives."""
