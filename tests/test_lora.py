@@ -307,7 +307,6 @@ def test_a_lora_that_does_not_fit_is_refused_with_its_line(
     [
         ({"executor": "ray"}, "executor: ray takes none"),
         ({"backend": "jax"}, "backend: jax takes none"),
-        ({"optimize": "{compile: true}"}, "optimize: compile"),
     ],
 )
 def test_where_none_can_be_worn_it_is_refused(
@@ -318,6 +317,25 @@ def test_where_none_can_be_worn_it_is_refused(
         prepare(write(str(folders["a"]), **changes))
     assert why in str(raised.value)
     prepare(write("none", **({} if "backend" in changes else changes)))
+
+
+@pytest.mark.parametrize("options", ["{offload: true}", "{compile: regional}"])
+def test_optimized_models_wear_them(
+    options: str, folders: dict[str, Path], write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled programs are run by torch itself: its code generator takes minutes."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, mode=None, **more: real(f, **{**more, "backend": "eager"}))
+    made = []
+    for optimize in ("{}", options):
+        lora = f"[none, {folders['a']}, [{{path: {folders['a']}, weight: 0.5}}, {folders['b']}]]"
+        prepared = prepare(write(lora, optimize=optimize, metrics="off", timing="off"))
+        results = Engines(prepared, prepared.loader.load(), lambda n: None).other.run(prepared.supported)
+        made.append([pixels(r) for r in sorted(results, key=lambda r: r.cell.index)])
+        told = any("compiled once for each LoRA" in text for text in prepared.warnings)
+        assert told == ("compile" in optimize)
+    assert not np.array_equal(made[0][0], made[0][1])
+    assert all(np.abs(one - other).max() <= 1 for one, other in zip(*made, strict=True))
 
 
 def test_quantized_weights_are_refused_or_worn_on(folders: dict[str, Path], write: Callable[..., Path]) -> None:

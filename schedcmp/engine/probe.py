@@ -13,6 +13,7 @@ import torch
 
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.clock import Clock
+from schedcmp.engine.result import Decoded
 from schedcmp.records import Timing
 
 Part = Literal["text", "denoiser", "scheduler", "vae"]
@@ -27,8 +28,7 @@ class Observation:
     spans: dict[Part, list[tuple[Any, Any]]] = field(
         default_factory=lambda: {"text": [], "denoiser": [], "scheduler": [], "vae": []}
     )
-    latents: torch.Tensor | None = None  # what the VAE was given
-    pixels: torch.Tensor | None = None  # what it made of them
+    decoded: Decoded = field(default_factory=Decoded)
     start: Any = None
     end: Any = None
 
@@ -107,9 +107,9 @@ def _keep_latents(vae: Any, seen: Observation, stack: ExitStack) -> None:
 
     @functools.wraps(decode)
     def keeping(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        seen.latents = latents
+        seen.decoded.latents.append(latents)
         decoded = decode(latents, *args, **kwargs)
-        seen.pixels = decoded[0]
+        seen.decoded.pixels.append(decoded[0])
         return decoded
 
     stack.enter_context(replaced(vae, "decode", keeping))

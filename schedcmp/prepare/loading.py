@@ -69,10 +69,10 @@ class Loader:
         sweep = self._sweep
         vae_dtype = sweep.vae_dtype if self.vae_dtype else None
         try:
-            pipeline = load(self._checkpoint, self.device, sweep.dtype, sweep.optimize.enabled, vae_dtype)
+            pipeline = load(self._checkpoint, self.device, sweep.dtype, sweep.optimize.enabled, vae_dtype, self.wearing)
         except PartError as error:
             raise CheckpointError(f"{self._source.at('model', *error.key)}: {error}") from error
-        except CheckpointError:
+        except (CheckpointError, SweepError):
             raise
         except RequestError as error:
             raise SweepError(f"{self._source.where(('optimize',))}: {error}") from error
@@ -80,7 +80,6 @@ class Loader:
             from schedcmp.backend.handover import hand_over
 
             hand_over(pipeline, sweep.jax.solve, tf32=sweep.optimize.tf32)
-        self.wearing(pipeline)
         return pipeline
 
     def wearing(self, pipeline: Any) -> Callable[[Worn], None]:

@@ -15,10 +15,6 @@ from schedcmp.sweep.parts.adapters import FoundAdapter, Lora, as_loras
 from schedcmp.sweep.source import Source
 
 _WORN_ON = ("int8", "fp8")  # of methods that quantize; on others nobody has seen it right
-_NOT_OPTIMIZED = {
-    "compile": "the denoiser would be compiled anew for each",
-    "offload": "models on their way to the device and back lose what is put on them meanwhile",
-}
 
 
 class Loras:
@@ -86,6 +82,3 @@ def _refusals(sweep: Sweep, checkpoint: Checkpoint) -> Iterator[str]:
         if method not in _WORN_ON:
             told = f"none is worn on {method} weights, which {part} has"
             yield f"{told}; leave one of the two out, or quantize by {' or '.join(_WORN_ON)}"
-    for option in sweep.optimize.enabled:
-        if option in _NOT_OPTIMIZED:
-            yield f"has no place with optimize: {option} ({_NOT_OPTIMIZED[option]}); leave one of the two out"

@@ -27,6 +27,8 @@ def remarks(prepared: Prepared) -> Iterator[str]:
     yield from checkpoint.remarks
     if prepared.loras.adapters and sweep.timing.mode == "solo":
         yield "latencies with a LoRA include its layers, which would cost nothing if they were fused into the weights"
+    if prepared.loras.adapters and sweep.optimize.compile:
+        yield "optimize: compile: the denoiser is compiled once for each LoRA and weight, and once without"
     yield from filter(None, (found.leaves(prepared.supported) for found in prepared.few_steps))
     yield from filter(None, [told_left_out(prepared.scheduler_config)])
     syntaxes = {*(sweep.prompt_syntax or ())}

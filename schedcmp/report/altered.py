@@ -31,10 +31,9 @@ def resized(cells: Iterable[StoredCell]) -> Iterator[str]:
     found: dict[tuple[str, str, str], int] = {}
     for stored in cells:
         cell, made = stored.cell, stored.result
-        asked = (cell.width, cell.height)
-        if cell.width and made.width and (made.width, made.height) != asked:
-            key = (cell.model, "x".join(map(str, asked)), f"{made.width}x{made.height}")
+        if cell.width and made.width and (made.width, made.height) != (cell.width, cell.height):
+            key = (cell.model, f"{cell.width}x{cell.height}", f"{made.width}x{made.height}")
             found[key] = found.get(key, 0) + 1
-    for (model, wanted, size), count in found.items():
+    for (model, asked, size), count in found.items():
         whose = f"{model}: " if model else ""
-        yield f"{whose}{count:,} images of {wanted} came out as {size}: the pipeline chooses sizes of its own."
+        yield f"{whose}{count:,} images of {asked} came out as {size}: the pipeline chooses sizes of its own."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -33,6 +33,7 @@ def load(
     dtype: str = "auto",
     optimizations: Mapping[str, Any] = MappingProxyType({}),
     vae_dtype: str | None = None,
+    dressed: Callable[[Any], object] = lambda pipeline: None,
 ) -> DiffusionPipeline:
     """The checkpoint's pipeline, in evaluation mode on the device, with its progress bars off; one that the caller has
     loaded stays as it is.
@@ -43,6 +44,7 @@ def load(
         dtype: as `resolve_dtype` takes it.
         optimizations: as `optimize` takes them.
         vae_dtype: the VAE's own, as `resolve_dtype` takes it; None: as the other models.
+        dressed: puts layers into the models, which must be there before they are optimized.
 
     Raises:
         CheckpointError: the weights do not fit the configs or the device, or diffusers cannot load them.
@@ -71,6 +73,7 @@ def load(
     if vae_dtype and getattr(pipeline, "vae", None) is not None:
         _take_other_dtypes(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
+    dressed(pipeline)
     optimize(pipeline, optimizations, target)
     return cast("DiffusionPipeline", pipeline)
 

@@ -85,7 +85,7 @@ def _table(found: Sequence[Across], settings: Sequence[Setting]) -> str:
 
 
 def _where(setting: Setting, settings: Sequence[Setting]) -> str:
-    return " and ".join(setting.words(settings, whole=False))
+    return " and ".join(setting.words(settings))
 
 
 def _words(contender: Contender, metric: Reading, settings: Sequence[Setting]) -> str:
