@@ -25,6 +25,10 @@ GREY, PALE = "0.4", "0.82"
 MOST = len(COLOURS)  # lines of one of several panels
 _ALONE = 10  # lines of a panel that is alone, and larger
 FORMATS = ("svg", "png", "pdf")
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "svg": {"metadata": {"Date": None}},
+    "png": {"pil_kwargs": {"compress_level": 4}},  # zlib's default, 6, takes half as long again for 3 % less
+}
 _COLUMNS = 3
 _LINE_INCHES = 0.15  # of a label
 
@@ -45,7 +49,7 @@ def figure(width: float, height: float, title: str) -> Figure:
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(width, height), layout="constrained")
-    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11, wrap=True)
     return fig
 
 
@@ -62,10 +66,17 @@ def rendered(fig: Figure, file_format: str) -> bytes:
     import matplotlib as mpl
 
     file = io.BytesIO()
+    place(fig)
+    fig.set_layout_engine("none")  # else it is drawn once more to be placed, for each format
     with mpl.rc_context({"svg.hashsalt": "schedcmp"}):
-        fig.savefig(file, format=file_format, dpi=150, metadata={"Date": None} if file_format == "svg" else None)
-    fig.set_layout_engine("none")  # what it placed stays in place: another format needs no second search
+        fig.savefig(file, format=file_format, dpi=150, **_OPTIONS.get(file_format, {}))
     return file.getvalue()
+
+
+def place(fig: Figure) -> None:
+    """Put panels where the layout wants them, drawing nothing."""
+    if engine := fig.get_layout_engine():
+        engine.execute(fig)
 
 
 def line_figure(lines: Sequence[Line], title: str, x: str, y: str, prepare: Callable[[Axes], None]) -> Figure:
@@ -90,7 +101,7 @@ def line_figure(lines: Sequence[Line], title: str, x: str, y: str, prepare: Call
         ax.tick_params(labelbottom=i + columns >= len(groups))
         if len(groups) > 1:
             ax.set_title(", ".join(dict.fromkeys(line.group for line in groups[i])), loc="left", fontsize=9)
-    fig.draw_without_rendering()  # labels stand where the layout has put the panels
+    place(fig)  # labels stand where the layout has put the panels
     for ax, group in zip(axes, groups, strict=False):
         label_ends(ax, group)
     return fig

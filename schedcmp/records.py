@@ -69,6 +69,11 @@ class Cell:
         return Setting.of(self)
 
     @property
+    def extent(self) -> tuple[int, int, int]:
+        """Width, height and frames, as far as they are asked for; 0 is the pipeline's own."""
+        return self.width or 0, self.height or 0, self.num_frames or 0
+
+    @property
     def adapters(self) -> list[tuple[str, str, float, str]]:
         """Its LoRAs: a folder, hub id or file; the file's name, if it lies in a folder; weight; digest."""
         return adapters(self.lora)

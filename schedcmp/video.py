@@ -77,14 +77,24 @@ def _told(picture: Image.Image) -> tuple[int, int]:
 
 def contact_sheet(frames: Sequence[Image.Image]) -> Image.Image:
     """Up to four frames, evenly spaced from the first to the last, side by side in rows; one as it is."""
-    count = min(_ON_A_SHEET, len(frames))
-    if count == 1:
+    if len(frames) == 1:
         return frames[0]
-    shown = [frames[round(i * (len(frames) - 1) / (count - 1))] for i in range(count)]
-    width, height = frames[0].size
-    columns = math.ceil(math.sqrt(count))
-    gap, rows = math.ceil(width * _GAP), math.ceil(count / columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
-    for i, frame in enumerate(shown):
-        sheet.paste(frame, (i % columns * (width + gap), i // columns * (height + gap)))
+    count, columns, gap = _sheet(len(frames), frames[0].width)
+    width, height = (side + gap for side in frames[0].size)
+    sheet = Image.new("RGB", sheet_size(len(frames), frames[0].size), "white")
+    for i in range(count):
+        frame = frames[round(i * (len(frames) - 1) / (count - 1))]
+        sheet.paste(frame, (i % columns * width, i // columns * height))
     return sheet
+
+
+def sheet_size(frames: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Of the contact sheet of so many frames of `size`, in pixels."""
+    count, columns, gap = _sheet(frames, size[0])
+    return columns * (size[0] + gap) - gap, math.ceil(count / columns) * (size[1] + gap) - gap
+
+
+def _sheet(frames: int, width: int) -> tuple[int, int, int]:
+    """Frames on a sheet, columns, and pixels between them."""
+    count = min(_ON_A_SHEET, frames)
+    return count, math.ceil(math.sqrt(count)), math.ceil(width * _GAP)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from checkpoints import save_sd1
+from hypothesis import settings
 from latents import Latents
 from quick import fewer_steps
 
@@ -25,6 +26,10 @@ from schedcmp.registry.build import mended
 
 # A shell's background jobs ignore it, and so would the runs that the tests start and stop
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What shares the machine may stop a test for longer than its examples take
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

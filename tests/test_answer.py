@@ -291,8 +291,8 @@ def test_guidances_are_answered_apart() -> None:
     cells = [stored("ddim", 4, s, metrics={"clip": 20.0}, guidance=g) for s in range(2) for g in (1.0, 7.5)]
     assert [found.setting.guidance_scale for found in answer(cells, known=KNOWN)] == [1.0, 7.5]
     text = markdown(answer(cells, known=KNOWN))
-    assert "## guidance 1, 64×64" in text
-    assert "## guidance 7.5, 64×64" in text
+    assert "## guidance 1\n" in text
+    assert "## guidance 7.5\n" in text
 
 
 def guided(values: Mapping[tuple[str, float], float], metric: str, seeds: int = 12) -> list[StoredCell]:

@@ -153,7 +153,7 @@ def test_another_model_of_gpu_measures_nothing() -> None:
 
 
 @given(st.data(), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_happens_each_cell_is_finished_once_or_convicted(data: st.DataObject, quiet: bool) -> None:
     """Workers die at random, with or without their node, give back cells and come anew; some cells are poison."""
     timed = cells(*data.draw(st.lists(st.integers(1, 9), max_size=4)), name="t")

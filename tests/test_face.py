@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -151,6 +152,15 @@ def test_what_works_with_a_pipeline(pipe: StableDiffusionPipeline) -> None:
     assert known["flow-euler"].status == "wrong"
     assert known["flow-euler"].reason
     assert schedcmp.schedulers("builtin:tiny")["ddim"].status == "ok"
+
+
+def test_what_diffusers_says_to_itself_is_not_printed(
+    pipe: StableDiffusionPipeline, capfd: pytest.CaptureFixture[str]
+) -> None:
+    schedcmp.schedulers(pipe)
+    schedcmp.build("dpmpp-2m", pipe, options={"lower_order_final": False, "final_sigmas_type": "zero"})
+    assert capfd.readouterr() == ("", "")
+    assert diffusers.utils.logging.get_verbosity() == diffusers.utils.logging.WARNING
 
 
 def test_a_built_scheduler_is_ready_to_assign(pipe: StableDiffusionPipeline) -> None:

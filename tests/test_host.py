@@ -9,24 +9,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pytest
 import torch
 
 _ENGINE = str(Path("schedcmp") / "engine")
 _SHORT, _LONG = 10, 30  # steps
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "lms"])
-def test_a_step_of_a_lane_takes_few_calls(scheduler: str, sd1: Path) -> None:
+def test_a_step_of_a_lane_takes_few_calls(sd1: Path) -> None:
     """Measured: 109 to 113, most of them to bind, compare and join arguments, by name and by lane, not by row.
 
     In a process of its own: a profile function there meets nobody else's timers and traces.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-W", "ignore", __file__, str(sd1), scheduler]
+    command = [sys.executable, "-W", "ignore", __file__, str(sd1), "ddim", "lms"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) <= 115
+    assert max(map(float, done.stdout.splitlines()[-2:])) <= 115
 
 
 def calls_per_lane_step(checkpoint: str, scheduler: str) -> float:
@@ -68,4 +66,5 @@ class _Counter:
 
 
 if __name__ == "__main__":
-    print(calls_per_lane_step(sys.argv[1], sys.argv[2]))
+    for name in sys.argv[2:]:
+        print(calls_per_lane_step(sys.argv[1], name))

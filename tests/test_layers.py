@@ -14,7 +14,7 @@ FLOORS = (
     "axes errors readings",
     "guard records",
     "files pipelines",
-    "drawing image spacing",
+    "drawing image spacing video",
     "samplers",
     "registry",
     "sweep",

@@ -320,9 +320,13 @@ def vote_file(votes: list[tuple[str, str, str]], path: Path) -> Path:
 
 
 def test_blind_votes_hide_names_and_are_kept(browser: Browser, small: Path) -> None:
-    (small.parent / "answer.md").write_text("# Which?\n\n- The best is euler.\n", encoding="utf-8")
+    (small.parent / "answer.md").write_text(
+        "# Which?\n\n- The best is euler.\n\n| a | b |\n| --- | --- |\n| c | **d** |\n"
+    )
     browser.open(page(small.parent), "view=images")
     assert "The best is euler." in browser.one("body").text
+    browser.one("#tab-run").click()
+    assert browser.texts("#view-run td") == ["d"]
     browser.one("#tab-blind").click()
     browser.choose("by", "8")
     assert not re.search("ddim|euler|heun", browser.one("body").text)
@@ -601,6 +605,9 @@ def test_a_phone_shows_everything_without_scrolling_sideways(browser: Browser, s
     assert browser.one('[data-key="close"]').is_displayed()
     browser.one('[data-key="close"]').click()
     assert not browser.all("dialog[open]")
+    browser.open(small, "view=plots", size=(360, 740))
+    right = "return Math.max(...[...document.querySelectorAll('.scatter *')].map(e => e.getBoundingClientRect().right))"
+    assert browser.js(right) <= 360
 
 
 def test_a_point_of_the_scatter_opens_its_image(browser: Browser, small: Path) -> None:

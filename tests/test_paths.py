@@ -63,7 +63,7 @@ SWEEPS = st.fixed_dictionaries(
 
 
 @given(st.lists(SWEEPS, min_size=2, max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_plan_takes_what_another_has(tmp_path_factory: pytest.TempPathFactory, sweeps: list[dict[str, Any]]) -> None:
     folder = tmp_path_factory.mktemp("plans") / "run"
     before: dict[str, str] = {}

@@ -16,7 +16,7 @@ from PIL import Image
 from test_answer import PNG, run_of, stored
 from test_run import Write, run
 
-from schedcmp.drawing import MOST, Line, line_figure, panels, rendered, spread
+from schedcmp.drawing import MOST, Line, figure, line_figure, panels, rendered, spread
 from schedcmp.metrics.clip import ClipScore
 from schedcmp.readings import noted, readings
 from schedcmp.records import StoredCell
@@ -158,6 +158,14 @@ def test_every_scheduler_of_the_registry_is_named_once_and_no_two_names_overlap(
     for ax in figure.axes:
         boxes = sorted((Text.get_window_extent(t) for t in ax.texts), key=lambda box: box.y0)
         assert all(a.y0 + a.height * 0.8 <= b.y0 for a, b in pairwise(boxes))
+
+
+def test_a_long_title_takes_another_line() -> None:
+    fig = figure(8, 4, "a run of many words " * 12)
+    rendered(fig, "png")
+    assert fig.get_suptitle().startswith("a run")
+    (title,) = fig.findobj(lambda artist: getattr(artist, "get_text", str)() == fig.get_suptitle())
+    assert title.get_window_extent().width < fig.bbox.width
 
 
 def test_equal_figures_give_equal_files() -> None:

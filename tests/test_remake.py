@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -240,7 +240,6 @@ junk = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_whatever_is_in_the_fields_the_sweep_is_sound(data: st.DataObject) -> None:
     texts: list[tuple[Any, Any]] = [
@@ -266,7 +265,6 @@ def test_whatever_is_in_the_fields_the_sweep_is_sound(data: st.DataObject) -> No
         checked(parse(sweep_around(found, "an image"), "sweep.yaml"))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300), st.text(alphabet='ab:,"\\ \n', max_size=300))
 def test_whatever_an_infotext_says_the_sweep_is_sound(prompt: str, rest: str) -> None:
     found = a1111.read(Text(f"{prompt}\nSteps: 3, Sampler: Euler, CFG scale: 3, Seed: 1, {rest}"))

@@ -76,10 +76,7 @@ class Setting(tuple[Any, ...]):
         values[_WIDTH], values[_HEIGHT] = width, height
         return Setting(values)
 
-    def words(self, among: Collection[Setting] = (), *, whole: bool = True) -> list[str]:
-        """What it is, an axis each, as in "guidance 7.5": all that it has, or if not `whole` what it need not have and
-        what tells it from those that it is `among`."""
+    def words(self, among: Collection[Setting]) -> list[str]:
+        """What tells it from those that it is `among`, an axis each, as in "guidance 7.5"."""
         varying = [axis for axis in SETTING if len({axis.of(one) for one in among}) > 1]
-        own = [axis for axis in SETTING if axis.is_set(self) and (axis.optional or whole)]
-        told = (axis.brief(*axis.of(self)) for axis in SETTING if axis in varying or axis in own)
-        return [words for words in told if words]
+        return list(filter(None, (axis.brief(*axis.of(self)) for axis in varying)))

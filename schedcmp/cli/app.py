@@ -72,7 +72,8 @@ def run(
     from schedcmp.cli.planning import show_plan
     from schedcmp.cli.running import run_sweep
 
-    overrides = tuple(set_ or ()) + _as_overrides(device=device, dtype=dtype)
+    keys = {"device": device, "dtype": dtype}
+    overrides = (*(set_ or ()), *(f"{key}={value}" for key, value in keys.items() if value is not None))
     if dry_run:
         show_plan(sweep, overrides, output)
     else:
@@ -241,7 +242,3 @@ def schema() -> None:
     from schedcmp.cli.beginning import print_schema
 
     print_schema()
-
-
-def _as_overrides(**values: str | None) -> tuple[str, ...]:
-    return tuple(f"{name}={value}" for name, value in values.items() if value is not None)

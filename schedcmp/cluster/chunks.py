@@ -63,12 +63,7 @@ class Ledger(Generic[Worker]):
             cost: denoiser evaluations of a cell.
             quiet: other work on the same host would disturb a measurement.
         """
-        self._size: Callable[[Cell], tuple[int, int, int, int]] = lambda c: (
-            c.width or 0,
-            c.height or 0,
-            cost(c),
-            -c.index,
-        )
+        self._size: Callable[[Cell], tuple[int, int, int, int, int]] = lambda c: (*c.extent, cost(c), -c.index)
         self._timed = deque(timed)
         self._pool = sorted(others, key=self._size)  # longest last
         self._suspects: deque[Cell] = deque()
@@ -100,7 +95,7 @@ class Ledger(Generic[Worker]):
         hand = self._hands[worker]
         if not hand.ready or hand.closed:
             return None
-        if self._timing():
+        if self._timed or any(hand.closed and hand.kind == "timed" for hand in self._hands.values()):
             timer = self._chosen_timer()
             if worker == timer:
                 return self._give(hand, "timed", [self._timed.popleft()]) if self._may_time(hand) else None
@@ -181,13 +176,10 @@ class Ledger(Generic[Worker]):
         if not self._pool or hand.short in hand.held:
             return
         *size, longest, _ = self._size(self._pool[-1])
-        first = bisect_left(self._pool, tuple(size), key=lambda c: self._size(c)[:2])
-        if self._size(self._pool[first])[2] < longest:
+        first = bisect_left(self._pool, tuple(size), key=lambda c: self._size(c)[:3])
+        if self._size(self._pool[first])[3] < longest:
             hand.short = self._pool[first].id
             yield self._pool.pop(first)
-
-    def _timing(self) -> bool:
-        return bool(self._timed) or any(hand.closed and hand.kind == "timed" for hand in self._hands.values())
 
     def _chosen_timer(self) -> Worker | None:
         """Always the same worker, as long as it lives."""

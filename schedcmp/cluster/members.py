@@ -168,7 +168,8 @@ class Members:
         except errors.RayTaskError as error:  # our own code raised
             return Lost("died" if member.ready else "unfit", str(error.cause))
         except (errors.RayError, StopIteration) as error:
-            return Lost("died" if self._is_alive(member.place.node) else "with its node", str(error))
+            alive = any(n["Alive"] and n["NodeID"] == member.place.node for n in self._ray.nodes())
+            return Lost("died" if alive else "with its node", str(error))
         if isinstance(said, Origin):
             member.introduction = said
             return said
@@ -178,9 +179,6 @@ class Members:
         if said.result:
             self._false_starts.pop(member.place, None)
         return said
-
-    def _is_alive(self, node: str) -> bool:
-        return any(n["Alive"] and n["NodeID"] == node for n in self._ray.nodes())
 
     def refuse(self, member: Member, reason: str) -> None:
         """Neither this worker nor another of its node."""

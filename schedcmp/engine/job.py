@@ -22,7 +22,7 @@ from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
 from schedcmp.guard.private import execution_device, knowing_its_device
-from schedcmp.pipelines.arguments import as_taken, tuples
+from schedcmp.pipelines.arguments import as_taken, called_by, tuples
 from schedcmp.pipelines.guidance import guidance_arguments, is_for_one_image
 from schedcmp.pipelines.videos import makes_video
 from schedcmp.records import Cell, Worn
@@ -157,7 +157,7 @@ class Workbench:
             **{name: pixels for name, pixels in size.items() if pixels and name in self._takes},
             **({"output_type": "pil"} if makes_video(type(self.pipeline).__name__) else {}),
             **self.images(cell),
-            **arguments_of(cell),
+            **called_by(type(self.pipeline).__name__, arguments_of(cell)),
             **as_taken(self._tuples, cell.arguments),
         }
 

@@ -24,7 +24,7 @@ from schedcmp.engine.hosted import hosted
 from schedcmp.engine.job import CONTROLNET, PARKED, Workbench
 from schedcmp.engine.probe import replaced
 from schedcmp.engine.processors import NOTHING
-from schedcmp.engine.result import failed, finished, made_by
+from schedcmp.engine.result import Decoded, failed, finished, made_by
 from schedcmp.guard.foreign import contained
 from schedcmp.records import Cell, CellResult
 
@@ -48,8 +48,7 @@ class Lane(greenlet):
         self.layers = bench.layers  # as they are before any lane has run
         self._own_random = bench.own_random(cells[0])
         self.asked = 0
-        self._latents: torch.Tensor | None = None  # what the VAE was given
-        self._pixels: torch.Tensor | None = None  # what it made of them
+        self._decoded = Decoded()
 
     def resume(self, answer: Any = None) -> Call | None:
         """Go on with a model's answer; with an exception as the answer, it is raised where the model was called."""
@@ -65,7 +64,7 @@ class Lane(greenlet):
                 remembered(hosted(pipeline.scheduler, self._bench.device), self._bench.coefficients)
                 output = pipeline(**arguments)
             recipe = self._bench.recipes[first.scheduler]
-            made = made_by(pipeline, output, self._latents, self._pixels, self.asked, len(self.cells))
+            made = made_by(pipeline, output, self._decoded, self.asked, len(self.cells))
             results = [finished(cell, one, recipe) for cell, one in zip(self.cells, made, strict=True)]
         except Exception as error:  # anything a pipeline raises belongs to this cell alone
             self.layers.restore()
@@ -82,12 +81,12 @@ class Lane(greenlet):
         if call.target in DENOISERS:
             self.asked += 1
         elif call.target == "vae.decode":
-            self._latents = next(iter(call.arguments.values()))
+            self._decoded.latents.append(next(iter(call.arguments.values())))
 
     def note_answer(self, call: Call, answer: Any) -> None:
         """Called inside the lane, like `note`."""
         if call.target == "vae.decode":
-            self._pixels = answer[0]
+            self._decoded.pixels.append(answer[0])
 
 
 Models = dict[str, Callable[..., Any]]

@@ -99,7 +99,7 @@ class PackedEngine:
     def _run_all(self, cells: list[Cell]) -> Iterator[CellResult]:
         with harmless_warnings_ignored():
             left = list(lanes_of(cells, self.seeds_per_lane))
-        left.sort(key=lambda c: (c[0].width or 0, c[0].height or 0, self._cost(c[0]), -c[0].index))
+        left.sort(key=lambda c: (c[0].extent, self._cost(c[0]), -c[0].index))
         self._sizes.widen(max(map(rows_of, left), default=2))
         queue = self._queue = Queue(left)
         for result in self.serve(queue.next, most_rows(cells, self._cost)):

@@ -16,7 +16,7 @@ class Queue:
     """
 
     def __init__(self, lanes: Sequence[tuple[Cell, ...]]) -> None:
-        self._sizes = [deque(of_one) for _, of_one in groupby(lanes, key=lambda c: (c[0].width, c[0].height))]
+        self._sizes = [deque(of_one) for _, of_one in groupby(lanes, key=lambda c: c[0].extent)]
         self._short: set[str] = set()  # cells in flight of the lane for the shortest
 
     @property

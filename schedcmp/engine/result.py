@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,19 +41,25 @@ class Outcome:
     overflown: str = ""  # the dtype in which the VAE made pixels that are not finite, of latents that are
 
 
-def made_by(
-    pipeline: Any, output: Any, latents: torch.Tensor | None, pixels: torch.Tensor | None, nfe: int, cells: int = 1
-) -> list[Outcome]:
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a VAE was given, and what it made of that before it became images, call by call."""
+
+    latents: list[torch.Tensor] = field(default_factory=list)
+    pixels: list[torch.Tensor] = field(default_factory=list)
+
+
+def made_by(pipeline: Any, output: Any, decoded: Decoded, nfe: int, cells: int = 1) -> list[Outcome]:
     """What each of the cells of a pipeline's call got.
 
     Args:
-        latents: what the VAE was given, and `pixels` what it made of them, before they became images.
         nfe: how often the denoiser was called; a call that was a whole solve stands for more.
 
     Raises:
         ValueError: there are more or fewer images or latents than cells, or the scheduler was not used.
     """
     (images, is_video), name = _images_of(output), type(pipeline).__name__
+    latents, pixels = (_whole(parts, is_video) for parts in (decoded.latents, decoded.pixels))
     if len(images) != cells or (latents is not None and cells > 1 and len(latents) != cells):
         raise ValueError(f"{name} made {len(images)} images for {cells} cells")
     if not getattr(pipeline.scheduler, "was_used", True):
@@ -88,6 +94,12 @@ def _images_of(output: Any) -> tuple[Sequence[tuple[Image, ...]], bool]:
             is_video = name == FRAMES
             return [tuple(one) if is_video else (one,) for one in made], is_video
     raise ValueError(f"{type(output).__name__} has no {', '.join(OUTPUTS)}")
+
+
+def _whole(parts: Sequence[torch.Tensor], is_video: bool) -> torch.Tensor | None:
+    """A video may be decoded in parts; of images the last were decoded last."""
+    alike = is_video and len({part.shape[1:] for part in parts}) == 1
+    return torch.cat([*parts]) if alike else parts[-1] if parts else None
 
 
 def _each(batch: torch.Tensor | None, cells: int) -> Sequence[torch.Tensor | None]:

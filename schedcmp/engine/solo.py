@@ -93,12 +93,12 @@ class SoloEngine:
         ):
             output = pipeline(**arguments)
         timing = replace(seen.timing(self._clock), waited_s=delay.seconds())
-        return made_by(pipeline, output, seen.latents, seen.pixels, seen.nfe)[0], timing
+        return made_by(pipeline, output, seen.decoded, seen.nfe)[0], timing
 
     def _warm_up(self, cell: Cell) -> None:
         """Run the cell's scheduler once at its size: first calls load libraries and choose kernels."""
         short = self._bench.warm_up(cell)
-        kind = (cell.scheduler, short.steps, cell.width, cell.height, cell.guidance_scale > 1, cell.dress)
+        kind = (cell.scheduler, short.steps, cell.extent, cell.guidance_scale > 1, cell.dress)
         if kind not in self._warm:
             self._warm.add(kind)
             for _ in range(self._measuring.warmup):

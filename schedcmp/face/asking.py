@@ -53,7 +53,8 @@ def asked(
             raise RequestError(f"{source.where(decided)}: {decided[0]}: the given pipeline has its own; leave it out")
         checkpoint = given(pipeline)
         source = _with(source, {"model": checkpoint.name, **checkpoint.settings})
-    return prepared(source, _name(source), checkpoint=checkpoint)
+    name = _NAME if source.name == CALL else slug(Path(source.name).stem)
+    return prepared(source, name, checkpoint=checkpoint)
 
 
 def _source(sweep: Any, keywords: Mapping[str, Any]) -> Asked:
@@ -86,7 +87,3 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy's and torch's
         return value.tolist()
     return [plain(item) for item in value] if isinstance(value, Iterable) else value
-
-
-def _name(source: Source) -> str:
-    return _NAME if source.name == CALL else slug(Path(source.name).stem)

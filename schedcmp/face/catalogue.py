@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from schedcmp.errors import RequestError
+from schedcmp.face.unlogged import unlogged
 
 
 class Suitability(NamedTuple):
@@ -17,6 +18,7 @@ class Suitability(NamedTuple):
     reason: str
 
 
+@unlogged()
 def schedulers(pipeline: Any) -> dict[str, Suitability]:
     """Every scheduler that schedcmp knows by its name, and whether it works.
 
@@ -33,6 +35,7 @@ def schedulers(pipeline: Any) -> dict[str, Suitability]:
     return {found.entry.name: Suitability(found.status, found.reason) for found in judged}
 
 
+@unlogged()
 def build(
     name: str,
     pipeline: Any,

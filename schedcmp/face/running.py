@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedcmp.face.asking import asked
 from schedcmp.face.results import Run
+from schedcmp.face.unlogged import unlogged
 from schedcmp.records import StoredCell
 
 if TYPE_CHECKING:
@@ -50,16 +51,17 @@ def run(
     from schedcmp.runs.several import Several
     from schedcmp.store.several import opened
 
-    prepared = asked(sweep, keys, pipeline)
-    if isinstance(prepared, Several):
-        folder = prepared.begin(str(output) if output else None)
-        for at, one in prepared.each(folder):
-            _run(one, str(at), fresh=fresh, progress=progress)
-            del one
-        with opened(folder) as store:
-            _warn(_report(store))
-    else:
-        folder = _run(prepared, str(output or prepared.folder), fresh=fresh, progress=progress)
+    with unlogged():
+        prepared = asked(sweep, keys, pipeline)
+        if isinstance(prepared, Several):
+            folder = prepared.begin(str(output) if output else None)
+            for at, one in prepared.each(folder):
+                _run(one, str(at), fresh=fresh, progress=progress)
+                del one
+            with opened(folder) as store:
+                _warn(_report(store))
+        else:
+            folder = _run(prepared, str(output or prepared.folder), fresh=fresh, progress=progress)
     found = Run(folder)
     _warn(map(_trouble, found.troubled))
     return found

@@ -6,7 +6,7 @@ See `truth.energy` for the distance.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 import numpy as np
@@ -75,11 +75,7 @@ def _shares(group: Group, seen: Mapping[str, np.ndarray]) -> Iterator[tuple[str,
     pairs = [pair for pair in group.values() if all(c.cell.id in seen for c in pair)]
     if len(pairs) < FEWEST_SEEDS:
         return
-    made, converged = (_rows([pair[i].cell.id for pair in pairs], seen) for i in (0, 1))
     with suppress(ValueError):  # vectors of several lengths, or all alike
+        made, converged = (np.stack([seen[c.cell.id] for c in row]).astype(float) for row in zip(*pairs, strict=True))
         shares = energy_shares(made, converged)
         yield from ((pair[0].cell.id, float(share)) for pair, share in zip(pairs, shares, strict=True))
-
-
-def _rows(ids: Sequence[str], seen: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.stack([seen[id_] for id_ in ids]).astype(np.float64)

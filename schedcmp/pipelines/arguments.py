@@ -29,6 +29,7 @@ _KEYS: Mapping[str, str] = {
     "ip_adapter_image": "ip_adapter_image",
     **{axis.argument: axis.key for axis in OPTIONAL if axis.argument},
 }
+_ALSO: Mapping[str, tuple[str, ...]] = {"num_frames": ("frames", "video_length")}  # as some pipelines call it
 # What is no number or text that a sweep could have, or would keep an image from being made
 _NOT_HERE = ("latents", "mu", "return_dict", "output_type", "callback")
 _TENSORS = ("_embeds", "_mask", "_image", "_latents")
@@ -66,11 +67,23 @@ def _is_tuple(argument: ast.arg) -> bool:
     return "tuple[" in written and "list[" not in written
 
 
+def called_by(pipeline: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the call that are a sweep's keys, as the pipeline calls them."""
+    return {_name_of(pipeline, name): value for name, value in arguments.items()}
+
+
+def _name_of(pipeline: str, argument: str) -> str:
+    source = pipeline_source(pipeline)
+    takes = source.arguments if source else {}
+    return next((name for name in _ALSO.get(argument, ()) if argument not in takes and name in takes), argument)
+
+
 def not_taken(pipeline: str, sweep: Any) -> Iterator[tuple[str, str]]:
     """(key, why it cannot be given), of a sweep's keys that are arguments of the call as they are."""
     source = pipeline_source(pipeline)
     for axis in OPTIONAL:
-        if source and axis.argument and getattr(sweep, axis.key) and axis.argument not in source.arguments:
+        name = axis.argument and _name_of(pipeline, axis.argument)
+        if source and name and getattr(sweep, axis.key) and name not in source.arguments:
             yield axis.key, f"{pipeline} takes no {axis.argument}"
 
 

@@ -37,7 +37,7 @@ def _settings(made: Made, fields: dict[str, str]) -> None:
     made.sampler, made.schedule = take("Sampler", ""), take("Schedule type", "")
     made.steps = made.whole("Steps", take("Steps", None), 1, 1000)
     made.guidance = made.number("CFG scale", take("CFG scale", None), 0, 1000)
-    made.seed = made.whole("Seed", _integer(take("Seed", None)), 0, 2**63 - 1)
+    made.seed = made.whole("Seed", take("Seed", None), 0, 2**63 - 1)
     width, _, height = take("Size", "").partition("x")
     made.size(width, height)
     made.model = take("Model", "")
@@ -52,11 +52,6 @@ def _settings(made: Made, fields: dict[str, str]) -> None:
     for name, value in fields.items():
         if name not in _SAID_ELSEWHERE:
             made.lose(name, value)
-
-
-def _integer(value: str | None) -> int | str | None:
-    """A seed has more digits than a float."""
-    return int(value) if value and len(value) < 20 and value.isascii() and value.isdigit() else value
 
 
 def _unquoted(value: str) -> str:

@@ -63,12 +63,9 @@ def _made(nodes: Nodes) -> Made:
             made.lose(f"the node {key}, {nodes[key]['class_type']}", why="a further pass")
     for key, node in nodes.items():
         if node["class_type"] not in _KNOWN:
-            made.lose(f"the node {key}, {node['class_type']}", _told(node["inputs"]))
+            plain = (f"{name} {told}" for name, told in node["inputs"].items() if isinstance(told, str | int | float))
+            made.lose(f"the node {key}, {node['class_type']}", ", ".join(plain))
     return made
-
-
-def _told(inputs: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in inputs.items() if isinstance(value, str | int | float))
 
 
 def _inputs(nodes: Nodes, key: str) -> Iterator[tuple[str, Any]]:
@@ -138,8 +135,5 @@ def _values(text: str) -> Made:
     made = Made("ComfyUI", "comfyui", sampler=found["sampler_name"], schedule=found.get("scheduler", ""))
     made.steps = made.whole("steps", found.get("steps"), 1, 1000)
     made.guidance = made.number("cfg", found.get("cfg"), 0, 1000)
-    seed = found.get("seed", "")
-    made.seed = made.whole(
-        "seed", int(seed) if seed.isascii() and seed.isdigit() and len(seed) < 20 else seed, 0, 2**63 - 1
-    )
+    made.seed = made.whole("seed", found.get("seed", ""), 0, 2**63 - 1)
     return made

@@ -25,7 +25,7 @@ def read(text: Text) -> Made | None:
     made.sampler = str(take("scheduler"))
     made.steps = made.whole("steps", take("steps", None), 1, 1000)
     made.guidance = made.number("cfg_scale", take("cfg_scale", None), 0, 1000)
-    made.seed = made.whole("seed", _integer(take("seed", None)), 0, 2**63 - 1)
+    made.seed = made.whole("seed", take("seed", None), 0, 2**63 - 1)
     made.size(take("width", None), take("height", None))
     made.model = _model(fields.get("model"))
     if fields.get("rand_device", "cpu") != "cpu":
@@ -57,7 +57,3 @@ def _model(value: Any) -> str:
     if not isinstance(value, dict):
         return ""
     return str(value.get("name") or value.get("model_name") or "")
-
-
-def _integer(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else value

@@ -49,9 +49,9 @@ class Made:
         return "".join(c if c.isprintable() or c == "\n" else " " for c in value[:_LONGEST]).strip()
 
     def whole(self, what: str, value: object, low: int, high: int) -> int | None:
-        """A whole number of this range; what is none is lost."""
-        found = self.number(what, value, low, high)
-        return None if found is None else int(value) if isinstance(value, int) else int(found)
+        """A whole number of this range, which may have more digits than a float; what is none is lost."""
+        found, digits = self.number(what, value, low, high), str(value)
+        return None if found is None else int(digits) if digits.isascii() and digits.isdigit() else int(found)
 
     def number(self, what: str, value: object, low: float, high: float) -> float | None:
         """A number of this range; what is none is lost, where there is anything."""

@@ -152,7 +152,7 @@ def _slowdowns(before: Iterable[StoredCell], after: Iterable[StoredCell]) -> Ite
     settings = {Setting(key[2:]) for key in new}
     for key in (k for k in old if k in new):
         scheduler, steps, *setting = key
-        told = ", ".join(["", *Setting(setting).words(settings)]) if len(settings) > 1 else ""
+        told = ", ".join(["", *Setting(setting).words(settings)])
         yield Slowdown(scheduler, steps, told, ratio_of_medians(new[key], old[key]))
 
 

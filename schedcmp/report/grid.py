@@ -24,6 +24,7 @@ from schedcmp.report.sheet import Sheet, draw_sheet
 from schedcmp.store.folder import has_whole_png, place
 from schedcmp.store.images import opened
 from schedcmp.store.written import Written
+from schedcmp.video import sheet_size
 
 __all__ = ["GridAxes", "write_grids"]
 
@@ -148,7 +149,7 @@ def _native_size(cells: Iterable[StoredCell], folder: Path) -> tuple[int, int]:
 def _image_size(stored: StoredCell, folder: Path) -> tuple[int, int] | None:
     result = stored.result
     if result.width and result.height:
-        return result.width, result.height
+        return sheet_size(result.frames or 1, (result.width, result.height))
     if stored.image_path is None:
         return None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from PIL.Image import Image
 
 from schedcmp.axes import AXES, Value
-from schedcmp.image import difference, fingerprint
+from schedcmp.image import FINGERPRINT_BYTES, difference, fingerprint
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import point
 from schedcmp.report.labels import value_label
@@ -25,6 +26,7 @@ _SUBJECTS = {axis.name: axis.subject for axis in AXES.values() if axis.subject}
 _MOST_LOOKED_AT = 50  # earlier cells of the same image, for the one that is most like a cell
 _LONGEST = 60  # characters of a value
 _ROOM = 16
+_PART = 48  # of a fingerprint: one row of its pixels
 
 Group = dict[Value, str]  # value of an axis → the first cell with its image
 
@@ -47,36 +49,36 @@ class _Different:
 
     def __init__(self) -> None:
         self.cells: list[StoredCell] = []
-        self._prints = np.empty((_ROOM, 0), np.int16)
-        self._coarse = np.empty((_ROOM, 0), np.float32)
+        self._prints = np.empty((_ROOM, FINGERPRINT_BYTES), np.int16)
+        self._coarse = np.empty((_ROOM, FINGERPRINT_BYTES // _PART), np.float32)
+        self._rows: dict[tuple[int, ...], list[int]] = defaultdict(list)  # by `_place`
 
     def like(self, pixels: npt.NDArray[np.int16]) -> list[StoredCell]:
         """Those that may have the same image."""
-        if self._prints.shape[1] != len(pixels):
-            return []
-        near = np.arange(len(self.cells))
-        for known, own in (
-            (self._coarse[:, :1], _coarse(pixels)[:1]),
-            (self._coarse, _coarse(pixels)),
-            (self._prints, pixels),
-        ):
+        coarse = _coarse(pixels)
+        around = product(*((n - 1, n, n + 1) for n in _place(coarse)))
+        near = np.array(sorted(row for place in around for row in self._rows.get(place, ())), int)
+        for known, own in (self._coarse, coarse), (self._prints, pixels):
             near = near[np.abs(known[near] - own).max(axis=1, initial=0) <= _LEVELS]
         return [self.cells[i] for i in near]
 
     def add(self, stored: StoredCell, pixels: npt.NDArray[np.int16]) -> None:
         coarse = _coarse(pixels)
-        if not self.cells:
-            self._prints = np.empty((_ROOM, len(pixels)), np.int16)
-            self._coarse = np.empty((_ROOM, len(coarse)), np.float32)
         if len(self.cells) == len(self._prints):
             self._prints, self._coarse = (np.concatenate([a, np.empty_like(a)]) for a in (self._prints, self._coarse))
         self._prints[len(self.cells)], self._coarse[len(self.cells)] = pixels, coarse
+        self._rows[_place(coarse)].append(len(self.cells))
         self.cells.append(stored)
 
 
 def _coarse(pixels: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
     """Means of its parts: images that are equal to one level have such that are, too."""
-    return np.asarray(pixels.reshape(-1, 48).mean(axis=1), np.float32)
+    return np.asarray(pixels.reshape(-1, _PART).mean(axis=1), np.float32)
+
+
+def _place(coarse: npt.NDArray[np.float32]) -> tuple[int, ...]:
+    """Some of the means in steps of two levels: those of images that are equal to one level are next to each other."""
+    return tuple((coarse[::6] // (2 * _LEVELS)).astype(int).tolist())
 
 
 def repeats(cells: Sequence[StoredCell], folder: Path, prints: Mapping[str, bytes]) -> Repeats:
@@ -149,13 +151,14 @@ def _without_effect(
 ) -> Iterator[str]:
     """Values of an axis that made the same images wherever nothing else differed."""
     ids = [stored.cell.id for stored in cells]
-    for axis, subject in _SUBJECTS.items():
+    varied = [axis for axis in _SUBJECTS if len({settings[id_][axis] for id_ in ids}) > 1]
+    for axis in varied:
         groups: dict[tuple[Value, ...], Group] = defaultdict(dict)
         for id_ in ids:
-            rest = tuple(value for name, value in settings[id_].items() if name != axis)
+            rest = tuple(settings[id_][name] for name in varied if name != axis)
             groups[rest][settings[id_][axis]] = first[id_]
         for values in _alike([group for group in groups.values() if len(group) > 1]):
-            yield f"{subject} changed nothing: {few([_label(axis, v) for v in values])} made the same images."
+            yield f"{_SUBJECTS[axis]} changed nothing: {few([_label(axis, v) for v in values])} made the same images."
 
 
 def _alike(groups: Sequence[Group]) -> list[list[Value]]:

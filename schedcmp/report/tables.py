@@ -112,7 +112,7 @@ def readable(rows: Sequence[TimingRow]) -> list[tuple[str, ...]]:
 def row_names(rows: Sequence[TimingRow]) -> list[str]:
     """The rows' schedulers, with what of their settings tells them apart."""
     settings = {row.setting for row in rows}
-    return [", ".join([row.scheduler, *row.setting.words(settings, whole=False)]) for row in rows]
+    return [", ".join([row.scheduler, *row.setting.words(settings)]) for row in rows]
 
 
 def _readable(row: TimingRow, name: str) -> tuple[str, ...]:

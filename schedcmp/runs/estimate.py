@@ -13,6 +13,7 @@ from schedcmp.records import Cell, StoredCell
 from schedcmp.runs.pending import divided
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.store import Store
+from schedcmp.sweep.document import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ def _known(folder: Path, prepared: Prepared) -> _Known | None:
             backend = environment.get("backend", "torch")
             if (environment.get("fingerprint"), backend) != (prepared.checkpoint.fingerprint, prepared.sweep.backend):
                 return None
-            costs = [cost for stored in store.cells() for cost in _costs(stored, prepared)]
+            extents = {cell.extent for cell in prepared.supported}
+            cells = (stored for stored in store.cells() if stored.cell.extent in extents)
+            costs = [cost for stored in cells for cost in _costs(stored, prepared.sweep)]
     except SchedcmpError:
         return None
     if not costs:
@@ -70,11 +73,10 @@ def _known(folder: Path, prepared: Prepared) -> _Known | None:
     return replace(known, packed=throughput["wall_s"] / alone_s) if alone_s else known
 
 
-def _costs(stored: StoredCell, prepared: Prepared) -> list[tuple[float, float]]:
-    """Seconds per evaluation, and beside them, of a timed image that costs as much as this sweep's: same size, guidance
-    on or off."""
-    sweep, cell, nfe = prepared.sweep, stored.cell, stored.result.nfe
+def _costs(stored: StoredCell, sweep: Sweep) -> list[tuple[float, float]]:
+    """Seconds per evaluation, and beside them, of a timed image with guidance on or off as one of the sweep's."""
+    cell, nfe = stored.cell, stored.result.nfe
     same_guidance = any((g > 1) == (cell.guidance_scale > 1) for g in sweep.guidance_scale or ())
-    if not nfe or not same_guidance or (cell.width, cell.height) != (sweep.width, sweep.height):
+    if not nfe or not same_guidance:
         return []
     return [(sum(t.step_s) / nfe, t.latency_s - sum(t.step_s)) for t in stored.result.timings]

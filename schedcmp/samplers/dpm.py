@@ -92,7 +92,9 @@ class StepSize:
         powers = (p + i + d, -(p + 2 * d), d)
         raw = math.prod(e ** (power / self.order) for e, power in zip(present, powers, strict=True))
         factor = 1 + math.atan(raw - 1)
-        self.h = _rounded(self.h * factor) if self.rounds else self.h * factor
+        self.h *= factor
+        if self.rounds:
+            self.h = float(2 ** (round(16 * math.log2(self.h)) / 16))
         if factor < self.safety:
             return False
         self.inverse_errors = present[:2]
@@ -135,10 +137,6 @@ class Stages:
         if r not in self._known:
             self._known[r] = (x - denoise(self._model, x, self._sigma(r))) / self._sigma(r)
         return self._known[r]
-
-
-def _rounded(h: float) -> float:
-    return float(2 ** (round(16 * math.log2(h)) / 16))
 
 
 def _orders(budget: int) -> list[int]:

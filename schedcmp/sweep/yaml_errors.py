@@ -33,10 +33,9 @@ def told(error: yaml.YAMLError, text: str, name: str) -> str:
         if _is_indented(lines, number):
             return f"{name}:{number + 1}: is indented unlike the lines above it; begin it in the column of its like"
     first, last = min(numbers, default=0), max(numbers, default=max(len(lines) - 1, 0))
-    where = f"{name}:{last + 1}" if first == last else f"{name}:{first + 1}"
-    return (
-        f"{where}: is not valid YAML ({_problem(error)}){_begun(first, last)}; put quotes around texts, and close them"
-    )
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    until = "" if first == last else f", found in line {last + 1}"
+    return f"{name}:{first + 1}: is not valid YAML ({problem}){until}; put quotes around texts, and close them"
 
 
 def too_deep(text: str, name: str, most: int) -> str:
@@ -81,14 +80,6 @@ def _is_indented(lines: list[str], number: int) -> bool:
     line, before = lines[number], next((text for text in reversed(lines[:number]) if text.strip()), "")
     deeper = len(line) - len(line.lstrip()) > len(before) - len(before.lstrip())
     return deeper and not before.rstrip().endswith(":") and _parses(line.strip())
-
-
-def _problem(error: yaml.YAMLError) -> str:
-    return str(getattr(error, "problem", None) or str(error).splitlines()[0])
-
-
-def _begun(first: int, last: int) -> str:
-    return "" if first == last else f", found in line {last + 1}"
 
 
 def _character(text: str, name: str) -> str:

@@ -49,7 +49,7 @@ def record(store: Store, answers: Sequence[Answer], written: Sequence[Path]) -> 
 def _numbers(answers: Sequence[Answer]) -> Iterator[tuple[str, int, float]]:
     settings = list(dict.fromkeys(found.setting for found in answers))
     for found in answers:
-        where = "".join(f"{text}/" for text in found.setting.words(settings, whole=False)) if len(settings) > 1 else ""
+        where = "".join(f"{text}/" for text in found.setting.words(settings))
         for point in found.cheapest:
             values: dict[str, Any] = {"nfe": point.nfe}
             if point.quality and found.metric:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from schedcmp.drawing import COLOURS, DASHES, figure, label, nfe_axis, rendered
+from schedcmp.drawing import COLOURS, DASHES, figure, label, nfe_axis, place, rendered
 from schedcmp.truth.measure import sampling_floor
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def convergence_plot(verdicts: Sequence[Verdict], file_format: str, title: str) 
     fig = figure(7.5 * max(len(panels), 1), 7, f"Against the exact solution, noise schedule of {title}")
     axes = fig.subplots(1, max(len(panels), 1), squeeze=False)[0]
     ends = [_panel(ax, panel, _names(verdicts)) for ax, panel in zip(axes, panels, strict=False)]
-    fig.draw_without_rendering()  # names stand where the layout has put the panels
+    place(fig)  # names stand where the layout has put the panels
     for ax, named in zip(axes, ends, strict=False):
         label(ax, named, 1.03, left=True)
     return rendered(fig, file_format)

@@ -25,8 +25,10 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.image import difference, pixels_sha256
+from schedcmp.pipelines.arguments import called_by
 from schedcmp.pipelines.inputs import OUTPUTS
 from schedcmp.pipelines.packages import packages
+from schedcmp.pipelines.videos import makes_video
 from schedcmp.prepare import Prepared, prepare
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.appraisal import Appraisal
@@ -72,7 +74,7 @@ def measured(name: str, folder: Path, *, whole: bool = True) -> Row:
     if not whole:
         family = replace(family, steps=family.steps[:1])
     row.code = code_state()
-    row.packages = [*packages(name), *family.packages]
+    row.packages = [*packages(name.partition(" ")[0]), *family.packages]
     try:
         with _quiet():
             save(family, folder)
@@ -170,11 +172,11 @@ def _direct(family: Family, folder: Path, cell: Cell) -> str:
     given |= {**family.guided, **family.call}
     if family.size:
         given["width"], given["height"] = family.size
-    if family.frames:
-        given |= {"num_frames": family.frames, "output_type": "pil"}
+    if makes_video(index["_class_name"]):
+        given |= {"output_type": "pil", **called_by(index["_class_name"], {"num_frames": family.frames})}
     output = pipeline(**given, generator=torch.Generator().manual_seed(cell.seed))
     made = next(found for name in OUTPUTS if (found := getattr(output, name, None)))[0]
-    return pixels_sha256(*(made if family.frames else [made]))
+    return pixels_sha256(*(made if isinstance(made, list) else [made]))
 
 
 def _count_own(row: Row, of: Prepared, alone: Results, expected: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from schedcmp.engine.calls.call import Call
-from schedcmp.engine.calls.rows import has_rows, is_row_list, is_timestep, row_dimension
+from schedcmp.engine.calls.rows import has_rows, is_row_list, is_timestep, items_per_row, row_dimension
 from schedcmp.engine.hosted import sent
 
 
@@ -66,8 +66,12 @@ def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
 
 def _some_rows(name: str, value: Any, had: int, rows: slice | list[int]) -> Any:
     if isinstance(value, torch.Tensor):
-        at = (slice(None),) * row_dimension(name)
-        return value[*at, rows] if has_rows(name, value, had) else value
+        at, items = row_dimension(name), items_per_row(name, value, had)
+        if not items:
+            return value
+        shape = (*value.shape[:at], had, items, *value.shape[at + 1 :])
+        by_row = value.reshape(shape)[*(slice(None),) * at, rows]
+        return by_row.flatten(at, at + 1)
     if is_row_list(name, value, had):
         return value[rows] if isinstance(rows, slice) else [value[row] for row in rows]
     if isinstance(value, Mapping):

@@ -19,6 +19,10 @@ _SHARED = ("txt_ids", "img_ids", "freqs_cis", "rotary", "rope")
 _ROWS_SECOND = ("llama3",)
 
 
+# What a video's denoiser is given for each of its frames, as AnimateDiff's
+_PER_FRAME = ("encoder_hidden_states",)
+
+
 # A ControlNet's answers, one for each of the denoiser's blocks, and what each IP-Adapter sees: not one for each row,
 # even if there are as many of these
 _BY_BLOCK = ("residual", "block_samples", "image_embeds")
@@ -45,8 +49,16 @@ def is_by_block(name: str) -> bool:
 
 
 def has_rows(name: str, value: torch.Tensor, rows: int) -> bool:
+    return items_per_row(name, value, rows) > 0
+
+
+def items_per_row(name: str, value: torch.Tensor, rows: int) -> int:
+    """How many a row has, one after the other: one, or one for each frame; 0 of what all rows share."""
     at = row_dimension(name)
-    return not is_shared(name) and value.ndim > at and value.shape[at] == rows
+    if is_shared(name) or value.ndim <= at:
+        return 0
+    items, left = divmod(value.shape[at], rows)
+    return items if not left and (items == 1 or name in _PER_FRAME) else 0
 
 
 @cache

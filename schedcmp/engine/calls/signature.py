@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
-from schedcmp.engine.calls.rows import has_rows, is_by_block, is_row_list, is_shared, is_timestep, row_dimension
+from schedcmp.engine.calls.rows import is_by_block, is_row_list, is_shared, is_timestep, items_per_row, row_dimension
 from schedcmp.guard.private import changes_of
 
 
@@ -23,8 +23,9 @@ def signature_of(name: str, value: Any, rows: int) -> Hashable:
     if is_timestep(name, value, rows):
         return "a timestep for each row"
     if isinstance(value, torch.Tensor):
-        own, at = has_rows(name, value, rows), row_dimension(name)
-        return (value.dtype, value.device, (value.shape[:at], value.shape[at + 1 :]) if own else _content(value), own)
+        items, at = items_per_row(name, value, rows), row_dimension(name)
+        own = (value.shape[:at], value.shape[at + 1 :])
+        return (value.dtype, value.device, own if items else _content(value), items)
     if isinstance(value, Mapping):
         return tuple((k, signature_of(k, v, rows)) for k, v in value.items())
     if isinstance(value, tuple | list):

@@ -13,22 +13,11 @@ from schedcmp.registry.build.classes import (
     load_class,
     refuse_huge,
 )
-from schedcmp.registry.build.own import left_out, mended, told_left_out
+from schedcmp.registry.build.own import mended, told_left_out
 from schedcmp.registry.build.recipe import Option, Recipe
 from schedcmp.registry.build.resolving import MOST_NOISE, resolve
 
 __all__ = [
-    "MOST_ENTRIES",
-    "MOST_NOISE",
-    "MOST_TIMESTEPS",
-    "MissingExtraError",
-    "Option",
-    "Recipe",
-    "constructor_defaults",
-    "left_out",
-    "load_class",
-    "mended",
-    "refuse_huge",
-    "resolve",
-    "told_left_out",
-]
+    "MOST_ENTRIES", "MOST_NOISE", "MOST_TIMESTEPS", "MissingExtraError", "Option", "Recipe", "constructor_defaults",
+    "load_class", "mended", "refuse_huge", "resolve", "told_left_out",
+]  # fmt: skip

@@ -253,7 +253,7 @@ def _pastes(store: Shown, cells: Sequence[StoredCell], answers: Sequence[Answer]
     for form in FORMS if of.spelling else FORMS[1:]:  # of an older run diffusers would have to be asked
         with suppress(RequestError, LookupError, TypeError):  # no such sampler there, or the sweep is anybody's
             texts[form] = paste(of, form)
-    where = " and ".join(found.setting.words([answer.setting for answer in answers], whole=False))
+    where = " and ".join(found.setting.words([answer.setting for answer in answers]))
     return {"what": f"{short(best)} ({where})" if where else short(best), "texts": texts}
 
 

@@ -6,9 +6,11 @@ import json
 from pathlib import PurePath
 from typing import Any
 
+from schedcmp.errors import RequestError
 from schedcmp.report.paste.comfyui import ksampler
 from schedcmp.report.paste.subject import Subject
 
+_INSTEAD = "--as comfyui says what to enter into a KSampler"
 _PLAIN = 7  # nodes without LoRAs
 
 
@@ -19,6 +21,8 @@ def write(subject: Subject) -> str:
 
 def workflow(subject: Subject) -> dict[str, Any]:
     """Nodes by their numbers: a checkpoint, two texts, empty latents, the sampler, a file, and LoRAs."""
+    if subject.stored.result.frames:
+        raise RequestError(f"ComfyUI's nodes for videos are each model's own; {_INSTEAD}")
     width, height = subject.size
     name = PurePath(str(subject.model.get("id") or subject.environment["checkpoint"]).replace(":", "-")).name
     checkpoint = name if name.endswith(".safetensors") else f"{name}.safetensors"

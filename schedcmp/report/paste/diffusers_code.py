@@ -176,9 +176,10 @@ def _call(subject: Subject) -> Iterator[str]:
     yield from (f"    {name}={value!r}," for name, value in guidance.items())
     if cell.width and cell.height and spelled["sized"]:
         yield f"    width={cell.width}, height={cell.height},"
-    names = spelled["images"]
+    names, called = spelled["images"], spelled.get("called", {})
+    own = {called.get(name, name): value for name, value in arguments_of(cell).items()}
     yield from (f"    {names[key]}={key}," for key in cell.images)
-    more = arguments_of(cell) | as_taken(spelled.get("tuples", ()), cell.arguments)
+    more = own | as_taken(spelled.get("tuples", ()), cell.arguments)
     yield from (f"    {name}={value!r}," for name, value in more.items())
     yield "    generator=generator,"
     yield from _result(subject.stored.result)

@@ -6,13 +6,16 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from schedcmp.axes import OPTIONAL
 from schedcmp.files import to_json
-from schedcmp.pipelines.arguments import tuples
+from schedcmp.pipelines.arguments import called_by, tuples
 from schedcmp.pipelines.arithmetic import Configs
 from schedcmp.pipelines.guidance import guidance_names
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.pipelines.tasks import argument_names
 from schedcmp.registry.build import constructor_defaults
+
+_ARGUMENTS = [axis.argument for axis in OPTIONAL if axis.argument]
 
 
 def spelling(pipeline: str, classes: Iterable[type], configs: Configs = lambda part: {}) -> dict[str, Any]:
@@ -24,7 +27,8 @@ def spelling(pipeline: str, classes: Iterable[type], configs: Configs = lambda p
 
     Returns:
         `defaults` by the class's name, what is no number of JSON's as a text; whether the call is `sized`, its
-        argument for each of the sweep's `images`, those that are its `guidance`, and those that are `tuples`.
+        argument for each of the sweep's `images`, those that are its `guidance`, what it has `called` otherwise, and
+        those that are `tuples`.
     """
     source = pipeline_source(pipeline)
     return {
@@ -32,5 +36,6 @@ def spelling(pipeline: str, classes: Iterable[type], configs: Configs = lambda p
         "sized": not (source and "width" not in source.arguments),
         "images": argument_names(pipeline),
         "guidance": guidance_names(pipeline, configs),
+        "called": {name: own for name in _ARGUMENTS for own in called_by(pipeline, {name: None}) if own != name},
         "tuples": tuples(pipeline),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schedcmp.drawing import COLOURS, GREY, figure, label, log_ticks, nfe_axis, plain, quality_axis
+from schedcmp.drawing import COLOURS, GREY, figure, label, log_ticks, nfe_axis, place, plain, quality_axis
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
 from schedcmp.report.quality import Point, cost
@@ -56,7 +56,7 @@ def draw_pareto(places: list[Spot], metric: Reading, title: str, *, by_latency: 
         "grey: something as cheap is better", (1, 1), xycoords="axes fraction", ha="right", fontsize=8, color=GREY
     )
     plain(ax)
-    fig.draw_without_rendering()
+    place(fig)
     label(ax, [(p.x, p.y, p.name, "black") for p in front], _NAMES - 0.02, left=False)
     return fig
 

@@ -38,7 +38,7 @@ def sentences(found: Answer) -> list[str]:
 def headings(answers: Sequence[Answer]) -> list[str]:
     """Of each answer its setting; nothing where all have the same."""
     settings = {found.setting for found in answers}
-    return [", ".join(found.setting.words(settings)) if len(settings) > 1 else "" for found in answers]
+    return [", ".join(found.setting.words(settings)) for found in answers]
 
 
 def _speed(found: Answer) -> Iterator[str]:

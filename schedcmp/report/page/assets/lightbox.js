@@ -123,6 +123,11 @@ function measured(cell) {
   ];
 }
 
+// Each option on a line if it can be; a browser breaks one after its hyphens
+function unbroken(text) {
+  return text.split(/ (?=-)/).flatMap((part, i) => [i ? " " : "", h("span", { class: "part" }, part)]);
+}
+
 function commandBox(cell) {
   const told = h("span", { role: "status" });
   const copier = (name, text, key) => {
@@ -136,7 +141,7 @@ function commandBox(cell) {
   return h(
     "div",
     { class: "command" },
-    h("code", { id: "command", tabindex: 0 }, command(cell)),
+    h("code", { id: "command", tabindex: 0 }, unbroken(command(cell))),
     h(
       "div",
       { class: "row-of" },

@@ -62,6 +62,8 @@ function troubled() {
   return [h("ul", { class: "list" }, found.slice(0, MOST_TROUBLED).map(item), more)];
 }
 
+const bare = (text) => text.replaceAll(/\*\*|`/g, "");
+
 // The little Markdown that answer.md has: headings, lists, tables, paragraphs; emphasis and code as plain text
 function answer() {
   const parts = [];
@@ -69,7 +71,7 @@ function answer() {
     .split("\n")
     .map((text) => text.trim())
     .filter(Boolean)) {
-    const plain = line.replace(/^(#+|[-*])\s+/, "").replaceAll(/\*\*|`/g, "");
+    const plain = bare(line.replace(/^(#+|[-*])\s+/, ""));
     if (line.startsWith("#")) parts.push(h("h2", {}, plain));
     else if (line.startsWith("|")) addTableRow(parts, line);
     else if (/^[-*]\s/.test(line)) listOf(parts).append(h("li", { dir: "auto" }, plain));
@@ -122,8 +124,13 @@ function addTableRow(parts, line) {
   if (texts.every((text) => /^:?-+:?$/.test(text))) return;
   const isHead = !parts.at(-1)?.matches(".wide");
   if (isHead) parts.push(h("div", { class: "wide" }, h("table", { class: "timings" })));
+  const words = (text) => (text.startsWith("**") ? h("strong", {}, bare(text)) : bare(text));
   const cell = (text, i) =>
-    isHead ? h("th", { scope: "col" }, text) : i ? h("td", {}, text) : h("th", { scope: "row" }, text);
+    isHead
+      ? h("th", { scope: "col" }, words(text))
+      : i
+        ? h("td", {}, words(text))
+        : h("th", { scope: "row" }, words(text));
   parts.at(-1).firstChild.append(h("tr", {}, texts.map(cell)));
 }
 
@@ -132,7 +139,7 @@ function finding() {
   let setting = "";
   for (const line of run.answer.split("\n")) {
     if (line.startsWith("## ")) setting = `${line.slice(3)}: `;
-    if (/^[-*]\s/.test(line)) return setting + line.slice(2).replaceAll(/\*\*|`/g, "");
+    if (/^[-*]\s/.test(line)) return setting + bare(line.slice(2));
   }
   return "";
 }

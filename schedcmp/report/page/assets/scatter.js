@@ -12,7 +12,11 @@ import { selector } from "./toolbar.js";
 // Okabe and Ito's colours, which most people can tell apart; blacks and yellows are left to the text and the paper
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
 const DASHES = ["none", "7 3", "2 3"]; // where there are more lines than colours
-const PLOT = { width: 860, height: 480, left: 62, right: 150, top: 16, bottom: 46 };
+const WIDE = { width: 860, height: 480, left: 62, right: 150, top: 16, bottom: 46, mostTicks: 10 };
+const NARROW = { width: 370, height: 400, left: 40, right: 130, top: 34, bottom: 46, mostTicks: 5 };
+const MOST_LETTERS = 17; // of a name beside a narrow plot
+const PHONE = "(max-width: 40rem)"; // as in small.css
+let PLOT = WIDE;
 
 export function drawPlots() {
   const named = [...measures].map(([name, measure]) => [name, measure.label]);
@@ -46,6 +50,7 @@ function savedPlot(name) {
 }
 
 function scatter() {
+  PLOT = matchMedia(PHONE).matches ? NARROW : WIDE;
   const curves = series();
   const points = curves.flatMap((line) => line.points);
   if (!points.length) return h("p", { class: "empty" }, "No image has both numbers.");
@@ -147,7 +152,7 @@ function padded(low, high) {
 function logTicks(from, to) {
   const decades = Array.from({ length: 40 }, (_, i) => 10 ** (i - 20));
   const all = decades.flatMap((decade) => [decade, 2 * decade, 5 * decade]).filter((v) => v >= from && v <= to);
-  return all.length > 10 ? decades.filter((v) => v >= from && v <= to) : all;
+  return all.length > PLOT.mostTicks ? decades.filter((v) => v >= from && v <= to) : all;
 }
 
 function evenTicks(from, to) {
@@ -178,13 +183,25 @@ function frame(x, y) {
       { class: "axis", x: (PLOT.left + right) / 2, y: PLOT.height - 6, "text-anchor": "middle" },
       directed(state.x),
     ),
-    svg("text", { class: "axis", x: PLOT.left, y: PLOT.top - 4 }, directed(state.y)),
+    ...upper(state.y),
   ];
 }
 
 function directed(name) {
-  const { label: text, higher } = measures.get(name);
-  return higher === null ? text : `${text}: ${higher ? "more" : "less"} is better`;
+  const { label: text } = measures.get(name);
+  return better(name) ? `${text}: ${better(name)}` : text;
+}
+
+function better(name) {
+  const { higher } = measures.get(name);
+  return higher === null ? "" : `${higher ? "more" : "less"} is better`;
+}
+
+// Above the vertical axis; in two lines where one has no room
+function upper(name) {
+  const lines = PLOT === NARROW ? [measures.get(name).label, better(name)] : [directed(name)];
+  const x = PLOT === NARROW ? 0 : PLOT.left;
+  return lines.map((text, i) => svg("text", { class: "axis", x, y: PLOT.top - 4 - 15 * (lines.length - 1 - i) }, text));
 }
 
 function drawSeries(line, style, x, y) {
@@ -277,11 +294,14 @@ function names(curves, x, y) {
   const right = PLOT.width - PLOT.right + 14;
   return placed.map((n, i) => {
     const height = heights[i] - over;
-    const name = svg("text", { class: "name", x: right, y: height + 4 }, n.line.name);
+    const name = svg("text", { class: "name", x: right, y: height + 4 }, fittingName(n.line.name));
     const lead = svg("path", { class: "lead", d: `M${x.place(n.last.x) + 7} ${n.y}L${right - 4} ${height}` });
     return svg("g", { style: style(n.i, curves.length) }, lead, name);
   });
 }
+
+const fittingName = (name) =>
+  PLOT === NARROW && name.length > MOST_LETTERS ? `${name.slice(0, MOST_LETTERS - 1)}…` : name;
 
 // Ascending heights at least `gap` apart, as near to the wanted ones as can be (least squares: pooled neighbours)
 function spread(wanted, gap) {
