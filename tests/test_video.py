@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, WanPipeline
 from PIL import Image
 
 import schedcmp
@@ -21,6 +21,10 @@ from schedcmp.engine.calls.call import Call
 from schedcmp.engine.calls.joining import join, take_rows
 from schedcmp.engine.guarded import checked, seeded
 from schedcmp.image import difference, fingerprint, pixels_sha256
+from schedcmp.pipelines.videos import frames_per_second
+from schedcmp.registry.appraisal import Appraisal
+from schedcmp.registry.build import mended
+from schedcmp.registry.table import builtin_registry
 from schedcmp.remake.sweep import made_by, sweep_around
 from schedcmp.store.images import read_frames
 from schedcmp.store.store import Store
@@ -103,7 +107,7 @@ def test_what_is_not_what_was_written_is_refused(told: str | None, why: str, tmp
     with pytest.raises(OSError, match=why):
         read_frames(tmp_path, "images/ddim/steps-004/seed-0000.webp")
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(OSError, match="decoder|no image"):
+    with pytest.raises(OSError, match=r"decoder|no image"):
         read_frames(tmp_path, "images/ddim/steps-004/seed-0000.webp")
 
 
@@ -231,3 +235,31 @@ def test_a_copy_of_a_scheduler_has_steps_of_its_own() -> None:
         a, b = (one.step(-x, t, x, return_dict=False)[0] for one in (scheduler, other))
         assert torch.equal(a, b)
     assert (scheduler.step_index, other.step_index) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "own", "scheduler", "why"),
+    [
+        ("WanPipeline", FlowMatchEulerDiscreteScheduler(), "dpm-adaptive", "computes with all timesteps beforehand"),
+        ("LTX2Pipeline", FlowMatchEulerDiscreteScheduler(), "dpm-adaptive", "computes with all timesteps beforehand"),
+        (
+            "LTX2Pipeline",
+            FlowMatchEulerDiscreteScheduler(),
+            "euler-cfgpp",
+            "with and without the prompt from one batch",
+        ),
+        ("TextToVideoSDPipeline", DDIMScheduler(), "res-2s", "whose shape TextToVideoSDPipeline changes"),
+        ("AnimateDiffPipeline", DDIMScheduler(), "res-2s", ""),
+    ],
+)
+def test_who_cannot_steer_a_video_is_told_so(pipeline: str, own: Any, scheduler: str, why: str) -> None:
+    config = mended({**own.config, "_class_name": type(own).__name__}, pipeline)
+    status, told = Appraisal(config).judge(builtin_registry().entry(scheduler))
+    assert (status == "ok") is not bool(why)
+    assert why in told
+
+
+def test_how_fast_videos_are_played() -> None:
+    assert frames_per_second("WanPipeline", {}) == 16
+    assert (frames_per_second("LTXPipeline", {}), frames_per_second("LTXPipeline", {"frame_rate": 30})) == (25, 30)
+    assert frames_per_second("AnimateDiffPipeline", {}) == 8
