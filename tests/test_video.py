@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import inspect
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,14 @@ def test_how_fast_videos_are_played() -> None:
     assert frames_per_second("WanPipeline", {}) == 16
     assert (frames_per_second("LTXPipeline", {}), frames_per_second("LTXPipeline", {"frame_rate": 30})) == (25, 30)
     assert frames_per_second("AnimateDiffPipeline", {}) == 8
+
+
+def test_a_method_that_is_another_object_s_keeps_its_signature() -> None:
+    inner, outer = FlowMatchEulerDiscreteScheduler(), FlowMatchEulerDiscreteScheduler()
+    outer.step = inner.step
+    inner.set_timesteps(2)
+    before = inspect.signature(inner.step)
+    checked(seeded(outer, torch.Generator()))
+    assert inspect.signature(outer.step) == before
+    assert outer.step(torch.ones(1, 4), inner.timesteps[0], torch.ones(1, 4)).prev_sample.shape == (1, 4)
+    assert inner.step_index == 1

@@ -8,7 +8,7 @@ import inspect
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import Any
 
@@ -187,8 +187,6 @@ def _read_along(source: PipelineSource, itself: bool, ways: tuple[tuple[ast.AST,
     """Most schedulers are led the same ways."""
     nodes = [node for way, _ in ways for node in ast.walk(way)]
     certain = [node for way, sure in ways if sure for node in _unconditional(way)]
-    read = [*certain, *source.walk(*(name for name in source.methods if name != "__call__"))]
-    loops = [node for node in source.walk("__call__") if isinstance(node, ast.For)]
     asked = {node.value for node in nodes if isinstance(node, ast.Constant)}
     reads = [n for n in certain if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)]
     keys = dict.fromkeys(n.attr for n in reads if ast.unparse(n.value) == f"{_SCHEDULER}.config" and n.attr != "get")
@@ -201,14 +199,24 @@ def _read_along(source: PipelineSource, itself: bool, ways: tuple[tuple[ast.AST,
         attributes=tuple(name for name in attributes if name not in asked),
         noising=_noising(source),
         knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
-        computes_with_timesteps=any(map(_is_computation, nodes)) or bool(_EACH_LEVEL & {*_subscripts(read)}),
+        computes_with_timesteps=any(map(_is_computation, nodes)) or _reads_levels(source),
         more_values=min((n for name, n in _a_value_each(nodes) if name in _subscripts(nodes)), default=None),
         whole_timesteps=any(isinstance(n, ast.Compare) and ast.unparse(n.left) == _DTYPE for n in nodes),
-        reshapes=_PERMUTED in "".join(map(ast.unparse, loops)),
+        reshapes=_reshapes(source),
         copies_state=any(isinstance(n, ast.Call) and ast.unparse(n) == _STATE_COPIED for n in nodes),
         all_but_last=_ALL_BUT_LAST in _subscripts(nodes),
         unconditional=itself and unconditional_first(source) and _COPIED not in map(ast.unparse, nodes),
     )
+
+
+@cache
+def _reads_levels(source: PipelineSource) -> bool:
+    return bool(_EACH_LEVEL & _subscripts(source.walk(*source.methods)))
+
+
+@cache
+def _reshapes(source: PipelineSource) -> bool:
+    return any(_PERMUTED in ast.unparse(node) for node in source.walk("__call__") if isinstance(node, ast.For))
 
 
 def _subscripts(nodes: Iterable[ast.AST]) -> set[str]:
