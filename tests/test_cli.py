@@ -155,6 +155,11 @@ def test_the_schema_is_json_that_names_every_key(capsys: pytest.CaptureFixture[s
         (["check", "gone.yaml"], "gone.yaml: no such file"),
         (["report", "gone"], "has no run.sqlite"),
         (["list-compatible", "nowhere"], "no such folder or file"),
+        (
+            ["list-compatible", "https://huggingface.co/a/b-1.5/tree/main"],
+            "is a page of the hub; give the hub id, a/b-1.5",
+        ),
+        (["run", "."], ".: is a folder; give a sweep, which is a file"),
         (["list-compatible", "builtin:huge"], "builtin:huge is not part of this installation"),
         (["show", "nothing-like-it"], "unknown scheduler"),
         (["show", "ddim", "builtin:huge"], "builtin:huge"),

@@ -62,7 +62,7 @@ def test_a_damaged_image_is_found_everywhere_and_made_again(
     assert run("compare", finished / "out", out) == 1
     assert "changed" in capsys.readouterr().err
     assert run("report", out) == 0
-    assert f"1 images are not what was stored ({out}/images" in capsys.readouterr().err
+    assert f"1 image is not what was stored ({out}/images" in capsys.readouterr().err
     assert run("check", out) == 1
     assert str(image.relative_to(out)) in capsys.readouterr().err
     assert again(out) == 0

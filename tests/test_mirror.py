@@ -268,7 +268,7 @@ def test_strangers_are_left_alone(
 NOWHERE = {
     "odd://bucket/x": "cannot be reached: Protocol not known: odd",
     "memory://nowhere": "has no run.sqlite; give the address of a run",
-    "s3://bucket/x": "cannot be reached: Install s3fs to access S3",
+    "s3://bucket/x": "cannot be reached: Install s3fs to access S3; install that with pip, or",
     "http://127.0.0.1:9/x": "cannot be re",
 }
 

@@ -203,7 +203,10 @@ def test_anchors_that_are_used_as_meant_work() -> None:
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="no such file; `schedcmp init"):
         load(tmp_path / "gone.yaml")
-    with pytest.raises(SweepError, match="cannot be read"):
+    with pytest.raises(SweepError, match=r"is a folder; give a sweep, which is a file$"):
+        load(tmp_path)
+    (tmp_path / "sweep.yaml").touch()
+    with pytest.raises(SweepError, match=r"which is a file, such as .*sweep\.yaml$"):
         load(tmp_path)
     (tmp_path / "latin1.yaml").write_bytes(b"prompt: caf\xe9")
     with pytest.raises(SweepError, match="is not UTF-8"):

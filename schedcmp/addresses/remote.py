@@ -25,6 +25,9 @@ def failing_as(error: type[SchedcmpError], what: str) -> Iterator[None]:
         yield
     except SchedcmpError:
         raise
+    except ImportError as found:
+        remedy = "install that with pip, or fetch what is there by hand"
+        raise error(f"{what}: {one_line(found)[:300]}; {remedy}") from found
     except Exception as found:
         raise error(f"{what}: {one_line(found)[:300]}") from found
 

@@ -3,6 +3,7 @@ fetched once per machine and version."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from hashlib import blake2s
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from schedcmp.checkpoint.layout import TEXTS
 from schedcmp.errors import CheckpointError, RequestError
 from schedcmp.files import cache_folder
 
+_HUB_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)/?(?:(?:tree|blob)/.*)?")
 _CHECKPOINT = (*TEXTS, ".safetensors")
 
 
@@ -35,6 +37,8 @@ def fetch(
     Raises:
         error: it cannot be reached, or there is nothing that is wanted.
     """
+    if page := _HUB_PAGE.fullmatch(address):
+        raise error(f"{address} is a page of the hub; give the hub id, {page[1]}.")
     with failing_as(error, f"{address} cannot be fetched"):
         remote = Remote(address)
         found = [name for name in sorted(remote.find()) if (name or remote.name).lower().endswith(endings)]

@@ -10,6 +10,7 @@ from schedcmp.cli.places import place, reading
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.errors import RunFolderError
 from schedcmp.files import is_address
+from schedcmp.report.numbers import counted
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.integrity import Damage, damages, repaired
 from schedcmp.store.rescue import damage, rescue
@@ -38,7 +39,7 @@ def check_run(run: str, *, repair: bool) -> int:
         else:
             with Store.open(folder) as store:
                 found = _show(damages(store))
-                cells = f"{store.count():,} cells, "
+                cells = f"{counted(store.count(), 'cell')}, "
     if found:
         say(f"damaged: `schedcmp check {run} --repair` saves what can be saved; {_again(run)} makes the rest again")
         return UNFINISHED
@@ -52,7 +53,8 @@ def _repair(run: str) -> None:
             raise RunFolderError(f"{run}: has no {DATABASE}; give the folder of a run, such as outputs/quickstart")
         with Store.create(where.folder, mend=rescue) as store:
             if store.set_aside:
-                say(f"{DATABASE}: {store.count():,} cells could be read; the damaged file is kept as {store.set_aside}")
+                cells = counted(store.count(), "cell")
+                say(f"{DATABASE}: {cells} could be read; the damaged file is kept as {store.set_aside}")
             found = [*damages(store)]
             _show(found)
             count = repaired(store, found)

@@ -15,6 +15,7 @@ from schedcmp.cli.console import err, note, say, warn
 from schedcmp.errors import RequestError, RunError
 from schedcmp.files import is_address
 from schedcmp.guard.texts import visible
+from schedcmp.report.numbers import counted
 from schedcmp.store.folder import DATABASE
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _send(mirror: Mirror) -> None:
     except (RunError, RequestError) as error:
         raise RunError(f"{error}. All of it is in {mirror.folder}; repeat the command, and it is sent") from error
     if count:
-        say(f"sent     {count:,} files to {mirror.address}")
+        say(f"sent     {counted(count, 'file')} to {mirror.address}")
 
 
 @contextmanager

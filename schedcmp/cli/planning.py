@@ -11,6 +11,7 @@ from schedcmp.cli.places import look
 from schedcmp.cli.process import starting
 from schedcmp.prepare import Prepared
 from schedcmp.records import Length, length_of
+from schedcmp.report.numbers import counted
 from schedcmp.runs.estimate import estimate
 from schedcmp.runs.several import Several, prepare_all
 from schedcmp.store.several import place_of
@@ -57,7 +58,8 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     say(f"folder   {name}{' (exists; what is finished there is not made again)' if exists else ''}")
     if prepared.references:
         pairs, nfe = prepared.references.pairs, sum(map(prepared.cost, prepared.references.cells))
-        say(f"distance {len(pairs):,} references, {nfe:,} denoiser evaluations more; `metrics: off` leaves them out")
+        more = f"{counted(len(pairs), 'reference')}, {counted(nfe, 'denoiser evaluation')} more"
+        say(f"distance {more}; `metrics: off` leaves them out")
     if isinstance(prepared.sweep.steps, Search):
         say(f"steps    those tried at first; more as they are needed, up to {prepared.sweep.steps.auto.most}")
     say(f"time     {estimate(prepared, folder)}")
@@ -77,8 +79,8 @@ def headline(prepared: Prepared, *, device: bool = False) -> None:
     plan = prepared.plan
     where = f" ({prepared.origin.device}, {prepared.origin.dtype})" if device else ""
     say(
-        f"{prepared.sweep.name}: {len(plan.entries)} schedulers, {len(plan.cells):,} cells, "
-        f"{prepared.total_nfe:,} denoiser evaluations on {prepared.checkpoint.name}{where}"
+        f"{prepared.sweep.name}: {counted(len(plan.entries), 'scheduler')}, {counted(len(plan.cells), 'cell')},"
+        f" {counted(prepared.total_nfe, 'denoiser evaluation')} on {prepared.checkpoint.name}{where}"
     )
     for found in prepared.few_steps:
         if not found.leaves(prepared.supported):  # else a warning says all of it

@@ -15,6 +15,7 @@ from schedcmp.cli.process import UNFINISHED
 from schedcmp.cli.progress import stage
 from schedcmp.cli.recommending import show
 from schedcmp.records import Task
+from schedcmp.report.numbers import counted
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
 from schedcmp.store.folder import DATABASE
 from schedcmp.store.several import Shown, opened, place_of
@@ -46,9 +47,8 @@ def _tell_damaged(store: Shown, name: str) -> None:
     images = [(c.image_path, c.result.image_sha256) for c in store.cells() if c.image_path]
     damaged = [path for path, pixels in images if path and not store.files.is_intact(path, pixels)]
     if damaged:
-        console.warn(
-            f"{len(damaged):,} images are not what was stored ({name}/{damaged[0]}): `schedcmp check {name}` says more"
-        )
+        several = f"{counted(len(damaged), 'image')} {'is' if len(damaged) == 1 else 'are'}"
+        console.warn(f"{several} not what was stored ({name}/{damaged[0]}): `schedcmp check {name}` says more")
 
 
 def report(store: Store, name: str, places: Sequence[str]) -> int:
@@ -124,7 +124,7 @@ def _tell_missing(reports: Reports, name: str) -> int:
 
 
 def _throughput_line(seen: dict[str, Any], *, references: bool) -> str:
-    images = f"{seen['images']:,} images{', references among them,' if references else ''}"
+    images = f"{counted(seen['images'], 'image')}{', references among them,' if references else ''}"
     return (
         f"packed   {images} in {seen['wall_s']:.1f} s ({seen['images'] / seen['wall_s']:.3g}/s), "
         f"{seen['rows'] / max(seen['forwards'], 1):.1f} rows per denoiser call, {seen['occupancy']:.0%} full"
@@ -135,7 +135,8 @@ def _tell_references(store: Shown, tasks: set[Task]) -> None:
     references = [reference for task, reference in store.references().items() if task in tasks]
     apart = [r.uncertainty for r in references if not r.note and r.uncertainty is not None]
     if apart:
-        say(f"distance {len(apart):,} references, certain to {max(apart):.2g} of the latents' standard deviation")
+        certain = f"certain to {max(apart):.2g} of the latents' standard deviation"
+        say(f"distance {counted(len(apart), 'reference')}, {certain}")
     notes = Counter(r.note for r in references if r.note)
     for note, count in notes.most_common(_SHOWN_FAILURES):
         console.warn(f"no distance to the converged image for {count:,} of {len(references):,} tasks: {note}")

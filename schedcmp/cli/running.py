@@ -15,6 +15,7 @@ from schedcmp.cli.process import INTERRUPTED, starting
 from schedcmp.cli.progress import stage
 from schedcmp.cli.reporting import finish, report
 from schedcmp.prepare import Prepared
+from schedcmp.report.numbers import counted
 from schedcmp.runs.execution import Execution, rounds
 from schedcmp.runs.pending import pending_cells
 from schedcmp.runs.several import Several, prepare_all
@@ -97,4 +98,4 @@ def _headed(prepared: Prepared, output: str | None) -> Iterator[Place]:
 def _tell_done(execution: Execution) -> None:
     done = len(execution.prepared.supported) - len(execution.pending)
     if done:
-        say(f"{done:,} cells are there already")
+        say(f"{counted(done, 'cell')} {'is' if done == 1 else 'are'} there already")

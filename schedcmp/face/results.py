@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.records import Cell, StoredCell
+from schedcmp.report.numbers import counted
 from schedcmp.store.several import opened
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Run:
             self.cells = tuple(results.cells())
 
     def __repr__(self) -> str:
-        return f"<schedcmp.Run {self.folder}: {len(self.cells)} images>"
+        return f"<schedcmp.Run {self.folder}: {counted(len(self.cells), 'image')}>"
 
     def _repr_html_(self) -> str:
         from schedcmp.face.html import described

@@ -18,6 +18,11 @@ def seconds(value: float | None) -> str:
     return f"{value / size:.3g} {unit}"
 
 
+def counted(count: int, word: str) -> str:
+    """ "1 cell", "1,216 cells"."""
+    return f"{count:,} {word}{'s' if count != 1 else ''}"
+
+
 def mebibytes(value: int | None) -> str:
     return NONE if value is None else f"{value / 2**20:,.0f} MiB"
 

@@ -109,7 +109,8 @@ class Sweep(Keys):
     def _makes_sense(self) -> Sweep:
         if (self.steps is None) == (self.nfe is None):
             both = "has both `steps` and `nfe`; keep one (on the command line: --set steps=)"
-            raise ValueError(both if self.steps else "needs either `steps` or `nfe`")
+            neither = "needs `steps`, as in steps: [4, 8, 15], or `nfe`, what images may cost"
+            raise ValueError(both if self.steps else neither)
         if self.nfe and len(self.strength or ()) > 1:
             raise ValueError("nfe: so many steps cost otherwise at each strength; give one strength, or `steps`")
         if self.size and self.width:

@@ -101,6 +101,9 @@ def _text(path: Path) -> str:
     except ValueError as error:
         raise SweepError(str(error)) from error
     except OSError as error:
+        if path.is_dir():
+            inside = f", such as {path / 'sweep.yaml'}" if (path / "sweep.yaml").is_file() else ""
+            raise SweepError(f"{path}: is a folder; give a sweep, which is a file{inside}") from error
         raise SweepError(f"{path}: cannot be read: {error.strerror}") from error
 
 
