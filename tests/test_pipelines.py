@@ -36,6 +36,7 @@ from schedcmp.pipelines.packages import install, packages
 from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
 from schedcmp.pipelines.sizes import chosen_instead
 from schedcmp.pipelines.source import pipeline_source
+from schedcmp.pipelines.tasks import task_pipeline, unfit_controlnet
 from schedcmp.prepare import prepare
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.compat import OWN, Compatibility, judge
@@ -461,3 +462,51 @@ def test_the_checkpoint_s_own_scheduler_is_never_wrong() -> None:
     assert _with_verdict(own, verdict).status == "ok"
     assert _with_verdict(own, verdict).reason == "the checkpoint's own; does not converge, error 0.5"
     assert _with_verdict(other, verdict).status == "wrong"
+
+
+UNION = {"_class_name": "ControlNetUnionModel", "num_control_type": 6}
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "controlnet", "found"),
+    [
+        ("StableDiffusionXLPipeline", ["control_image"], "ControlNetModel", "StableDiffusionXLControlNetPipeline"),
+        (
+            "StableDiffusionXLPipeline",
+            ["control_image"],
+            "ControlNetUnionModel",
+            "StableDiffusionXLControlNetUnionPipeline",
+        ),
+        (
+            "StableDiffusionXLControlNetUnionPipeline",
+            ["image", "control_image"],
+            "",
+            "StableDiffusionXLControlNetUnionImg2ImgPipeline",
+        ),
+        ("StableDiffusionPAGPipeline", ["control_image"], "ControlNetModel", "StableDiffusionControlNetPAGPipeline"),
+    ],
+)
+def test_the_class_that_a_controlnet_leads(own: str, given: list[str], controlnet: str, found: str) -> None:
+    assert task_pipeline(own, given, controlnet=controlnet) == found
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "controlnet", "call", "told"),
+    [
+        (
+            "StableDiffusionXLControlNetUnionPipeline",
+            UNION,
+            [],
+            "6 ways; say by which one, as in call: {control_mode: 0}",
+        ),
+        ("StableDiffusionXLControlNetUnionPipeline", UNION, ["control_mode"], ""),
+        ("StableDiffusionXLControlNetPipeline", UNION, [], "takes a ControlNetModel; give one that was made for"),
+        ("StableDiffusionXLControlNetPipeline", {"cross_attention_dim": 768}, [], "768, and the checkpoint 2048; give"),
+        ("SomebodysPipeline", {"_class_name": "ControlNetModel"}, [], ""),
+    ],
+)
+def test_a_controlnet_that_does_not_go_with_it(
+    pipeline: str, controlnet: dict[str, Any], call: list[str], told: str
+) -> None:
+    found = unfit_controlnet(pipeline, configs(controlnet=controlnet, unet={"cross_attention_dim": 2048}), call)
+    assert told in found if told else not found

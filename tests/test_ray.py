@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 Write = Callable[..., Path]
-SWEEP: dict[str, Any] = {"steps": [10, 20], "seeds": "0..19", "max_batch": 8, "timing": {"mode": "off"}}
+SWEEP: dict[str, Any] = {"steps": [10, 20], "seeds": "0..11", "max_batch": 8, "timing": {"mode": "off"}}
 POISON = """
 import os
 from diffusers import EulerDiscreteScheduler
@@ -163,7 +163,7 @@ def test_workers_and_a_node_die_and_the_store_is_that_of_one_machine(
     process = started(cluster, sweep, out)
     wait_for_images(process, out, 10)
     os.kill(cluster.workers()[0], signal.SIGKILL)
-    wait_for_images(process, out, 40)
+    wait_for_images(process, out, 30)
     cluster.lose_second()
     shown, _ = process.communicate(timeout=200)
     assert process.returncode == 0, shown
@@ -189,7 +189,7 @@ def test_cells_that_kill_workers_fail_and_no_other(cluster: Cluster, write_sweep
 
 
 def test_a_driver_that_is_stopped_goes_on_where_it_was(cluster: Cluster, write_sweep: Write, tmp_path: Path) -> None:
-    sweep, out = write_sweep(**SWEEP | {"timing": {"mode": "solo"}, "seeds": "0..19"}), tmp_path / "out"
+    sweep, out = write_sweep(**SWEEP | {"timing": {"mode": "solo"}}), tmp_path / "out"
     done: dict[str, str | None] = {}
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
         process = started(cluster, sweep, out)
@@ -199,7 +199,7 @@ def test_a_driver_that_is_stopped_goes_on_where_it_was(cluster: Cluster, write_s
         assert process.returncode == code, shown
         found = {i: c.result.image_sha256 for i, c in stored(out).items()}
         assert done.items() <= found.items()
-        assert len(done) + 6 <= len(found) < 120
+        assert len(done) + 6 <= len(found) < 72
         done = found
     process = started(cluster, sweep, out)
     shown, _ = process.communicate(timeout=200)
@@ -243,7 +243,7 @@ def test_workers_with_other_versions_are_refused_unless_they_may_mix(
         machines = store.meta("machines")
         made = Counter(c.result.machine for c in store.cells())
     assert {machines[name]["diffusers"] for name in made} == versions
-    assert made.total() == 60
+    assert made.total() == 36
 
 
 @pytest.mark.parametrize("changes", [{"model": "builtin:tiny", "metrics": "reference"}, {"backend": "jax"}])

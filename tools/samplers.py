@@ -126,7 +126,8 @@ def _tables(ground: Ground, entries: Sequence[Entry], verdicts: Sequence[Verdict
             continue
         ran = resolve(entry.with_sigmas(builtin_registry().sigma_schedule(ground.sigmas)), ground.scheduler_config)
         at = [within(verdict.measured.points, budget) for budget in BUDGETS]
-        cells = (f"`{entry.name}`", *map(error_text, at), _order(verdict), _verdict(verdict), ran.entry.class_name)
+        order = verdict.fit.told if verdict.fit else "–"
+        cells = (f"`{entry.name}`", *map(error_text, at), order, _verdict(verdict), ran.entry.class_name)
         rows[verdict.measured.stochastic].append((at[1].error if at[1] else float("inf"), cells))
     head = ("method", *(f"{n} NFE" for n in BUDGETS), "order", "verdict", "what ran")
     for stochastic, title in ((False, "Error from the exact solution"), (True, "Distance of the distribution")):
@@ -139,12 +140,6 @@ def _tables(ground: Ground, entries: Sequence[Entry], verdicts: Sequence[Verdict
 
 def _verdict(verdict: Verdict) -> str:
     return f"{verdict.text}{f': {verdict.why}' if verdict.why and verdict.kind != 'same as' else ''}"
-
-
-def _order(verdict: Verdict) -> str:
-    found = verdict.fit
-    half = (found.high - found.low) / 2 if found else 2.0
-    return f"{found.order:.1f} ± {half:.1f}" if found and half < 1 else "–"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from schedcmp.drawing import plot_format
 from schedcmp.guard.texts import csv_text
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
-from schedcmp.truth.convergence import Fit
 from schedcmp.truth.measure import Point, sampling_floor
 from schedcmp.truth.plot import convergence_plot
 from schedcmp.truth.verdict import Kind, Verdict
@@ -106,7 +104,7 @@ def _section(title: str, verdicts: Iterable[Verdict]) -> None:
         (
             f"{_MARKS[v.kind]} {v.name}",
             *(error_text(within(v.measured.points, n)) for n in _BUDGETS),
-            _order(v.fit),
+            v.fit.told.replace(" ", "") if v.fit else "–",
             _short(v),
         )
         for v in sorted(verdicts, key=_best_first)
@@ -135,11 +133,6 @@ def within(points: Iterable[Point], budget: int) -> Point | None:
 
 def error_text(point: Point | None) -> str:
     return f"{point.error:.4f}" if point else "–"
-
-
-def _order(found: Fit | None) -> str:
-    half = (found.high - found.low) / 2 if found else math.inf
-    return f"{found.order:.1f}±{half:.1f}" if found and half < 1 else "–"
 
 
 def _as_json(v: Verdict) -> dict[str, Any]:

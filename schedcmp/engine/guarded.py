@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Hashable, MutableMapping
 from contextlib import AbstractContextManager
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,6 +18,18 @@ _METHODS = ("set_timesteps", "scale_model_input", "step")  # what pipelines call
 _COSTLY = {"LMSDiscreteScheduler": "get_lms_coefficient"}
 
 
+def shadow(scheduler: Any, name: str, method: Callable[..., Any]) -> None:
+    """Put a function of the scheduler and its arguments in a method's place. In a deep copy of the scheduler, as LTX-2
+    makes one for sound, it is the copy's."""
+    setattr(scheduler, name, MethodType(method, scheduler))
+
+
+def function_of(scheduler: Any, name: str) -> Callable[..., Any]:
+    """A method as a function of the scheduler and its arguments."""
+    method = getattr(scheduler, name)
+    return getattr(method, "__func__", None) or (lambda _, *args, **kwargs: method(*args, **kwargs))
+
+
 def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -> Any:
     """The scheduler, drawing its noise from the cells' generators even where a pipeline does not hand them on.
 
@@ -24,14 +37,14 @@ def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -
     """
     if hasattr(scheduler, "generator"):  # a sampler function may draw before the first step
         scheduler.generator = generator
-    step = scheduler.step
-    if "generator" in inspect.signature(step).parameters:
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        step = function_of(scheduler, "step")
 
         @functools.wraps(step)  # pipelines inspect its signature
         def with_generator(*args: Any, **kwargs: Any) -> Any:
             return step(*args, **{"generator": generator} | kwargs)
 
-        scheduler.step = with_generator
+        shadow(scheduler, "step", with_generator)
     return scheduler
 
 
@@ -40,20 +53,20 @@ def checked(scheduler: Any) -> Any:
 
     A decoder takes other sizes and makes another image of them. Its attribute `was_used` tells whether it made a step.
     """
-    step, name = scheduler.step, type(scheduler).__name__
+    step, name = function_of(scheduler, "step"), type(scheduler).__name__
     scheduler.was_used = False
 
     @functools.wraps(step)
     def checking(*args: Any, **kwargs: Any) -> Any:
         scheduler.was_used = True
         result = step(*args, **kwargs)
-        before = kwargs["sample"] if "sample" in kwargs else args[2] if len(args) > 2 else None
+        before = kwargs["sample"] if "sample" in kwargs else args[3] if len(args) > 3 else None
         after = result[0] if isinstance(result, tuple) else getattr(result, "prev_sample", None)
         if after is not None and isinstance(before, torch.Tensor):
             _refuse_other(name, before, after)
         return result
 
-    scheduler.step = checking
+    shadow(scheduler, "step", checking)
     return scheduler
 
 
@@ -72,8 +85,8 @@ def _refuse_other(name: str, before: torch.Tensor, after: Any) -> None:
 def within(scheduler: Any, around: Around) -> Any:
     """The scheduler, each call of which runs inside a context of its own."""
     for name in _METHODS:
-        if method := getattr(scheduler, name, None):
-            setattr(scheduler, name, _inside(around, method))
+        if hasattr(scheduler, name):
+            shadow(scheduler, name, _inside(around, function_of(scheduler, name)))
     return scheduler
 
 
@@ -92,14 +105,14 @@ def remembered(scheduler: Any, memo: MutableMapping[Hashable, Any]) -> Any:
     name = _COSTLY.get(type(scheduler).__name__, "")
     if not name:
         return scheduler
-    compute = getattr(scheduler, name)
+    compute = function_of(scheduler, name)
 
     @functools.wraps(compute)
-    def remembering(*args: Any) -> Any:
-        key = (name, *scheduler.sigmas.tolist(), *args)
+    def remembering(own: Any, *args: Any) -> Any:
+        key = (name, *own.sigmas.tolist(), *args)
         if key not in memo:
-            memo[key] = compute(*args)
+            memo[key] = compute(own, *args)
         return memo[key]
 
-    setattr(scheduler, name, remembering)
+    shadow(scheduler, name, remembering)
     return scheduler

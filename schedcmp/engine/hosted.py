@@ -13,26 +13,28 @@ from typing import Any
 
 import torch
 
+from schedcmp.engine.guarded import function_of, shadow
+
 
 def hosted(scheduler: Any, device: torch.device) -> Any:
     """The scheduler, with its timesteps on the host wherever its pipeline wants them. Noise levels stay where the class
     keeps them: a product with a level on the device is rounded otherwise than one with a level on the host.
     """
-    set_timesteps = scheduler.set_timesteps
-    signature = inspect.signature(set_timesteps)
+    set_timesteps = function_of(scheduler, "set_timesteps")
+    signature = inspect.signature(scheduler.set_timesteps)
     if device.type == "cpu" or "device" not in signature.parameters:
         return scheduler
 
     @functools.wraps(set_timesteps)  # pipelines inspect its signature
-    def on_host(*args: Any, **kwargs: Any) -> None:
+    def on_host(own: Any, *args: Any, **kwargs: Any) -> None:
         given = signature.bind(*args, **kwargs)
-        kept = _kept_on_device(scheduler, given)
+        kept = _kept_on_device(own, given)
         given.arguments["device"] = torch.device("cpu")
-        set_timesteps(*given.args, **given.kwargs)
+        set_timesteps(own, *given.args, **given.kwargs)
         if kept:
-            scheduler.sigmas = sent(scheduler.sigmas, device)
+            own.sigmas = sent(own.sigmas, device)
 
-    scheduler.set_timesteps = on_host
+    shadow(scheduler, "set_timesteps", on_host)
     return scheduler
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MethodType
 from typing import Any, Literal
 
 import torch
 
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.clock import Clock
+from schedcmp.engine.guarded import function_of
 from schedcmp.engine.result import Decoded
 from schedcmp.records import Timing
 
@@ -90,7 +92,7 @@ def _watch_module(module: Any, spans: list[tuple[Any, Any]], clock: Clock, stack
 def _watch_method(owner: Any, name: str, spans: list[tuple[Any, Any]], clock: Clock, stack: ExitStack) -> None:
     if not hasattr(owner, name):
         return
-    method = getattr(owner, name)
+    method = function_of(owner, name)
 
     @functools.wraps(method)  # pipelines inspect the signature of `step`
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -99,7 +101,7 @@ def _watch_method(owner: Any, name: str, spans: list[tuple[Any, Any]], clock: Cl
         spans.append((start, clock.now()))
         return result
 
-    stack.enter_context(replaced(owner, name, timed))
+    stack.enter_context(replaced(owner, name, MethodType(timed, owner)))
 
 
 def _keep_latents(vae: Any, seen: Observation, stack: ExitStack) -> None:

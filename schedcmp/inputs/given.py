@@ -16,7 +16,7 @@ from schedcmp.inputs.earlier import pictures_of_run
 from schedcmp.inputs.pictures import Picture, pictures_of
 from schedcmp.inputs.seen import refuse_unseeing, seeing
 from schedcmp.pipelines.beginning import default_strength
-from schedcmp.pipelines.tasks import argument_names, leads_by_mask, task_pipeline
+from schedcmp.pipelines.tasks import argument_names, leads_by_mask, task_pipeline, unfit_controlnet
 from schedcmp.records import Cell
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.keys import FILES, SEEN, OfRun
@@ -87,14 +87,13 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
     if not found and not sweep.controlnet and not sweep.strength:
         return Inputs(sweep, checkpoint)
     try:
-        pipeline = task_pipeline(
-            checkpoint.pipeline_class, [key for key in found if key != SEEN], controlnet=sweep.controlnet is not None
-        )
+        cls = str(checkpoint.config("controlnet").get("_class_name")) if sweep.controlnet else ""
+        pipeline = task_pipeline(checkpoint.pipeline_class, [key for key in found if key != SEEN], controlnet=cls)
     except ValueError as error:
         key = str(error).partition(":")[0]
         raise SweepError(f"{source.where((key,))}: {error}") from error
     refuse_unseeing(pipeline, sweep, source)
-    _refuse_other_controlnet(checkpoint, pipeline, source)
+    _refuse_other_controlnet(checkpoint, pipeline, sweep, source)
     strength = default_strength(pipeline)
     if sweep.strength and strength is None:
         told = f"{pipeline} begins with noise alone, and takes none; add `image`, or leave it out"
@@ -125,9 +124,12 @@ def _led(checkpoint: Checkpoint, name: str, source: Source) -> Checkpoint:
         raise CheckpointError(f"{where}: {error}") from error
 
 
-def _refuse_other_controlnet(checkpoint: Checkpoint, pipeline: str, source: Source) -> None:
-    """Raises SweepError for one that sees a mask where there is none, or the other way round."""
+def _refuse_other_controlnet(checkpoint: Checkpoint, pipeline: str, sweep: Sweep, source: Source) -> None:
+    """Raises SweepError for one of another family, or that sees a mask where there is none, or the other way round."""
     config = checkpoint.config("controlnet")
+    if why := unfit_controlnet(pipeline, checkpoint.config, sweep.call):
+        where = source.at("controlnet" if sweep.controlnet else "model")
+        raise SweepError(f"{where}: {sweep.controlnet or 'its ControlNet'} {why}")
     known = [config[name] for name in _EXTRA_CHANNELS if name in config]
     if known and bool(known[0]) != leads_by_mask(pipeline):
         told = "sees an image and its mask; give these as `image` and `mask`, and no `control_image`"

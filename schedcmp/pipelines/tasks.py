@@ -8,6 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from schedcmp.pipelines.arithmetic import Configs
 from schedcmp.pipelines.inputs import LEADING_MASK, needs
 from schedcmp.pipelines.source import pipeline_source
 
@@ -20,15 +21,26 @@ _TASKS: Mapping[frozenset[str], tuple[str, str]] = {
 # What diffusers has and its tables lack
 _MISSING = {"AUTO_INPAINT_PIPELINES_MAPPING": ("qwenimage-controlnet", "QwenImageControlNetInpaintPipeline")}
 _CONTROLNET = "-controlnet"  # in the tables' names of families; "-pag" stands behind it
+_UNION = "-union"  # of a ControlNet that is led in several ways; stands behind that
+_WIDTHS = (  # of what a ControlNet reads beside latents and its image, as the denoiser does
+    "cross_attention_dim",
+    "projection_class_embeddings_input_dim",
+    "addition_time_embed_dim",
+    "block_out_channels",
+    "joint_attention_dim",
+    "pooled_projection_dim",
+)
+_MODE = "control_mode"  # the call's argument
+_MODES = ("num_control_type", "num_mode")  # in a ControlNet's config: how many ways
 
 
-def task_pipeline(own: str, given: Collection[str], *, controlnet: bool = False) -> str:
+def task_pipeline(own: str, given: Collection[str], *, controlnet: str = "") -> str:
     """The class that takes these images: the checkpoint's own if it does, else its family's for the task.
 
     Args:
         own: the class that the checkpoint was saved as.
         given: keys of the sweep that have images of the task, see `_TASKS`.
-        controlnet: the sweep names a ControlNet, beside what the checkpoint has.
+        controlnet: the class of the ControlNet that the sweep names, beside what the checkpoint has.
 
     Raises:
         ValueError: there is none; the message begins with the key that is to blame.
@@ -41,12 +53,14 @@ def task_pipeline(own: str, given: Collection[str], *, controlnet: bool = False)
     if set(given) <= names.keys() and {*needs(own)} <= {names[key] for key in given}:
         return own
     family = _family(own)
-    led = controlnet or _CONTROLNET in family  # others are led by their own denoiser
+    led = bool(controlnet) or _CONTROLNET in family  # others are led by their own denoiser
     if "control_image" in given and "-control" not in family and not led:
         raise ValueError(f"control_image: {own} has nothing that it could lead; add `controlnet`, or leave it out")
     table, task = _TASKS[frozenset(given) - {"control_image"}]
-    plain = family.replace(_CONTROLNET, "")
-    wanted = plain.removesuffix("-pag") + _CONTROLNET + plain[len(plain.removesuffix("-pag")) :] if led else plain
+    union = _UNION if "Union" in controlnet or f"{_CONTROLNET}{_UNION}" in family else ""
+    plain = family.replace(f"{_CONTROLNET}{_UNION}", "").replace(_CONTROLNET, "")
+    pag = plain[len(plain.removesuffix("-pag")) :]
+    wanted = plain.removesuffix("-pag") + _CONTROLNET + union + pag if led else plain
     found = _tables().get(table, {}).get(wanted)
     masked = found is not None and leads_by_mask(found)
     if led and found and not masked and "control_image" not in given:
@@ -71,6 +85,31 @@ def argument_names(pipeline: str) -> dict[str, str]:
         names = {"control_image": "image"}
     names["ip_adapter_image"] = "ip_adapter_image"
     return {key: name for key, name in names.items() if name in takes}
+
+
+def unfit_controlnet(pipeline: str, configs: Configs, call: Collection[str]) -> str:
+    """Why a pipeline does not run with the ControlNet that it has; empty if it does, or if that is not known.
+
+    Args:
+        call: further arguments that the sweep has.
+    """
+    config = configs("controlnet")
+    source, cls = pipeline_source(pipeline), config.get("_class_name")
+    init = source.methods.get("__init__") if source else None
+    for argument in init.args.args if init else ():
+        if argument.arg == "controlnet" and argument.annotation and cls:
+            takes = [n.id for n in ast.walk(argument.annotation) if isinstance(n, ast.Name) and "Net" in n.id]
+            if takes and cls not in takes:
+                own = min(takes, key=len)  # the others are of several at once
+                return f"is a {cls}, and {pipeline} takes a {own}; give one that was made for this checkpoint"
+    denoiser = configs("unet") or configs("transformer")
+    for key in (name for name in _WIDTHS if config.get(name) and denoiser.get(name)):
+        if config[key] != denoiser[key]:
+            return f"has {key}: {config[key]}, and the checkpoint {denoiser[key]}; give one that was made for it"
+    modes = next((config[key] for key in _MODES if config.get(key)), 0)
+    if modes and source and _MODE in source.arguments and _MODE not in call:
+        return f"is led in {modes} ways; say by which one, as in call: {{{_MODE}: 0}}"
+    return ""
 
 
 def leads_by_mask(pipeline: str) -> bool:

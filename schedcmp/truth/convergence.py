@@ -27,6 +27,12 @@ class Fit:
     high: float
     points: int
 
+    @property
+    def told(self) -> str:
+        """ "2.1 ± 0.2"; "–" where the interval says nothing."""
+        half = (self.high - self.low) / 2
+        return f"{self.order:.1f} ± {half:.1f}" if half < 1 else "–"
+
 
 def floor_of(nfe: Sequence[int], errors: Sequence[float]) -> float | None:
     """The error at the end, if it hardly falls there any more."""

@@ -64,7 +64,7 @@ def markdown(found: Sequence[Across], answers: Sequence[Answer]) -> str:
     lines = told(found, answers)
     if not lines:
         return ""
-    title = f"## By {found[-1].metric.label}" if found else "## All settings"
+    title = f"## By {found[-1].metric.label}" if found else "## The best of each setting"
     parts = [title, "\n".join(f"- {line}" for line in lines)]
     if len(found) > 1:
         parts.append(_table(found[-_MOST_COLUMNS:], [answer.setting for answer in answers]))

@@ -7,12 +7,17 @@ from typing import Any
 
 import diffusers
 import transformers
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 
 from tools.coverage import parts
 from tools.coverage.family import Family
 
 _SHORT = {"max_sequence_length": 16}
 _SMALL = (16, 16)
+_CONNECTOR = {
+    "num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 1, "num_learnable_registers": None,
+}  # fmt: skip
 
 
 def _wan_transformer() -> Any:
@@ -94,6 +99,47 @@ def hunyuan_video() -> Any:
     return diffusers.HunyuanVideoPipeline(
         parts.language_model("LlamaConfig", "LlamaModel"), parts.plain_tokenizer(), transformer, hunyuan_video_vae(),
         parts.flow(shift=7.0), parts.clip(), parts.clip_tokenizer(),
+    )  # fmt: skip
+
+
+def ltx2() -> Any:
+    text_config = {
+        "vocab_size": parts.VOCABULARY, "hidden_size": parts.WIDTH, "intermediate_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+        "patch_size": 14,
+    }  # fmt: skip
+    config = transformers.Gemma3Config(text_config=text_config, vision_config=vision, mm_tokens_per_image=4)
+    rope: dict[str, Any] = {"rope_double_precision": False, "rope_type": "split"}
+    transformer = diffusers.LTX2VideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16,
+        audio_in_channels=4, audio_out_channels=4, audio_num_attention_heads=2, audio_attention_head_dim=4,
+        audio_cross_attention_dim=8, num_layers=2, caption_channels=parts.WIDTH, **rope,
+    )  # fmt: skip
+    kinds = [{f"{kind}_connector_{name}": value for name, value in _CONNECTOR.items()} for kind in ("video", "audio")]
+    connectors = LTX2TextConnectors(
+        caption_channels=parts.WIDTH, text_proj_in_factor=3, connector_rope_base_seq_len=32, **rope, **kinds[0],
+        **kinds[1],
+    )  # fmt: skip
+    one = {"block_out_channels": (8,), "decoder_block_out_channels": (8,), "layers_per_block": (1,)}
+    vae = diffusers.AutoencoderKLLTX2Video(
+        latent_channels=4, decoder_layers_per_block=(1, 1), spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,), decoder_inject_noise=(False, False), downsample_type=("spatial",),
+        upsample_type=("spatiotemporal",), upsample_residual=(False,), upsample_factor=(1,), patch_size=1,
+        decoder_causal=False, **one,
+    )  # fmt: skip
+    sound = diffusers.AutoencoderKLLTX2Audio(
+        base_channels=4, ch_mult=(1,), num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
+    )
+    vocoder = LTX2Vocoder(
+        in_channels=16, hidden_channels=32, upsample_kernel_sizes=[4, 4], upsample_factors=[2, 2],
+        resnet_kernel_sizes=[3], resnet_dilations=[[1, 3, 5]], output_sampling_rate=16000,
+    )  # fmt: skip
+    return diffusers.LTX2Pipeline(
+        scheduler=parts.by_size(), vae=vae, audio_vae=sound, tokenizer=parts.gemma_tokenizer(), connectors=connectors,
+        text_encoder=transformers.Gemma3ForConditionalGeneration(config), transformer=transformer, vocoder=vocoder,
     )  # fmt: skip
 
 
@@ -196,6 +242,7 @@ VIDEOS = {
     "WanPipeline with a timestep for each token": Family(partial(wan, expand_timesteps=True), call=_SHORT, frames=5),
     "SkyReelsV2Pipeline": Family(skyreels, call=_SHORT, frames=5),
     "LTXPipeline": Family(ltx, call=_SHORT, frames=9),
+    "LTX2Pipeline": Family(ltx2, call=_SHORT, frames=5),
     "CogVideoXPipeline": Family(cogvideox, _SMALL, call=_SHORT, frames=9),
     "HunyuanVideoPipeline": Family(hunyuan_video, call=_SHORT, frames=5),
     "HunyuanVideo15Pipeline": Family(hunyuan_video15, guided={}, frames=5),
