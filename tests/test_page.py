@@ -78,6 +78,16 @@ def test_the_page_loads_from_disk_with_its_images_and_asks_for_nothing_else(brow
     assert len(asked) >= 7
 
 
+def test_a_page_away_from_its_folder_says_where_it_belongs(started: Browser, small: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone/report.html"
+    alone.parent.mkdir()
+    alone.write_bytes(small.read_bytes())
+    started.open(alone)
+    started.wait("return document.querySelectorAll('.trouble').length === 6")
+    assert "keep it in its run's folder" in started.texts(".trouble")[0]
+    started.complaints()
+
+
 def test_the_page_forbids_itself_the_network_and_foreign_scripts(started: Browser, small: Path) -> None:
     browser = started
     browser.open(small)

@@ -294,7 +294,7 @@ def test_rows_that_make_no_sense_are_refused() -> None:
         ({"name": "x", "base": "euler", "class": "DDIMScheduler"}, "needs either"),
         ({"name": "x", "base": "euler", "colour": "red"}, "unknown keys: colour"),
         ({"name": "x", "base": "eulr"}, "did you mean"),
-        ({"name": "x", "base": "euler", "sigmas": "karas"}, "unknown sigma schedule 'karas'"),
+        ({"name": "x", "base": "euler", "sigmas": "karas"}, "unknown sigma schedule 'karas'; did you mean karras"),
     ]:
         with pytest.raises(RegistryError, match=message):
             REGISTRY.with_rows([row], "here")

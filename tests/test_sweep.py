@@ -251,7 +251,8 @@ def test_overrides_replace_values(tmp_path: Path) -> None:
         ("stepz=3", "--set stepz=3: unknown key 'stepz'; did you mean 'steps'?"),
         ("steps=0", "--set steps=0: steps.0"),
         ("steps", "expected KEY=VALUE"),
-        ("steps=[1", "the value is not YAML"),
+        ("steps=[1", "the value is not YAML; quote it, as in --set 'steps=[4,8]'"),
+        ("schedulers=*", """the value is not YAML; quote it, as in --set 'schedulers="*"'"""),
         ("steps.x=1", "has no keys of its own"),
         ("=3", "expected KEY=VALUE"),
     ],
@@ -465,7 +466,7 @@ def test_any_yaml_is_a_sweep_or_one_clear_refusal(tmp_path_factory: pytest.TempP
 
 def test_what_is_no_file_is_no_sweep(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
-    for path in (tmp_path / "pipe.yaml", Path("/dev/zero"), tmp_path):
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
         with pytest.raises(SweepError, match=f"{path}: cannot be read: it is no regular file"):
             load(path)
     (tmp_path / "large.yaml").write_bytes(b"#" * 4_000_001)

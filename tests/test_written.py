@@ -246,6 +246,7 @@ def test_a_template_or_sample_that_cannot_be_is_refused(
 
 def test_a_files_name_as_a_prompt_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
     assert "there is no file p.txt" in refusal("prompt: {file: p.txt}\nsteps: 2")
+    assert "'p.txt' is named as a file, and none is there" in refusal("prompt: p.txt\nsteps: 2")
     (tmp_path / "p.txt").write_text("a\n")
     for text in ("p.txt", '"@p.txt"', "[a, p.txt]"):
         assert "is a file; to take its prompts write prompt: {file: p.txt}" in refusal(f"prompt: {text}\nsteps: 2")

@@ -59,7 +59,8 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     if prepared.references:
         pairs, nfe = prepared.references.pairs, sum(map(prepared.cost, prepared.references.cells))
         more = f"{counted(len(pairs), 'reference')}, {counted(nfe, 'denoiser evaluation')} more"
-        say(f"distance {more}; `metrics: off` leaves them out")
+        searched = isinstance(prepared.sweep.steps, Search)
+        say(f"distance {more}; {'`steps: auto` needs them' if searched else '`metrics: off` leaves them out'}")
     if isinstance(prepared.sweep.steps, Search):
         say(f"steps    those tried at first; more as they are needed, up to {prepared.sweep.steps.auto.most}")
     say(f"time     {estimate(prepared, folder)}")

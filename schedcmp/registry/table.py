@@ -92,10 +92,9 @@ class Registry:
             raise RegistryError(str(error)) from error
         if found is None:
             self._refuse_absent(name, normalise(name))
-            known = ", ".join(self.sigma_schedules)
-            raise RegistryError(
-                f"unknown sigma schedule {shown(name)}; known are: {known}; or give a list of noise levels"
-            )
+            near = get_close_matches(normalise(name)[:100], self._sigma_names, n=1)
+            known = f"did you mean {near[0]}?" if near else f"known are: {', '.join(self.sigma_schedules)}"
+            raise RegistryError(f"unknown sigma schedule {shown(name)}; {known}; or give a list of noise levels")
         return found
 
     def names_sigma_schedule(self, name: str) -> bool:

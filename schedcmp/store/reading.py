@@ -150,7 +150,7 @@ class Results(RunFolder):
                 "command, which makes nothing twice and writes it again"
             )
         raise RunFolderError(
-            f"{self.folder}: has no results yet: its run was stopped, or still is, before the first image; repeat that"
+            f"{self.folder}: has no results yet: its run has made no image; let it go on, or repeat its command"
         )
 
     def _stamp(self, name: str) -> Stamp | None:

@@ -44,11 +44,15 @@ def prompts_of(name: Any) -> dict[str, str]:
 
 
 def refuse_file_names(texts: Iterable[str]) -> None:
-    """Raises ValueError for a prompt that is the name of a file that is there."""
+    """Raises ValueError for a prompt that names a file; one that is not there, where it is a single word."""
     for text in texts:
         name = text.strip().removeprefix("@")
-        if name.endswith(SUFFIXES) and "\n" not in name and _is_file(name):
+        if not name.endswith(SUFFIXES) or "\n" in name:
+            continue
+        if _is_file(name):
             raise ValueError(f"{text!r} is a file; to take its prompts write prompt: {{file: {name}}}")
+        if len(name.split()) == 1:
+            raise ValueError(f"{text!r} is named as a file, and none is there; for its prompts write {{file: FILE}}")
 
 
 def _is_file(name: str) -> bool:

@@ -107,6 +107,9 @@ def _text(path: Path) -> str:
         raise SweepError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+_MEANING = "*&!%@`"  # of a text's first character, to YAML
+
+
 def _override_value(text: str, override: str) -> Any:
     if not text.strip():
         return None
@@ -114,7 +117,8 @@ def _override_value(text: str, override: str) -> Any:
         _refuse_lines(text, override)
     node = yaml.compose(text, Loader=yaml.SafeLoader) if _parses(text) else None
     if node is None:
-        raise SweepError(f"--set {shown_line(override)}: the value is not YAML; quote it, as in --set 'steps=[4,8]'")
+        like = """'schedulers="*"'""" if text.strip()[0] in _MEANING else "'steps=[4,8]'"
+        raise SweepError(f"--set {shown_line(override)}: the value is not YAML; quote it, as in --set {like}")
     return _Builder(f"--set {override}").build(node, 0)
 
 

@@ -5,7 +5,7 @@ import { $, button, field, h } from "./dom.js";
 import { digits } from "./format.js";
 import { address, axes, byId, describe, isMade, isStill, isVideo, label, run, smallImage, tasks } from "./run.js";
 import { state } from "./state.js";
-import { trouble } from "./tiles.js";
+import { lostImage, trouble } from "./tiles.js";
 
 export const MODES = [
   ["single", "One image"],
@@ -61,9 +61,7 @@ function fullImage(shown, name) {
   const src = isVideo(shown) && isStill.matches ? smallImage(shown) : address(shown.image);
   const image = h("img", { src, alt: name, class: "full", draggable: "false" });
   image.addEventListener("load", () => fit(image.closest(".stage")));
-  image.addEventListener("error", () =>
-    image.replaceWith(trouble({ ...shown, status: "image not readable", reason: shown.image })),
-  );
+  image.addEventListener("error", () => image.replaceWith(lostImage(shown)));
   return image;
 }
 

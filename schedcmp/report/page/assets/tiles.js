@@ -48,9 +48,14 @@ function picture(cell) {
 function lose(cell, image) {
   if (image.src.endsWith(address(cell.image)) || !cell.thumb) {
     cell.lost = true;
-    image.replaceWith(trouble({ ...cell, status: "image not readable", reason: cell.image }));
+    image.replaceWith(lostImage(cell));
   } else image.src = address(cell.image);
 }
+
+export const lostImage = (cell) => {
+  const reason = `${cell.image}; a page shows what lies beside it, so keep it in its run's folder`;
+  return trouble({ ...cell, status: "image not readable", reason });
+};
 
 export function trouble(cell) {
   const title = `${cell.status === "unsupported" ? "" : "✕ "}${cell.status}`;
