@@ -42,8 +42,11 @@ def settings_in(picture: Image.Image) -> str | None:
     """What an image's or a video's file says of how it was made, as JSON; None where it says nothing."""
     if picture.format != "WEBP":
         return picture.info.get("schedcmp")
-    found = picture.getexif().get(_DESCRIPTION)
-    return found.encode("latin-1").decode("utf-8", "replace") if isinstance(found, str) else found
+    try:
+        found = picture.getexif().get(_DESCRIPTION)
+    except Exception:  # Pillow's readers raise what they like of a damaged file
+        return None
+    return found.encode("latin-1", "replace").decode("utf-8", "replace") if isinstance(found, str) else None
 
 
 def frames_of(picture: Image.Image) -> list[Image.Image]:
@@ -59,10 +62,10 @@ def frames_of(picture: Image.Image) -> list[Image.Image]:
         picture.seek(i)
         frame = picture.copy()
         # The file has a frame that is equal to the one before it as a longer showing of that
-        times = frames if count == 1 else round(picture.info["duration"] / ms)
-        found += [frame] * min(times, frames + 1)
+        times = frames if count == 1 else round(picture.info.get("duration", 0) / ms)
+        found += [frame] * min(times, frames + 1 - len(found))
     if len(found) != frames:
-        raise ValueError(f"has {len(found)} frames, and says that it has {frames}")
+        raise ValueError(f"has not the {frames} frames that it says it has")
     return found
 
 
@@ -71,7 +74,7 @@ def _told(picture: Image.Image) -> tuple[int, int]:
     try:
         told = from_json(settings_in(picture) or "")["video"]
         return int(told["frames"]), max(1, int(told["frame_ms"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError("says not how many frames it has") from error
 
 

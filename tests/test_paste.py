@@ -17,6 +17,7 @@ from test_run import run
 
 import schedcmp
 from schedcmp.errors import RequestError
+from schedcmp.pipelines.arguments import tuples
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.spelling import spelling
 from schedcmp.report.paste.subject import Subject, subject
@@ -162,3 +163,15 @@ def test_on_flow_matching_noise_is_the_cells_own(tmp_path: Path) -> None:
         names: dict[str, Any] = {"given": copy.copy(pipe)}
         exec(made.code(stored).replace("pipe = ...", "pipe = given"), names)
         assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), stored.cell.scheduler
+
+
+def test_a_program_gives_tuples_where_lists_are_not_taken(made: schedcmp.Run) -> None:
+    with Store.open(made.folder) as store:
+        found = subject(store, made.cells[0])
+    assert found.spelling is not None
+    cell = replace(found.stored.cell, call='{"original_size": [64, 32], "clip_skip": 1}')
+    known = {**found.spelling, "tuples": spelling("StableDiffusionXLPipeline", [])["tuples"]}
+    stored = replace(found.stored, result=replace(found.stored.result, cell=cell))
+    text = paste(replace(found, stored=stored, spelling=known), "diffusers")
+    assert "original_size=(64, 32)," in text
+    assert tuples("StableDiffusionPipeline") == []

@@ -11,7 +11,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
-from checkpoints import save_sd1
+from checkpoints import save_sd1, text_config
 from diffusers import (
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -21,6 +21,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from families import flux
+from transformers import CLIPTextModel
 
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.loading.load import load
@@ -35,6 +36,7 @@ from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, packages
 from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments
 from schedcmp.pipelines.sizes import chosen_instead
+from schedcmp.pipelines.skipping import skip_refusal
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.pipelines.tasks import task_pipeline, unfit_controlnet
 from schedcmp.prepare import prepare
@@ -510,3 +512,28 @@ def test_a_controlnet_that_does_not_go_with_it(
 ) -> None:
     found = unfit_controlnet(pipeline, configs(controlnet=controlnet, unet={"cross_attention_dim": 2048}), call)
     assert told in found if told else not found
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "values", "told"),
+    [
+        ("StableDiffusionXLPipeline", [None, 1], ""),
+        ("StableDiffusionXLPipeline", [3], "clip_skip 3 leaves none of the 3 layers of this checkpoint's text_encoder"),
+        ("StableDiffusion3Pipeline", [2], ""),
+        ("StableDiffusion3Pipeline", [3], "leaves none of the 3 layers"),
+        ("SomebodysPipeline", [9], ""),
+    ],
+)
+def test_layers_that_a_text_encoder_has_not_are_not_skipped(pipeline: str, values: list[Any], told: str) -> None:
+    clip = {"model_type": "clip_text_model", "num_hidden_layers": 3}
+    found = skip_refusal(pipeline, configs(text_encoder=clip, text_encoder_2=clip), values)
+    assert told in found if told else not found
+
+
+def test_skipping_works_or_is_refused_with_the_reason(write_sweep: Any) -> None:
+    sweep = write_sweep(call={"clip_skip": 1}, schedulers=["euler"], steps=[1], seeds=0)
+    if hasattr(CLIPTextModel(text_config()), "text_model"):
+        assert prepare(sweep).supported
+    else:
+        with pytest.raises(SweepError, match=r"sweep.yaml:\d+: call: clip_skip: .* text_model, which it has not"):
+            prepare(sweep)

@@ -88,3 +88,8 @@ def test_a_part_that_is_not_there_and_a_method_that_nobody_knows_are_refused(tmp
 def test_the_sweep_knows_every_method() -> None:
     for method in METHODS:
         assert Model(id="x", quantize=method).quantize == {"denoiser": method}  # type: ignore[arg-type]
+
+
+def test_methods_go_by_the_names_of_diffusers_and_torchao_too() -> None:
+    for name, method in {"bitsandbytes_4bit": "bnb-4bit", "int8wo": "int8", "float8_weight_only": "fp8"}.items():
+        assert Model(id="x", quantize={"unet": name}).quantize == {"unet": method}  # type: ignore[dict-item]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import inspect
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers import WanPipeline
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, WanPipeline
 from PIL import Image
 
 import schedcmp
 from schedcmp.cli import app
+from schedcmp.engine.calls.call import Call
+from schedcmp.engine.calls.joining import join, take_rows
+from schedcmp.engine.guarded import checked, seeded
 from schedcmp.image import difference, fingerprint, pixels_sha256
+from schedcmp.pipelines.videos import frames_per_second
+from schedcmp.registry.appraisal import Appraisal
+from schedcmp.registry.build import mended
+from schedcmp.registry.table import builtin_registry
 from schedcmp.remake.sweep import made_by, sweep_around
 from schedcmp.store.images import read_frames
 from schedcmp.store.store import Store
@@ -77,19 +86,30 @@ def test_frames_come_back_as_they_were_and_the_file_says_how_they_were_made(tmp_
     assert b"Exif" in (tmp_path / "a.webp").read_bytes()
 
 
-def test_what_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
-    path = written(noise(3), tmp_path)
-    with Image.open(path) as picture:
-        picture.seek(0)
-        picture.save(tmp_path / "still.webp", exif=picture.getexif())
-    Image.new("RGB", (16, 12)).save(tmp_path / "plain.webp")
-    told = Image.Exif()
-    told[0x010E] = '{"video": {"frames": 100000000000, "frame_ms": 62}}'
-    Image.new("RGB", (16, 12)).save(tmp_path / "many.webp", exif=told)
-    with Image.open(tmp_path / "plain.webp") as picture, pytest.raises(ValueError, match="says not how many frames"):
-        frames_of(picture)
-    with Image.open(tmp_path / "many.webp") as picture, pytest.raises(ValueError, match="more than are read"):
-        frames_of(picture)
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (None, "says not how many"),
+        ('{"video": 5}', "says not how many"),
+        ('{"video": {"frames": Infinity, "frame_ms": 62}}', "says not how many"),
+        ('{"video": {"frames": 100000000000, "frame_ms": 62}}', "more than are read"),
+        ('{"video": {"frames": 4, "frame_ms": 62}}', "has not the 4 frames"),
+        ('{"video": {"frames": 2, "frame_ms": 62}}', "has not the 2 frames"),
+        ("[" * 10**5, "says not how many"),
+    ],
+)
+def test_what_is_not_what_was_written_is_refused(told: str | None, why: str, tmp_path: Path) -> None:
+    exif, frames = Image.Exif(), noise(3)
+    if told:
+        exif[0x010E] = told
+    path = tmp_path / "images/ddim/steps-004/seed-0000.webp"
+    path.parent.mkdir(parents=True)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=62, lossless=True, exif=exif)
+    with pytest.raises(OSError, match=why):
+        read_frames(tmp_path, "images/ddim/steps-004/seed-0000.webp")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(OSError, match=r"decoder|no image"):
+        read_frames(tmp_path, "images/ddim/steps-004/seed-0000.webp")
 
 
 def test_a_contact_sheet_has_frames_from_the_first_to_the_last() -> None:
@@ -193,3 +213,65 @@ def test_frames_that_the_pipeline_would_round_are_refused(
     path.write_text(yaml.safe_dump(sweep(wan, num_frames=[5, 8])))
     assert run("check", path) == 2
     assert "num_frames: 8 is not made by WanPipeline with this checkpoint; take 5 or 9" in capsys.readouterr().err
+
+
+def test_embeddings_for_each_frame_go_with_their_video() -> None:
+    """As AnimateDiff repeats them: two rows of three frames, with and without the prompt."""
+    calls = [Call("unet", {"sample": torch.full((2, 4, 3, 2, 2), i), "timestep": i, "encoder_hidden_states": torch.full(
+        (6, 5, 8), i)}) for i in (1.0, 2.0)]  # fmt: skip
+    assert calls[0].signature == calls[1].signature
+    joined = join(calls)["encoder_hidden_states"]
+    assert joined[:, 0, 0].tolist() == [1.0] * 6 + [2.0] * 6
+    second = take_rows(Call("unet", join(calls)), 2, 4)
+    assert second.arguments["encoder_hidden_states"][:, 0, 0].tolist() == [2.0] * 3
+
+
+def test_a_copy_of_a_scheduler_has_steps_of_its_own() -> None:
+    scheduler = checked(seeded(FlowMatchEulerDiscreteScheduler(), torch.Generator()))
+    other = copy.deepcopy(scheduler)
+    for one in (scheduler, other):  # as LTX-2 does, for frames and for sound
+        one.set_timesteps(3)
+    x = torch.ones(1, 4)
+    for t in scheduler.timesteps:
+        a, b = (one.step(-x, t, x, return_dict=False)[0] for one in (scheduler, other))
+        assert torch.equal(a, b)
+    assert (scheduler.step_index, other.step_index) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "own", "scheduler", "why"),
+    [
+        ("WanPipeline", FlowMatchEulerDiscreteScheduler(), "dpm-adaptive", "computes with all timesteps beforehand"),
+        ("LTX2Pipeline", FlowMatchEulerDiscreteScheduler(), "dpm-adaptive", "computes with all timesteps beforehand"),
+        (
+            "LTX2Pipeline",
+            FlowMatchEulerDiscreteScheduler(),
+            "euler-cfgpp",
+            "with and without the prompt from one batch",
+        ),
+        ("TextToVideoSDPipeline", DDIMScheduler(), "res-2s", "whose shape TextToVideoSDPipeline changes"),
+        ("AnimateDiffPipeline", DDIMScheduler(), "res-2s", ""),
+    ],
+)
+def test_who_cannot_steer_a_video_is_told_so(pipeline: str, own: Any, scheduler: str, why: str) -> None:
+    config = mended({**own.config, "_class_name": type(own).__name__}, pipeline)
+    status, told = Appraisal(config).judge(builtin_registry().entry(scheduler))
+    assert (status == "ok") is not bool(why)
+    assert why in told
+
+
+def test_how_fast_videos_are_played() -> None:
+    assert frames_per_second("WanPipeline", {}) == 16
+    assert (frames_per_second("LTXPipeline", {}), frames_per_second("LTXPipeline", {"frame_rate": 30})) == (25, 30)
+    assert frames_per_second("AnimateDiffPipeline", {}) == 8
+
+
+def test_a_method_that_is_another_object_s_keeps_its_signature() -> None:
+    inner, outer = FlowMatchEulerDiscreteScheduler(), FlowMatchEulerDiscreteScheduler()
+    outer.step = inner.step
+    inner.set_timesteps(2)
+    before = inspect.signature(inner.step)
+    checked(seeded(outer, torch.Generator()))
+    assert inspect.signature(outer.step) == before
+    assert outer.step(torch.ones(1, 4), inner.timesteps[0], torch.ones(1, 4)).prev_sample.shape == (1, 4)
+    assert inner.step_index == 1

@@ -17,7 +17,7 @@ from schedcmp.pipelines.source import pipeline_source
 
 Options = Mapping[str, Any]
 _KEY = ("cache",)
-_ATTENTION = re.compile(r"(temporal_|single_)?(transformer_)?blocks\..*attn$")  # as TaylorSeer's patterns have it
+_ATTENTION = re.compile(r"(((temporal|single)_)?transformer_)?blocks.*attn$")  # as TaylorSeer's patterns have it
 _EVERY_CALL = "every"  # the name of a pipeline's calls of its denoiser, unless it gives them names itself
 
 

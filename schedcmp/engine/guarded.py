@@ -27,7 +27,16 @@ def shadow(scheduler: Any, name: str, method: Callable[..., Any]) -> None:
 def function_of(scheduler: Any, name: str) -> Callable[..., Any]:
     """A method as a function of the scheduler and its arguments."""
     method = getattr(scheduler, name)
-    return getattr(method, "__func__", None) or (lambda _, *args, **kwargs: method(*args, **kwargs))
+    if getattr(method, "__self__", None) is scheduler:
+        return method.__func__  # type: ignore[no-any-return]
+
+    def function(_: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    signature = inspect.signature(method)  # pipelines inspect it
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    vars(function)["__signature__"] = signature.replace(parameters=[first, *signature.parameters.values()])
+    return function
 
 
 def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -> Any:

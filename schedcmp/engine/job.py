@@ -22,7 +22,7 @@ from schedcmp.engine.randomness import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
 from schedcmp.guard.private import execution_device, knowing_its_device
-from schedcmp.pipelines.arguments import called_by
+from schedcmp.pipelines.arguments import as_taken, called_by, tuples
 from schedcmp.pipelines.guidance import guidance_arguments, is_for_one_image
 from schedcmp.pipelines.videos import makes_video
 from schedcmp.records import Cell, Worn
@@ -122,6 +122,10 @@ class Workbench:
         """The arguments of the pipeline's call."""
         return frozenset(inspect.signature(self.pipeline.__call__).parameters)
 
+    @cached_property
+    def _tuples(self) -> list[str]:
+        return tuples(type(self.pipeline).__name__)
+
     def _config(self, part: str) -> Mapping[str, Any]:
         """The config of one of the pipeline's models; empty where there is none."""
         config = getattr(getattr(self.pipeline, part, None), "config", None)
@@ -154,7 +158,7 @@ class Workbench:
             **({"output_type": "pil"} if makes_video(type(self.pipeline).__name__) else {}),
             **self.images(cell),
             **called_by(type(self.pipeline).__name__, arguments_of(cell)),
-            **cell.arguments,
+            **as_taken(self._tuples, cell.arguments),
         }
 
     def _texts(self, cell: Cell, negative: str | None) -> Mapping[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import ast
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -48,6 +49,22 @@ def refused_arguments(pipeline: str, names: Iterable[str]) -> Iterator[tuple[str
             others = ", ".join(n for n in known if n not in _KEYS and _may_be_given(n))
             told = f"did you mean {near[0]}?" if near else f"it takes: {others}"
             yield name, f"{pipeline} takes no {shown(name)}; {told}"
+
+
+def tuples(pipeline: str) -> list[str]:
+    """Arguments of the call that are tuples and may be no lists."""
+    source = pipeline_source(pipeline)
+    return [name for name, argument in source.arguments.items() if _is_tuple(argument)] if source else []
+
+
+def as_taken(names: Collection[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Further arguments with tuples under these `names`: a sweep's file has lists alone."""
+    return {n: tuple(value) if n in names and isinstance(value, list) else value for n, value in arguments.items()}
+
+
+def _is_tuple(argument: ast.arg) -> bool:
+    written = ast.unparse(argument.annotation).lower() if argument.annotation else ""
+    return "tuple[" in written and "list[" not in written
 
 
 def called_by(pipeline: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

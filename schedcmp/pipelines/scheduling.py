@@ -8,7 +8,7 @@ import inspect
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import Any
 
@@ -27,9 +27,11 @@ _FEW_STEPS = 2
 _VIEWS, _STEPS_OF_VIEWS = 2, 4  # a tree of random numbers is in use from the third step on
 _ONE_MORE = "torch.zeros((num_inference_steps + 1, "
 _DTYPE = "timesteps.dtype"
+_COPIED = "copy.deepcopy(self.scheduler)"  # to steer sound beside images
 _STATE_COPIED = "copy.deepcopy(self.scheduler.__dict__)"
 _ALL_BUT_LAST = "timesteps[:-1]"
-_EACH_LEVEL = "self.scheduler.sigmas[i]"  # at the i-th step
+_EACH_LEVEL = {"self.scheduler.sigmas[i]", "scheduler.sigmas[step_idx]"}  # of the step that it is at
+_PERMUTED = "latents.permute("
 
 
 def timestep_arguments(pipeline: str, scheduler: Any, steps: int) -> dict[str, Any]:
@@ -82,6 +84,8 @@ def _misuses(use: _Use, scheduler: Any) -> Iterator[str]:
         yield f"it takes no prediction of the variance, which {use.source.name} leaves to it"
     if getattr(getattr(scheduler, "contract", None), "adaptive", False) and use.computes_with_timesteps:
         yield f"it chooses its steps as it goes, and {use.source.name} computes with all timesteps beforehand"
+    if use.reshapes and hasattr(scheduler, "contract"):
+        yield f"it follows latents from step to step, whose shape {use.source.name} changes for each"
     if use.copies_state and not _outlives_copies(scheduler):
         yield f"its state cannot be copied, which {use.source.name} does for each of its views"
     if getattr(scheduler, "needs_unconditional", False) and not use.unconditional:
@@ -155,6 +159,7 @@ class _Use:
     computes_with_timesteps: bool  # with all of them, beside visiting each
     more_values: int | None  # it has a value for each step that the user asks for, and so many more; None: it has none
     whole_timesteps: bool  # others are refused
+    reshapes: bool  # latents, for its steps alone
     copies_state: bool  # of the scheduler, to go back to it
     all_but_last: bool  # the last timestep is left out
     unconditional: bool  # the denoiser answers without the prompt in the first half of a batch
@@ -194,13 +199,24 @@ def _read_along(source: PipelineSource, itself: bool, ways: tuple[tuple[ast.AST,
         attributes=tuple(name for name in attributes if name not in asked),
         noising=_noising(source),
         knows_flow_sigmas=any(isinstance(n, ast.Attribute) and n.attr == "use_flow_sigmas" for n in nodes),
-        computes_with_timesteps=any(map(_is_computation, nodes)) or _EACH_LEVEL in _subscripts(nodes),
+        computes_with_timesteps=any(map(_is_computation, nodes)) or _reads_levels(source),
         more_values=min((n for name, n in _a_value_each(nodes) if name in _subscripts(nodes)), default=None),
         whole_timesteps=any(isinstance(n, ast.Compare) and ast.unparse(n.left) == _DTYPE for n in nodes),
+        reshapes=_reshapes(source),
         copies_state=any(isinstance(n, ast.Call) and ast.unparse(n) == _STATE_COPIED for n in nodes),
         all_but_last=_ALL_BUT_LAST in _subscripts(nodes),
-        unconditional=itself and unconditional_first(source),
+        unconditional=itself and unconditional_first(source) and _COPIED not in map(ast.unparse, nodes),
     )
+
+
+@cache
+def _reads_levels(source: PipelineSource) -> bool:
+    return bool(_EACH_LEVEL & _subscripts(source.walk(*source.methods)))
+
+
+@cache
+def _reshapes(source: PipelineSource) -> bool:
+    return any(_PERMUTED in ast.unparse(node) for node in source.walk("__call__") if isinstance(node, ast.For))
 
 
 def _subscripts(nodes: Iterable[ast.AST]) -> set[str]:

@@ -16,6 +16,7 @@ from schedcmp.pipelines.arithmetic import size_refusal
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.packages import install, missing_packages
 from schedcmp.pipelines.sizes import chosen_instead
+from schedcmp.pipelines.skipping import CLIP_SKIP, skip_refusal
 from schedcmp.pipelines.videos import frames_refusal
 from schedcmp.prepare.costs import Costs
 from schedcmp.sweep.document import Sweep
@@ -76,6 +77,8 @@ def _refuse_arguments(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> N
         raise SweepError(f"{source.at('prompt_syntax')}: {A1111}: {why}")
     if sweep.num_frames and (wrong := frames_refusal(pipeline, checkpoint.config, sweep.num_frames)):
         raise SweepError(f"{source.at('num_frames')}: {wrong}")
+    if why := skip_refusal(pipeline, checkpoint.config, sweep.call.get(CLIP_SKIP, ())):
+        raise SweepError(f"{source.at('call', CLIP_SKIP)}: {why}")
     sizes = [(width, height) for width, height in sweep.sizes if width and height]
     calls = [json.loads(call or "{}") for call in islice(sweep.calls, _MOST_CALLS)] if sizes else []
     wrong = size_refusal(pipeline, checkpoint.config, sizes) or chosen_instead(

@@ -25,53 +25,22 @@ INK, GREY, FAINT = "#1c1e21", "#6a7078", "#c3c7cc"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
 class Look:
     """Type and spacing that go with a tile of `tile` = (width, height) px."""
 
-    tile: tuple[int, int]
-
-    @property
-    def scale(self) -> float:
-        return min(2.0, max(1.0, self.tile[0] / 224))
+    def __init__(self, tile: tuple[int, int]) -> None:
+        self.tile, self.scale = tile, min(2.0, max(1.0, tile[0] / 224))
+        self.title, self.header = self.style(21, bold=True), self.style(14, bold=True)
+        self.body, self.quiet = self.style(14), self.style(12.5, GREY)
+        self.spacer = Line("", self.style(3.5))
+        self.margin, self.gap = self.px(32), self.px(10)
+        self.column = max(tile[0], self.px(NARROWEST_COLUMN))
 
     def px(self, size: float) -> int:
         return round(size * self.scale)
 
     def style(self, size: float, colour: str = INK, bold: bool = False) -> Style:
         return Style(self.px(size), colour, bold)
-
-    @property
-    def title(self) -> Style:
-        return self.style(21, bold=True)
-
-    @property
-    def header(self) -> Style:
-        return self.style(14, bold=True)
-
-    @property
-    def body(self) -> Style:
-        return self.style(14)
-
-    @property
-    def quiet(self) -> Style:
-        return self.style(12.5, GREY)
-
-    @property
-    def spacer(self) -> Line:
-        return Line("", self.style(3.5))
-
-    @property
-    def margin(self) -> int:
-        return self.px(32)
-
-    @property
-    def gap(self) -> int:
-        return self.px(10)
-
-    @property
-    def column(self) -> int:
-        return max(self.tile[0], self.px(NARROWEST_COLUMN))
 
 
 @dataclass(frozen=True)
@@ -103,12 +72,8 @@ class Layout:
     def tallest_head(self) -> int:
         """The most that everything above and below the rows can take, px."""
         look = self.look
-        title, prompt, rest = (
-            2 * look.title.line_height,
-            3 * look.body.line_height,
-            6 * look.quiet.line_height,
-        )
-        return 2 * look.margin + title + prompt + rest + self.col_label_height + 6 * look.gap
+        text = 2 * look.title.line_height + 3 * look.body.line_height + 6 * look.quiet.line_height
+        return 2 * look.margin + text + self.col_label_height + 6 * look.gap
 
 
 def lay_out(page: Page, native: tuple[int, int]) -> Layout:

@@ -47,7 +47,7 @@ _NOT_BUILT = {
     "TextToVideoZeroPipeline": "makes a video",
     "TextToVideoZeroSDXLPipeline": "makes a video",
     "StableCascadeCombinedPipeline": _LOST.format("PaellaVQModel"),
-    "GlmImagePipeline": "its tokens of images come from a processor that is on the hub alone",
+    "GlmImagePipeline": "no small one can be made: its tokenizer and chat template are on the hub alone",
     "Cosmos2TextToImagePipeline": "makes itself a guardrail of models that are on the hub",
     "QwenImageLayeredPipeline": "takes an image apart into layers",
     "ShapEPipeline": "renders a three-dimensional shape",

@@ -9,6 +9,7 @@ from typing import Any
 from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
+from schedcmp.pipelines.arguments import as_taken
 from schedcmp.pipelines.guidance import spelled_guidance
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import load_class
@@ -178,7 +179,8 @@ def _call(subject: Subject) -> Iterator[str]:
     names, called = spelled["images"], spelled.get("called", {})
     own = {called.get(name, name): value for name, value in arguments_of(cell).items()}
     yield from (f"    {names[key]}={key}," for key in cell.images)
-    yield from (f"    {name}={value!r}," for name, value in (own | cell.arguments).items())
+    more = own | as_taken(spelled.get("tuples", ()), cell.arguments)
+    yield from (f"    {name}={value!r}," for name, value in more.items())
     yield "    generator=generator,"
     yield from _result(subject.stored.result)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from schedcmp.axes import OPTIONAL
 from schedcmp.files import to_json
-from schedcmp.pipelines.arguments import called_by
+from schedcmp.pipelines.arguments import called_by, tuples
 from schedcmp.pipelines.arithmetic import Configs
 from schedcmp.pipelines.guidance import guidance_names
 from schedcmp.pipelines.source import pipeline_source
@@ -27,7 +27,8 @@ def spelling(pipeline: str, classes: Iterable[type], configs: Configs = lambda p
 
     Returns:
         `defaults` by the class's name, what is no number of JSON's as a text; whether the call is `sized`, its
-        argument for each of the sweep's `images`, those that are its `guidance`, and what it has `called` otherwise.
+        argument for each of the sweep's `images`, those that are its `guidance`, what it has `called` otherwise, and
+        those that are `tuples`.
     """
     source = pipeline_source(pipeline)
     return {
@@ -36,4 +37,5 @@ def spelling(pipeline: str, classes: Iterable[type], configs: Configs = lambda p
         "images": argument_names(pipeline),
         "guidance": guidance_names(pipeline, configs),
         "called": {name: own for name in _ARGUMENTS for own in called_by(pipeline, {name: None}) if own != name},
+        "tuples": tuples(pipeline),
     }

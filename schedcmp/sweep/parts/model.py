@@ -23,12 +23,23 @@ Embeddings = Annotated[
 ]
 
 
+_AS_ELSEWHERE = {  # backends of diffusers' PipelineQuantizationConfig, and types of torchao
+    "bitsandbytes_8bit": "bnb-8bit", "bitsandbytes_4bit": "bnb-4bit", "int8wo": "int8", "int8_weight_only": "int8",
+    "float8wo": "fp8", "float8_weight_only": "fp8", "int4wo": "int4", "int4_weight_only": "int4",
+}  # fmt: skip
+
+
+def _as_methods(value: Any) -> Any:
+    """By component; a method alone is the denoiser's."""
+    methods = {"denoiser": value} if isinstance(value, str) else value or {}
+    if not isinstance(methods, dict):
+        return methods
+    return {part: _AS_ELSEWHERE.get(one, one) if isinstance(one, str) else one for part, one in methods.items()}
+
+
 Quantize = Annotated[
     dict[str, Literal["int8", "fp8", "int4", "bnb-8bit", "bnb-4bit"]],
-    BeforeValidator(
-        lambda value: {"denoiser": value} if isinstance(value, str) else value or {},
-        json_schema_input_type=str | dict[str, str],
-    ),
+    BeforeValidator(_as_methods, json_schema_input_type=str | dict[str, str]),
 ]
 
 

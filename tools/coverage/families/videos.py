@@ -7,8 +7,6 @@ from typing import Any
 
 import diffusers
 import transformers
-from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
-from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 
 from tools.coverage import parts
 from tools.coverage.family import Family
@@ -103,6 +101,9 @@ def hunyuan_video() -> Any:
 
 
 def ltx2() -> Any:
+    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+    from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
+
     text_config = {
         "vocab_size": parts.VOCABULARY, "hidden_size": parts.WIDTH, "intermediate_size": 16, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
