@@ -7,6 +7,7 @@ import pytest
 
 from schedcmp.cli import remembering
 from schedcmp.cli.remembering import remembered
+from schedcmp.errors import RequestError
 
 
 class Asked:
@@ -73,9 +74,12 @@ def test_the_latest_answers_are_kept(kept: Path) -> None:
 
 
 def test_an_answer_that_is_none_is_not_kept(kept: Path) -> None:
-    def fail() -> dict[str, int]:
-        raise ValueError("no such thing")
+    find = Asked()
 
-    with pytest.raises(ValueError, match="no such thing"):
+    def fail() -> dict[str, int]:
+        find()
+        raise RequestError("no such thing")
+
+    with pytest.raises(RequestError, match="no such thing"):
         remembered("a", fail, read)
-    assert remembered("a", Asked(), read) == {"times": 1}
+    assert remembered("a", find, read) == {"times": 2}

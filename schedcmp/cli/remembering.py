@@ -31,16 +31,18 @@ def remembered(question: Any, find: Callable[[], T], read: Callable[[Any], T]) -
         find: its answer is kept as JSON.
         read: from that JSON to the answer; what it raises LookupError, TypeError or ValueError for is forgotten.
     """
-    with suppress(RequestError):
-        path = cache_folder("answers") / f"{blake2b(_told([question, *_code()]), digest_size=16).hexdigest()}.json"
-        with suppress(OSError, LookupError, TypeError, ValueError):
-            return read(from_json(path.read_bytes()))
-        found = find()
-        with suppress(OSError):
-            write_atomically(path, _told(found))
-            _forget_oldest(path.parent)
-        return found
-    return find()
+    try:
+        folder = cache_folder("answers")
+    except RequestError:
+        return find()
+    path = folder / f"{blake2b(_told([question, *_code()]), digest_size=16).hexdigest()}.json"
+    with suppress(OSError, LookupError, TypeError, ValueError):
+        return read(from_json(path.read_bytes()))
+    found = find()
+    with suppress(OSError):
+        write_atomically(path, _told(found))
+        _forget_oldest(folder)
+    return found
 
 
 def _told(value: Any) -> bytes:
