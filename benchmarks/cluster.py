@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from schedcmp.cluster.crew import hired
-from schedcmp.image import encode_png
+from schedcmp.pictures.image import encode_png
 from schedcmp.prepare import Prepared, prepare_sweep
 from schedcmp.records import CellResult
 from schedcmp.runs.execution import Execution

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from schedcmp.image import encode_png, fingerprint
+from schedcmp.pictures.image import encode_png, fingerprint
 from schedcmp.prepare import prepare_sweep
 from schedcmp.records import Cell, CellResult, Timing
 from schedcmp.report.write import write_reports

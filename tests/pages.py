@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from schedcmp.image import pixels_sha256
+from schedcmp.pictures.image import pixels_sha256
 from schedcmp.records import Cell, CellResult, StoredCell, Timing
 from schedcmp.store.store import Store
 

@@ -18,7 +18,7 @@ from test_run import Write, rows, run
 from test_sweep import plan_of, refusal
 
 from schedcmp.errors import SweepError
-from schedcmp.image import fingerprint
+from schedcmp.pictures.image import fingerprint
 from schedcmp.prepare import prepare
 from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.inert import repeats

@@ -17,7 +17,7 @@ from test_answer import stored
 from test_run import Write, run
 
 from schedcmp.errors import RunFolderError
-from schedcmp.image import pixels_sha256
+from schedcmp.pictures.image import pixels_sha256
 from schedcmp.records import CellResult, StoredCell, Timing
 from schedcmp.report.compare import Changes, compare
 from schedcmp.report.latex import escaped, timings_latex

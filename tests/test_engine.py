@@ -19,7 +19,7 @@ from schedcmp.engine.clock import RunDelay
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
-from schedcmp.image import pixels_sha256
+from schedcmp.pictures.image import pixels_sha256
 from schedcmp.prepare import prepare_sweep
 from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe, resolve

@@ -14,7 +14,7 @@ FLOORS = (
     "axes errors readings",
     "guard records",
     "files pipelines",
-    "drawing image spacing video",
+    "drawing pictures spacing",
     "samplers",
     "registry",
     "sweep",

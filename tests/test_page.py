@@ -19,7 +19,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from schedcmp.cli import app
-from schedcmp.image import pixels_sha256
+from schedcmp.pictures.image import pixels_sha256
+from schedcmp.pictures.video import encode_webp
 from schedcmp.report.answer import answer
 from schedcmp.report.page import live, write_page
 from schedcmp.report.page.data import page_data
@@ -28,7 +29,6 @@ from schedcmp.report.page.thumbs import SIDE
 from schedcmp.report.paste import FORMS, paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.store.store import Store
-from schedcmp.video import encode_webp
 
 SMALL = [
     result(cell(name, steps, seed), (0.5 if name == "euler" else 1) * steps * (1 + seed))

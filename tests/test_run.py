@@ -20,7 +20,7 @@ from forks import started
 from PIL import Image, ImageChops
 
 from schedcmp.cli import app
-from schedcmp.image import pixels_sha256
+from schedcmp.pictures.image import pixels_sha256
 from schedcmp.records import Timing
 from schedcmp.store.store import Store
 

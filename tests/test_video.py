@@ -21,7 +21,8 @@ from schedcmp.cli import app
 from schedcmp.engine.calls.call import Call
 from schedcmp.engine.calls.joining import join, take_rows
 from schedcmp.engine.guarded import checked, seeded
-from schedcmp.image import difference, fingerprint, pixels_sha256
+from schedcmp.pictures.image import difference, fingerprint, pixels_sha256
+from schedcmp.pictures.video import contact_sheet, encode_webp, frames_of, settings_in
 from schedcmp.pipelines.videos import frames_per_second
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import mended
@@ -29,7 +30,6 @@ from schedcmp.registry.table import builtin_registry
 from schedcmp.remake.sweep import made_by, sweep_around
 from schedcmp.store.images import read_frames
 from schedcmp.store.store import Store
-from schedcmp.video import contact_sheet, encode_webp, frames_of, settings_in
 from tools.coverage.families import FAMILIES
 from tools.coverage.measure import save
 

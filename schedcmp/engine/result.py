@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from schedcmp.checkpoint.layout import denoisers
 from schedcmp.guard import shortage
-from schedcmp.image import flatness, pixels_sha256
+from schedcmp.pictures.image import flatness, pixels_sha256
 from schedcmp.pipelines.inputs import OUTPUTS
 from schedcmp.pipelines.videos import FRAMES, frames_per_second
 from schedcmp.records import Cell, CellResult, Timing

@@ -133,8 +133,8 @@ class Run:
 
     def image(self, cell: Cell | StoredCell) -> Image:
         """A cell's image; of a video a contact sheet. Raises RunFolderError if it has none."""
+        from schedcmp.pictures.video import contact_sheet
         from schedcmp.report.tiles import on_white
-        from schedcmp.video import contact_sheet
 
         return on_white(contact_sheet(self.frames(cell)))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from schedcmp.files import open_regular, user_path
-from schedcmp.image import pixels_sha256
+from schedcmp.pictures.image import pixels_sha256
 from schedcmp.store.images import stem_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of those that are taken from a folder

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from schedcmp.image import difference
 from schedcmp.metrics.measuring import with_image
+from schedcmp.pictures.image import difference
 from schedcmp.readings import NOTE, Reading, noted
 from schedcmp.store.images import read_frames
 from schedcmp.store.reading import Results

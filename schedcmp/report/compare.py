@@ -125,7 +125,7 @@ def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Shown,
 
 
 def _moved(old: StoredCell, new: StoredCell, folders: tuple[Path, Path], max_rmse: float) -> Change:
-    from schedcmp.image import difference
+    from schedcmp.pictures.image import difference
     from schedcmp.store.images import read_frames
 
     pictures = []

@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 from schedcmp import __version__
 from schedcmp.axes import AXES, Value
 from schedcmp.files import slug
+from schedcmp.pictures.video import sheet_size
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import GridAxes, Page, foremost, plan_pages
 from schedcmp.report.layout import Layout, lay_out, split
@@ -24,7 +25,6 @@ from schedcmp.report.sheet import Sheet, draw_sheet
 from schedcmp.store.folder import has_whole_png, place
 from schedcmp.store.images import opened
 from schedcmp.store.written import Written
-from schedcmp.video import sheet_size
 
 __all__ = ["GridAxes", "write_grids"]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL.Image import Image
 
 from schedcmp.axes import AXES, Value
-from schedcmp.image import FINGERPRINT_BYTES, difference, fingerprint
+from schedcmp.pictures.image import FINGERPRINT_BYTES, difference, fingerprint
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import point
 from schedcmp.report.labels import value_label

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from schedcmp.pictures.video import contact_sheet
 from schedcmp.records import StoredCell
 from schedcmp.report.labels import caption
 from schedcmp.report.layout import FAINT, INK, Look
 from schedcmp.report.numbers import NONE
 from schedcmp.report.text import Style, block_height, draw_block, paragraph, text_width
 from schedcmp.store.images import read_frames
-from schedcmp.video import contact_sheet
 
 FAILED_FILL, FAILED_EDGE, FAILED_INK = "#fbf0ee", "#d8a39b", "#8c2f22"
 LEFT_OUT_FILL, LEFT_OUT_EDGE, LEFT_OUT_INK = "#f6f7f8", "#d3d7dc", "#5b626b"

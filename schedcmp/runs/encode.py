@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from schedcmp.image import encode_png, fingerprint
+from schedcmp.pictures.image import encode_png, fingerprint
+from schedcmp.pictures.video import encode_webp
 from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
 from schedcmp.report.paste.infotext import a1111_parameters
-from schedcmp.video import encode_webp
 
 
 def encoded(prepared: Prepared, result: CellResult) -> CellResult:

@@ -16,6 +16,7 @@ from schedcmp.metrics.energy import measure_energy
 from schedcmp.metrics.look import look_of
 from schedcmp.metrics.measuring import measure
 from schedcmp.metrics.plain import measure_plain
+from schedcmp.pictures.video import SUFFIX
 from schedcmp.prepare import Prepared
 from schedcmp.prepare.preparing import with_steps
 from schedcmp.records import Cell, CellResult, length_of
@@ -31,7 +32,6 @@ from schedcmp.sweep.document import dump
 from schedcmp.sweep.parts.steps import Search
 from schedcmp.truth.convergence import FEWEST_POINTS
 from schedcmp.truth.metrics import measure_references
-from schedcmp.video import SUFFIX
 
 if TYPE_CHECKING:
     from schedcmp.cluster.crew import Crew

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from schedcmp.files import slug
+from schedcmp.pictures.video import frames_of
 from schedcmp.records import Cell
 from schedcmp.store.folder import open_file
-from schedcmp.video import frames_of
 
 _LONGEST_STEM, _LONGEST_NAME = 40, 64
 

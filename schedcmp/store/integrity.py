@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from schedcmp.files import from_json, to_json
-from schedcmp.image import fingerprint, pixels_sha256
+from schedcmp.pictures.image import fingerprint, pixels_sha256
+from schedcmp.pictures.video import frames_of, settings_in
 from schedcmp.records import StoredCell
 from schedcmp.store.folder import DATABASE, is_there
 from schedcmp.store.images import opened
@@ -19,7 +20,6 @@ from schedcmp.store.schema import UNREADABLE
 from schedcmp.store.seals import broken, seal
 from schedcmp.store.stamps import latents_name
 from schedcmp.store.store import Store
-from schedcmp.video import frames_of, settings_in
 
 # By what is forgotten of a table; the plan is not, since a run writes it in any case
 _KEYS = {"cells": "id", "metrics": "id", "meta": "name"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from schedcmp.errors import RunFolderError
-from schedcmp.image import FINGERPRINT_BYTES
+from schedcmp.pictures.image import FINGERPRINT_BYTES
 from schedcmp.readings import NOTE, Reading, readings
 from schedcmp.records import Length, Reference, StoredCell, Task
 from schedcmp.store.database import Database, RunFolder

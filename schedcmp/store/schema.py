@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.errors import RunError, RunFolderError, SchedcmpError
-from schedcmp.image import FINGERPRINT_BYTES
+from schedcmp.pictures.image import FINGERPRINT_BYTES
 from schedcmp.store.folder import refuse_links
 from schedcmp.store.rows import CELL_COLUMNS, JSON_COLUMNS, LATER_COLUMNS, LATER_RESULTS, PLAIN_COLUMNS
 

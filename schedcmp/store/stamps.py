@@ -9,7 +9,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schedcmp.image import pixels_sha256
+from schedcmp.pictures.image import pixels_sha256
 from schedcmp.store.folder import is_there, open_file
 from schedcmp.store.images import read_frames
 

@@ -24,7 +24,7 @@ from schedcmp.checkpoint.json_files import read_json
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
-from schedcmp.image import difference, pixels_sha256
+from schedcmp.pictures.image import difference, pixels_sha256
 from schedcmp.pipelines.arguments import called_by
 from schedcmp.pipelines.inputs import OUTPUTS
 from schedcmp.pipelines.packages import packages

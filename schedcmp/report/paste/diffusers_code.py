@@ -9,6 +9,7 @@ from typing import Any
 from schedcmp.axes import arguments_of, plain_name
 from schedcmp.checkpoint.elsewhere import BESIDE, IMAGE_ENCODER
 from schedcmp.checkpoint.source import GIVEN
+from schedcmp.pictures.video import frame_ms
 from schedcmp.pipelines.arguments import as_taken
 from schedcmp.pipelines.guidance import spelled_guidance
 from schedcmp.records import Cell, CellResult
@@ -20,7 +21,6 @@ from schedcmp.report.paste.subject import Subject
 from schedcmp.spacing.written import read_levels
 from schedcmp.store.images import name_of, stem_of
 from schedcmp.sweep.keys import SEEN
-from schedcmp.video import frame_ms
 
 _BUILTIN, _ENCODER = "builtin:", BESIDE[IMAGE_ENCODER][1]
 _TORCH = {"float32": "torch.float32", "float16": "torch.float16", "bfloat16": "torch.bfloat16"}
