@@ -75,7 +75,7 @@ def rendered(fig: Figure, file_format: str) -> bytes:
 
 def place(fig: Figure) -> None:
     """Put panels where the layout wants them, drawing nothing."""
-    if engine := fig.get_layout_engine():
+    if fig.axes and (engine := fig.get_layout_engine()):
         engine.execute(fig)
 
 

@@ -32,6 +32,11 @@ settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: tests of clusters, browsers and stopped runs mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Stable Diffusion 1.x pipeline, saved; not to be changed."""
