@@ -39,8 +39,12 @@ function picture(cell) {
   image.classList.toggle("crisp", !cell.thumb && (cell.width ?? 0) < grid.tile);
   image.addEventListener("error", () => lose(cell, image));
   if (isVideo(cell) && !isStill.matches) {
-    image.addEventListener("pointerenter", () => (image.src = address(cell.image)));
-    image.addEventListener("pointerleave", () => (image.src = smallImage(cell)));
+    const shown = { pointerenter: address(cell.image), pointerleave: smallImage(cell) };
+    for (const [when, source] of Object.entries(shown)) {
+      image.addEventListener(when, () => {
+        image.src = source;
+      });
+    }
   }
   return image;
 }
