@@ -32,9 +32,9 @@ settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than processors: tests of clusters, browsers and stopped runs mostly wait."""
-    return (os.cpu_count() or 1) + 1
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those of clusters begin: they mostly wait, and as the last they would leave processors without work."""
+    items.sort(key=lambda item: item.path.stem != "test_ray")
 
 
 @pytest.fixture(scope="session")

@@ -157,10 +157,13 @@ def test_what_works_with_a_pipeline(pipe: StableDiffusionPipeline) -> None:
 def test_what_diffusers_says_to_itself_is_not_printed(
     pipe: StableDiffusionPipeline, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    verbosity = diffusers.utils.logging.get_verbosity()
+    diffusers.utils.logging.set_verbosity_warning()
     schedcmp.schedulers(pipe)
     schedcmp.build("dpmpp-2m", pipe, options={"lower_order_final": False, "final_sigmas_type": "zero"})
     assert capfd.readouterr() == ("", "")
     assert diffusers.utils.logging.get_verbosity() == diffusers.utils.logging.WARNING
+    diffusers.utils.logging.set_verbosity(verbosity)
 
 
 def test_a_built_scheduler_is_ready_to_assign(pipe: StableDiffusionPipeline) -> None:

@@ -88,7 +88,7 @@ class Written:
                 remove_file(self._folder, name)
 
     def _note(self, entries: Mapping[str, KnownFile]) -> None:
-        write_file(self._folder, f"{self._top}/{LIST}", json.dumps(entries).encode())
+        write_file(self._folder, f"{self._top}/{LIST}", json.dumps(entries, sort_keys=True).encode())
 
 
 def _digest(data: bytes) -> str:
