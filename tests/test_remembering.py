@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
-from schedcmp.cli import remembering
+from schedcmp.checkpoint.find import find_checkpoint
+from schedcmp.cli import judging, remembering
 from schedcmp.cli.remembering import remembered
 from schedcmp.errors import RequestError
+from schedcmp.sweep.parts.model import Model
+
+FOUND = judging.Judged(rows=[], left_out="")
 
 
 class Asked:
@@ -83,3 +87,14 @@ def test_an_answer_that_is_none_is_not_kept(kept: Path) -> None:
     with pytest.raises(RequestError, match="no such thing"):
         remembered("a", fail, read)
     assert remembered("a", find, read) == {"times": 2}
+
+
+def test_where_packages_add_schedulers_nothing_is_remembered(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their code may be anywhere, and change."""
+    asked: list[str] = []
+    monkeypatch.setattr(judging, "_judged", lambda checkpoint, *_, **__: asked.append(checkpoint.name) or FOUND)
+    checkpoint = find_checkpoint(Model(id="builtin:tiny"))
+    for added in ([], [], ["a"], ["a"]):
+        monkeypatch.setattr(judging, "entry_points", lambda group, added=added: added)
+        assert judging.judged(checkpoint, (), every_sigma_schedule=False, with_jax=False) == FOUND
+    assert len(asked) == 3

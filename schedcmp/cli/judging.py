@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from schedcmp.checkpoint.source import Checkpoint
@@ -15,7 +16,7 @@ from schedcmp.pipelines.tasks import argument_names
 from schedcmp.registry.build import mended, resolve, told_left_out
 from schedcmp.registry.compat import OWN, Compatibility, compatibility, listed_classes
 from schedcmp.registry.entry import Entry
-from schedcmp.registry.table import Registry, builtin_registry, class_entry
+from schedcmp.registry.table import ENTRY_POINTS, Registry, builtin_registry, class_entry
 
 if TYPE_CHECKING:
     from schedcmp.truth.verdict import Verdict
@@ -29,7 +30,8 @@ class Judged(TypedDict):
 
 
 def judged(checkpoint: Checkpoint, suited: Collection[str], *, every_sigma_schedule: bool, with_jax: bool) -> Judged:
-    """The registry's entries against a checkpoint; remembered, as it takes seconds.
+    """The registry's entries against a checkpoint; remembered, as it takes seconds, unless packages add entries, whose
+    code may be anywhere.
 
     Args:
         suited: as `compat.judge` takes it.
@@ -45,7 +47,7 @@ def judged(checkpoint: Checkpoint, suited: Collection[str], *, every_sigma_sched
         with starting():
             return _judged(checkpoint, suited, every_sigma_schedule=every_sigma_schedule, with_jax=with_jax)
 
-    return remembered([*asked, index, parts], find, _read)
+    return find() if entry_points(group=ENTRY_POINTS) else remembered([*asked, index, parts], find, _read)
 
 
 def _read(found: Any) -> Judged:

@@ -38,17 +38,10 @@ def pixels_sha256(*images: Image.Image) -> str:
 def fingerprint(*images: Image.Image) -> bytes:
     """A copy of 16 × 16 px, its levels in rows: images that are equal to one level have such that are, too. Of frames,
     all in one."""
-    copies = [image.convert("RGB").resize((16, 16), Image.Resampling.BOX) for image in images]
-    return (
-        copies[0].tobytes() if len(copies) == 1 else _stacked(copies).resize((16, 16), Image.Resampling.BOX).tobytes()
-    )
-
-
-def _stacked(copies: Sequence[Image.Image]) -> Image.Image:
-    strip = Image.new("RGB", (16, 16 * len(copies)))
-    for i, copy in enumerate(copies):
-        strip.paste(copy, (0, 16 * i))
-    return strip
+    strip = Image.new("RGB", (16, 16 * len(images)))
+    for i, image in enumerate(images):
+        strip.paste(image.convert("RGB").resize((16, 16), Image.Resampling.BOX), (0, 16 * i))
+    return strip.resize((16, 16), Image.Resampling.BOX).tobytes()
 
 
 def flatness(*images: Image.Image) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from itertools import islice
 
+from schedcmp.axes import arguments
 from schedcmp.backend.support import refusal
 from schedcmp.checkpoint.cache import refuse_cache
 from schedcmp.checkpoint.emphasis import A1111, no_weights
@@ -68,21 +69,20 @@ def _refuse_cache(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> None:
 
 
 def _refuse_arguments(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> None:
-    pipeline = checkpoint.pipeline_class
-    for name, why in refused_arguments(pipeline, sweep.call):
-        raise SweepError(f"{source.at('call', name)}: {why}")
-    for key, why in not_taken(pipeline, sweep):
-        raise SweepError(f"{source.at(key)}: {why}")
+    for place, why in _refusals(sweep, checkpoint):
+        if why:
+            raise SweepError(f"{source.at(*place)}: {why}")
+
+
+def _refusals(sweep: Sweep, checkpoint: Checkpoint) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each place in the sweep with why it is refused; empty if it is not."""
+    of = checkpoint.pipeline_class, checkpoint.config
+    yield from ((("call", name), why) for name, why in refused_arguments(of[0], sweep.call))
+    yield from (((key,), why) for key, why in not_taken(of[0], sweep))
     if A1111 in (sweep.prompt_syntax or ()) and (why := no_weights(checkpoint, sweep)):
-        raise SweepError(f"{source.at('prompt_syntax')}: {A1111}: {why}")
-    if sweep.num_frames and (wrong := frames_refusal(pipeline, checkpoint.config, sweep.num_frames)):
-        raise SweepError(f"{source.at('num_frames')}: {wrong}")
-    if why := skip_refusal(pipeline, checkpoint.config, sweep.call.get(CLIP_SKIP, ())):
-        raise SweepError(f"{source.at('call', CLIP_SKIP)}: {why}")
+        yield ("prompt_syntax",), f"{A1111}: {why}"
+    yield ("num_frames",), frames_refusal(*of, sweep.num_frames or ())
+    yield ("call", CLIP_SKIP), skip_refusal(*of, sweep.call.get(CLIP_SKIP, ()))
     sizes = [(width, height) for width, height in sweep.sizes if width and height]
-    calls = [json.loads(call or "{}") for call in islice(sweep.calls, _MOST_CALLS)] if sizes else []
-    wrong = size_refusal(pipeline, checkpoint.config, sizes) or chosen_instead(
-        pipeline, checkpoint.config, sizes, calls
-    )
-    if wrong:
-        raise SweepError(f"{source.at('size' if sweep.size else 'width')}: {wrong}")
+    calls = map(arguments, islice(sweep.calls, _MOST_CALLS))
+    yield ("size" if sweep.size else "width",), size_refusal(*of, sizes) or chosen_instead(*of, sizes, calls)

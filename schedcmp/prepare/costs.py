@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice, product
 
+from schedcmp.axes import arguments
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.pipelines.evaluations import evaluations
 from schedcmp.pipelines.guidance import default_guidance, guidance_arguments
@@ -36,7 +36,7 @@ class Costs:
         key = (guidance, negative, call)
         if key not in self._known:
             pipeline, configs = self._checkpoint.pipeline_class, self._checkpoint.config
-            more = json.loads(call or "{}")
+            more = arguments(call)
             given = guidance_arguments(pipeline, configs, guidance, negative, more)
             self._known[key] = evaluations(pipeline, configs, given | more)
         return self._known[key]

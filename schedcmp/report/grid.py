@@ -8,13 +8,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from hashlib import blake2s
 from pathlib import Path
 
 import PIL
 from PIL import Image, PngImagePlugin
 
-from schedcmp import __version__
 from schedcmp.axes import AXES, Value
 from schedcmp.files import slug
 from schedcmp.pictures.video import sheet_size
@@ -24,7 +22,7 @@ from schedcmp.report.layout import Layout, lay_out, split
 from schedcmp.report.sheet import Sheet, draw_sheet
 from schedcmp.store.folder import has_whole_png, place
 from schedcmp.store.images import opened
-from schedcmp.store.written import Written
+from schedcmp.store.written import Written, mark_of
 
 __all__ = ["GridAxes", "write_grids"]
 
@@ -98,8 +96,7 @@ def _mark(part: Page, native: tuple[int, int], folder: Path, heading: tuple[str,
     """Of the cells and their labels, of the image files as they are, and of what draws."""
     names = [c.image_path for c in part.cells.values() if c.image_path]
     stats = [(s.st_size, s.st_mtime_ns) if (s := _stat(folder, name)) else None for name in names]
-    drawn_by = __version__, PIL.__version__
-    return blake2s(repr((drawn_by, heading, native, part, stats)).encode(), digest_size=16).hexdigest()
+    return mark_of(PIL.__version__, heading, native, part, stats)
 
 
 def _stat(folder: Path, name: str) -> os.stat_result | None:

@@ -13,6 +13,7 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import NamedTuple
 
+from schedcmp import __version__
 from schedcmp.files import from_json
 from schedcmp.store.folder import LIST, is_of_a_run, open_file, remove_file, write_file
 
@@ -89,6 +90,11 @@ class Written:
 
     def _note(self, entries: Mapping[str, KnownFile]) -> None:
         write_file(self._folder, f"{self._top}/{LIST}", json.dumps(entries, sort_keys=True).encode())
+
+
+def mark_of(*parts: object) -> str:
+    """What a file is made of, and by which schedcmp: equal parts are told alike."""
+    return _digest(repr((__version__, *parts)).encode())
 
 
 def _digest(data: bytes) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from hashlib import blake2s
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from schedcmp import __version__
 from schedcmp.drawing import rendered
 from schedcmp.files import slug
 from schedcmp.records import StoredCell
@@ -22,7 +20,7 @@ from schedcmp.report.tables import TimingRow
 from schedcmp.report.tried import tried
 from schedcmp.report.words.sentences import headings
 from schedcmp.store.several import Shown
-from schedcmp.store.written import Written
+from schedcmp.store.written import Written, mark_of
 
 FOLDER = "plots"
 _FORMATS = ("svg", "png")
@@ -54,7 +52,8 @@ def write_plots(
 
 
 def _write(drawn: Written, plot: str, draw: Draw) -> None:
-    mark, names = _mark(draw), {suffix: f"{plot}.{suffix}" for suffix in _FORMATS}
+    mark = mark_of(version("matplotlib"), draw.func.__name__, draw.args, draw.keywords)
+    names = {suffix: f"{plot}.{suffix}" for suffix in _FORMATS}
     if all(drawn.holds(name, mark) for name in names.values()):
         for name in names.values():
             drawn.keep(name)
@@ -62,12 +61,6 @@ def _write(drawn: Written, plot: str, draw: Draw) -> None:
     figure = draw()
     for suffix, name in names.items():
         drawn.write(name, rendered(figure, suffix), mark)
-
-
-def _mark(draw: Draw) -> str:
-    """Of what is drawn, and of what draws."""
-    drawn_by = __version__, version("matplotlib")
-    return blake2s(repr((drawn_by, draw.func.__name__, draw.args, draw.keywords)).encode(), digest_size=16).hexdigest()
 
 
 def _plots(
