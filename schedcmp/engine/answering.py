@@ -11,7 +11,7 @@ import torch
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Sizes
 from schedcmp.engine.calls.call import Call
-from schedcmp.engine.calls.joining import join, per_cell, take_rows
+from schedcmp.engine.calls.joining import join, per_cell, take_rows, with_float_timesteps
 from schedcmp.engine.calls.splitting import NoRowsError, answers_of, interleave, nearly_equal, rows_of_first
 from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import CONTROLNET
@@ -81,8 +81,8 @@ class Answering:
 
     def _forward(self, calls: list[Call], size: BatchSize) -> list[Any]:
         target, rows = calls[0].target, [call.rows for call in calls]
-        if self._fixed_shapes and target in DENOISERS and calls[0].parts == 1:
-            calls = _filled(calls, self._shape(calls[0], sum(rows), size.rows) - sum(rows))
+        if self._is_fixed(calls[0]):
+            calls = _filled(calls, self._shape(calls[0], sum(rows), size.rows))
         start = self._clock.now()
         answer = self._run(calls)
         if not size.settled and self._is_compiled(calls):
@@ -91,17 +91,28 @@ class Answering:
         answers = answers_of(answer, calls, by_block=by_block)[: len(rows)]
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
-            alone = self._run(per_cell(calls[0])[:1])
+            alone = self._alone(calls[0], sum(call.rows for call in calls))
             if not nearly_equal(alone, rows_of_first(answers[0], calls[0].cells, calls[0].rows)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         if target in DENOISERS:
             self._throughput.count(sum(rows), min(size.aim, self._sizes.rows(calls[0])))
         return answers
 
+    def _alone(self, call: Call, rows: int) -> Any:
+        """The answer to its first cell; of a fixed shape beside itself, since its own shape would be compiled too."""
+        first = per_cell(call)[:1]
+        calls = _filled(first, rows) if self._is_fixed(call) else first
+        return answers_of(self._run(calls), calls)[0]
+
     def _run(self, calls: list[Call]) -> Any:
-        model, processors = self.models[calls[0].target], calls[0].processors
+        model, processors, arguments = self.models[calls[0].target], calls[0].processors, join(calls)
+        if self._is_fixed(calls[0]):
+            arguments = with_float_timesteps(arguments, sum(call.rows for call in calls))
         with processors.installed() if processors.of else nullcontext():
-            return model(**join(calls))
+            return model(**arguments)
+
+    def _is_fixed(self, call: Call) -> bool:
+        return self._fixed_shapes and call.target in DENOISERS and call.parts == 1
 
     def _shape(self, call: Call, rows: int, most: int) -> int:
         """The rows of a batch of fixed shape: the fewest that a program is there for, else the next power of two."""
@@ -116,6 +127,7 @@ class Answering:
         return known
 
 
-def _filled(calls: list[Call], missing: int) -> list[Call]:
-    """`calls` and so many rows more."""
+def _filled(calls: list[Call], rows: int) -> list[Call]:
+    """`calls` and others of one row, up to so many rows in all."""
+    missing = rows - sum(call.rows for call in calls)
     return [*calls, *[take_rows(calls[0], 0, calls[0].rows)] * missing]

@@ -28,6 +28,12 @@ def join(calls: Sequence[Call]) -> dict[str, Any]:
     return {name: sent(value, device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
 
 
+def with_float_timesteps(arguments: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """`arguments` with a timestep for each row and never whole numbers, of which some schedulers make them: a compiled
+    model is another program for each shape and dtype."""
+    return {k: _timesteps([v], [rows], whole=False) if is_timestep(k, v, rows) else v for k, v in arguments.items()}
+
+
 def take_rows(call: Call, start: int, step: int) -> Call:
     """The call for every `step`-th row of `call`, from row `start` on."""
     rows = slice(start, None, step)
@@ -81,10 +87,10 @@ def _some_rows(name: str, value: Any, had: int, rows: slice | list[int]) -> Any:
     return value
 
 
-def _timesteps(values: Sequence[Any], rows: Sequence[int]) -> torch.Tensor:
+def _timesteps(values: Sequence[Any], rows: Sequence[int], *, whole: bool = True) -> torch.Tensor:
     """One timestep per row; whole and fractional ones together become float32, as models cast them anyway."""
     tensors = [torch.as_tensor(value).reshape(-1) for value in values]
-    if len({t.dtype for t in tensors}) > 1:
+    if len({t.dtype for t in tensors}) > 1 or not (whole or tensors[0].is_floating_point()):
         tensors = [t.float() for t in tensors]
     device = next((t.device for t in tensors if t.device.type != "cpu"), tensors[0].device)
     tensors = [sent(t, device) for t in tensors]
