@@ -41,9 +41,8 @@ from schedcmp.metrics import Metric
 from schedcmp.metrics.aesthetic import Aesthetic
 from schedcmp.metrics.clip import ClipScore, Preference
 from schedcmp.metrics.clip_model import Clip, clip_score, find_clip, opened_clip
-from schedcmp.metrics.clipped import Clipped
 from schedcmp.metrics.distribution import cmmd
-from schedcmp.metrics.sharpness import Sharpness
+from schedcmp.metrics.pixels import Clipped, Sharpness
 from schedcmp.metrics.wanted import wants_references
 from schedcmp.prepare import prepare
 from schedcmp.store.store import Store

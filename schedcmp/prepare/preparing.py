@@ -9,7 +9,7 @@ from typing import Any
 
 from schedcmp.checkpoint.find import find_checkpoint, settled
 from schedcmp.checkpoint.source import Checkpoint
-from schedcmp.errors import CheckpointError, RegistryError, SweepError
+from schedcmp.errors import CheckpointError, RegistryError, SweepError, raised_as
 from schedcmp.inputs.given import inputs_of
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.guidance import default_guidance
@@ -53,10 +53,8 @@ def prepare_sweep(
         sweep = settled(sweep, source, found)
     inputs = inputs_of(sweep, source, found)
     sweep, checkpoint = inputs.sweep, inputs.checkpoint
-    try:
+    with raised_as(CheckpointError, source.at("model"), RegistryError):
         config = mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
-    except RegistryError as error:
-        raise CheckpointError(f"{source.at('model')}: {error}") from error
     refuse_unfit(inputs, source)
     loras = Loras(sweep, source, checkpoint, progress=progress)
     distilled = tuple(few_steps(checkpoint, loras.adapters.values()))
@@ -135,24 +133,18 @@ def _tried(plan: Plan, source: Source, appraisal: Appraisal) -> tuple[dict[Lengt
 def _with_metrics(prepared: Prepared) -> Prepared:
     """With what is measured of images. Raises SweepError."""
     sweep, source = prepared.sweep, prepared.source
-    try:
+    with raised_as(SweepError, source.at("metrics"), SweepError):
         prepared = replace(prepared, metrics=wanted_metrics(sweep, prepared.checkpoint))
-    except SweepError as error:
-        raise SweepError(f"{source.at('metrics')}: {error}") from error
     prepared = _with_references(prepared)
-    try:
+    with raised_as(SweepError, source.at("real_images"), SweepError):
         return replace(prepared, real_images=real_images(sweep.real_images) if sweep.real_images else ())
-    except SweepError as error:
-        raise SweepError(f"{source.at('real_images')}: {error}") from error
 
 
 def _with_references(prepared: Prepared) -> Prepared:
     """With what the plan's images are compared with. Raises SweepError."""
     sweep, config = prepared.sweep, prepared.scheduler_config
-    try:
+    with raised_as(SweepError, prepared.source.at("metrics"), SweepError):
         if not wants_references(sweep, prepared.checkpoint):
             return prepared
         found = wanted_references(sweep, prepared.supported, prepared.recipes, config, prepared.total_nfe)
-    except SweepError as error:
-        raise SweepError(f"{prepared.source.at('metrics')}: {error}") from error
     return replace(prepared, references=found)

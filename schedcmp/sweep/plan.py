@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from schedcmp.axes import AXES, INPUTS, Axis, request_of
-from schedcmp.errors import RegistryError, SweepError
+from schedcmp.errors import RegistryError, SweepError, raised_as
 from schedcmp.records import Cell
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import Registry
@@ -164,10 +164,8 @@ class _Exclusion:
 def _rules(sweep: Sweep, source: Source, registry: Registry) -> list[Rule]:
     rules = []
     for i, exclude in enumerate(sweep.exclude):
-        try:
+        with raised_as(SweepError, f"{source.where(('exclude', i))}: exclude.{i}", RegistryError):
             rules.append(_rule(exclude, registry))
-        except RegistryError as error:
-            raise SweepError(f"{source.where(('exclude', i))}: exclude.{i}: {error}") from error
     return rules
 
 

@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import Any, Protocol
 
-from schedcmp.errors import RegistryError, SweepError
+from schedcmp.errors import RegistryError, SweepError, raised_as
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
@@ -76,10 +76,8 @@ class Selection:
         if not self.source.lenient:
             self._refuse_shifts()
         for i, item in enumerate(self.sweep.schedulers):
-            try:
+            with raised_as(SweepError, f"{self.source.where(('schedulers', i))}: schedulers.{i}", RegistryError):
                 self._add(i, item)
-            except RegistryError as error:
-                raise SweepError(f"{self.source.where(('schedulers', i))}: schedulers.{i}: {error}") from error
         self.warnings += map(_told_left_out, self._left_out.values())
         if all(selected.refusal for selected in self.found.values()):
             where = self.source.where(("schedulers",))
@@ -140,10 +138,8 @@ class Selection:
         return self.registry.entry(label)
 
     def _sigmas(self) -> tuple[SigmaSchedule, ...]:
-        try:
+        with raised_as(SweepError, self.source.at("sigmas"), RegistryError):
             return tuple(self.registry.sigma_schedule(name) for name in self.sweep.sigmas)
-        except RegistryError as error:
-            raise SweepError(f"{self.source.at('sigmas')}: {error}") from error
 
     def _refusal(self, entry: Entry, everything: bool, *, swept: bool) -> str | None:
         """Why the entry's cells cannot be made ("" if they can), or None to leave the entry out."""
