@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint.find import find_checkpoint, settled
@@ -24,17 +23,12 @@ from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe, mended
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
-from schedcmp.sweep.document import Sweep, load
+from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts.model import Model
 from schedcmp.sweep.plan import Plan, make_plan
 from schedcmp.sweep.source import Source
 
 _SHOWN = 4  # reasons of many
-
-
-def prepare(path: Path, overrides: tuple[str, ...] = (), *, progress: bool = False) -> Prepared:
-    """Read a sweep file and check everything that can be checked without loading weights. Raises RequestError."""
-    return prepare_sweep(*load(path, overrides), progress=progress)
 
 
 def prepare_sweep(

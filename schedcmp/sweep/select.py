@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.errors import RegistryError, SweepError, raised_as
 from schedcmp.registry.entry import Entry, SigmaSchedule
@@ -16,20 +16,13 @@ from schedcmp.sweep.parts.entries import EntrySpec
 from schedcmp.sweep.parts.steps import Search
 from schedcmp.sweep.source import Source
 
+if TYPE_CHECKING:
+    from schedcmp.registry.appraisal import Appraisal
+
 EVERYTHING = "*"
 Index = dict[str, int]  # a position on each axis, by the sweep's key
 MOST_ENTRIES = 1_000
 _NAMED = 3
-
-
-class Appraiser(Protocol):
-    """What is known of entries on the sweep's checkpoint; see `registry.appraisal`."""
-
-    def unlisted(self, known: Iterable[Entry]) -> list[Entry]: ...
-    def judge(self, entry: Entry) -> tuple[str, str]: ...
-    def most_steps(self, entry: Entry, nfe: int) -> int: ...
-    def work(self, entry: Entry) -> str: ...
-    def shift_refusal(self, shift: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +55,7 @@ class Selection:
     sweep: Sweep
     source: Source
     registry: Registry
-    appraiser: Appraiser
+    appraiser: Appraisal
     warnings: list[str] = field(default_factory=list)
     found: dict[str, Selected] = field(default_factory=dict)
     searched: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # steps by label, where they are looked for
