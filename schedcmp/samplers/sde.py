@@ -7,6 +7,7 @@ variance sigma_next^2 (1 - exp(-2 eta h)) is added: the marginal distributions s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -36,15 +37,7 @@ def dpmpp_2m_sde(
     weighed exactly (`heun`) or to second order (`midpoint`)."""
     if solver_type not in ("midpoint", "heun"):
         raise ValueError(f"solver_type must be midpoint or heun, not {solver_type!r}")
-    past: list[tuple[Tensor, float]] = []
-    for x, denoised, sigma, to in way.estimates():
-        h = math.log(sigma / to)
-        wide = (1 + eta) * h
-        first, _ = _differences(denoised, h, past)
-        x = math.exp(-wide) * x + decay(wide) * denoised
-        x = x + (phi2(wide) if solver_type == "heun" else decay(wide) / 2) * first
-        way.go(x, stochastic(sigma, to, eta) * s_noise)
-        past = [(denoised, h)]
+    _multistep(way, eta, s_noise, phi2 if solver_type == "heun" else lambda h: decay(h) / 2)
 
 
 @solver(noisy=True, coordinates="exploding")
@@ -55,15 +48,23 @@ def dpmpp_3m_sde(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0, correc
     one, so that the method is of second order even without noise. `corrected` weighs it as Taylor's theorem does,
     which makes it of third.
     """
+    _multistep(way, eta, s_noise, phi2, lambda h: phi3(h) * (2 if corrected else 1))
+
+
+Weight = Callable[[float], float]
+
+
+def _multistep(way: Descent, eta: float, s_noise: float, first: Weight, second: Weight | None = None) -> None:
+    """`first`, `second`: of h D' and h^2 D'' / 2, over a step of length (1 + eta) h."""
     past: list[tuple[Tensor, float]] = []  # the last two estimates, each with the length of the step from it
     for x, denoised, sigma, to in way.estimates():
         h = math.log(sigma / to)
         wide = (1 + eta) * h
-        first, second = _differences(denoised, h, past)
-        x = math.exp(-wide) * x + decay(wide) * denoised + phi2(wide) * first
-        x = x + phi3(wide) * (2 if corrected else 1) * second
+        slope, bend = _differences(denoised, h, past)
+        x = math.exp(-wide) * x + decay(wide) * denoised + first(wide) * slope
+        x = x + second(wide) * bend if second else x
         way.go(x, stochastic(sigma, to, eta) * s_noise)
-        past = [(denoised, h), *past[:1]]
+        past = [(denoised, h), *past[:1]] if second else [(denoised, h)]
 
 
 def _differences(denoised: Tensor, h: float, past: list[tuple[Tensor, float]]) -> tuple[Tensor, Tensor]:
