@@ -11,8 +11,7 @@ from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.cli.process import starting
 from schedcmp.cli.remembering import remembered
 from schedcmp.errors import CheckpointError
-from schedcmp.pipelines.inputs import unfit
-from schedcmp.pipelines.tasks import argument_names
+from schedcmp.pipelines.inputs import argument_names, unfit
 from schedcmp.registry.build import mended, resolve, told_left_out
 from schedcmp.registry.compat import OWN, Compatibility, compatibility, listed_classes
 from schedcmp.registry.entry import Entry
