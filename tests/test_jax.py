@@ -73,6 +73,7 @@ UNETS: dict[str, Callable[[], UNet2DConditionModel]] = {
         transformer_layers_per_block=[1, 3], use_linear_projection=True, addition_embed_type="text_time",
         addition_time_embed_dim=4, projection_class_embeddings_input_dim=16 + 6 * 4,
     ),
+    "of-one-level": checkpoints.quick_unet,
     "lcm": partial(checkpoints.unet, time_cond_proj_dim=6),
     "tiny": lambda: load(inspect(ModelSpec("builtin:tiny")), "cpu").unet,
 }  # fmt: skip
