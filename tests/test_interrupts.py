@@ -94,6 +94,7 @@ def test_the_script_begins_where_the_module_does() -> None:
     assert project["scripts"] == {"schedcmp": "schedcmp.__main__:command"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_any_moment_of_a_run(write_sweep: Callable[..., Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "schedcmp", "run", str(write_sweep()), "-o", str(tmp_path / "whole")]
     begun = time.monotonic()

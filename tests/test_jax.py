@@ -274,6 +274,7 @@ def collectives(folder: Path, solve: str) -> list[str]:
     return re.findall(r"(?:all-|collective-|reduce-scatter)[\w-]*\(", text)
 
 
+@pytest.mark.slow
 def test_four_devices_do_the_same_and_need_nothing_of_each_other(sd1: Path) -> None:
     environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"}
     code = ON_FOUR.format(tests=str(TESTS), folder=str(sd1))

@@ -63,6 +63,7 @@ def peak_bytes(*words: object) -> int:
     return usage.ru_maxrss * 1024
 
 
+@pytest.mark.slow
 def test_a_packed_run_of_large_images_takes_little_more_memory_than_a_solo_one(
     large: Path, write_sweep: Write, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_batch_on_a_cpu_is_bounded_by_its_pixels(side: int, denoised: int, dec
     assert Sizes(48, scale=8).rows(Call("unet", {"sample": latents})) == 48  # as the sweep says
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_the_memory_fails_alone_and_the_next_run_goes_on(
     large: Path, write_sweep: Write, tmp_path: Path
 ) -> None:
