@@ -21,6 +21,8 @@ import jax
 import numpy as np
 import pytest
 import torch
+from asked import load as read_sweep
+from asked import prepare
 from diffusers import UNet2DConditionModel
 from latents import Latents
 from test_families import recipes_for
@@ -41,11 +43,9 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
-from schedcmp.prepare import prepare
 from schedcmp.registry.build import resolve
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.preflight import preflight
-from schedcmp.sweep.document import load as read_sweep
 
 CLOSE = 1e-4  # of the latents' scale
 TESTS = Path(__file__).parent

@@ -11,6 +11,7 @@ import families
 import numpy as np
 import pytest
 import torch
+from asked import load
 from PIL import Image
 from test_sweep import GOOD, write
 
@@ -20,7 +21,6 @@ from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
-from schedcmp.sweep.document import load
 from schedcmp.sweep.plan import make_plan
 from schedcmp.truth.drive import Oracle, drive
 from schedcmp.truth.measure import DATA, measure, stratified

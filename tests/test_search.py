@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from asked import prepare
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +19,6 @@ from test_answer import stored
 from test_reference import TINY, make
 from test_sweep import refusal, sweep_of, write
 
-from schedcmp.prepare import prepare
 from schedcmp.prepare.preparing import with_steps
 from schedcmp.readings import readings
 from schedcmp.report.answer import answer, near_enough, tolerance
