@@ -56,6 +56,10 @@ class Difference:
     p: float | None  # None with fewer than two pairs
     pairs_needed: int | None  # to tell them apart with a power of 0.8; None: they are equal for all that is known
 
+    @property
+    def told_apart(self) -> bool:
+        return self.p is not None and self.p <= 1 - LEVEL
+
 
 def estimate(values: Sequence[float], statistic: Statistic = "mean") -> Estimate:
     """A statistic with its 95 % interval: the percentile bootstrap, 10,000 resamples of a fixed seed.

@@ -90,8 +90,7 @@ def _budget(found: Answer, choice: Choice) -> str:
         return f"Best u{best}; better than {_lead(found.metric, choice)}."
     if len(found.pairs) < 2:
         return f"On one image each, u{best}; next {_ranked(found.metric, choice)}."
-    alike = {id(p) for p, _ in choice.alike}
-    told = [p for p, _ in choice.others if id(p) not in alike]
+    told = [p for p, d in choice.others if d.told_apart]
     rest = f"; better than {named(told)}" if told else ""
     needed = seeds_needed(choice.alike[0][1], found.pairs)
     return f"U{best}; not told apart from {named([p for p, _ in choice.alike])}{needed}{rest}."
