@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections import deque
@@ -15,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from schedcmp.axes import AXES, Value
 from schedcmp.files import slug
+from schedcmp.pictures.image import encoded
 from schedcmp.pictures.video import sheet_size
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import GridAxes, Page, foremost, plan_pages
@@ -107,15 +107,9 @@ def _stat(folder: Path, name: str) -> os.stat_result | None:
 
 
 def _write(drawn: Written, name: str, mark: str, image: Image.Image, description: str) -> None:
-    drawn.write(name, _png(image, description), mark)
-
-
-def _png(image: Image.Image, description: str) -> bytes:
     info = PngImagePlugin.PngInfo()
     info.add_text(TEXT_KEY, description, zip=True)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info, compress_level=_COMPRESSION)
-    return buffer.getvalue()
+    drawn.write(name, encoded(image, "PNG", pnginfo=info, compress_level=_COMPRESSION), mark)
 
 
 def _description(part: Page, sheet: Sheet, title: str, number: int, count: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -116,15 +117,8 @@ def _fit(text: str, style: Style, width: float, lines: int, cut: Literal["end", 
     def kept(count: int) -> list[str]:
         return _wrap(shorten(text, count), style, width)
 
-    return kept(_largest(lambda count: len(kept(count)) <= lines, min(len(text) - 1, LONGEST)))
-
-
-def _largest(holds: Callable[[int], bool], high: int) -> int:
-    low = 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low
+    counts = range(1, min(len(text) - 1, LONGEST) + 1)
+    return kept(bisect_right(counts, lines, key=lambda count: len(kept(count))))
 
 
 def _shorten_end(text: str, count: int) -> str:
