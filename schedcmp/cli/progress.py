@@ -26,7 +26,7 @@ Occupancy = Callable[[], float | None]
 
 
 class Advance:
-    """Told of what goes on: models at work, evaluations as they are spent, cells as they are finished."""
+    """Told of models at work, of evaluations as they are spent and of cells as they are finished; shows nothing."""
 
     def __init__(self, count: int, things: str, pace: Pace, occupancy: Occupancy) -> None:
         self.done = 0
@@ -60,7 +60,7 @@ class Advance:
         return [*filter(None, [pace.phase, pace.left(), speed]), *([] if full is None else [f"{full:.0%} full"])]
 
     def _show(self, finished: str | None = None) -> None:
-        raise NotImplementedError
+        pass
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def progress(
     """
     pace = Pace(solo, packed)
     if silent:
-        yield _Silent(count, things, pace, occupancy)
+        yield Advance(count, things, pace, occupancy)
     elif err.is_terminal and (not err.is_jupyter or find_spec("ipywidgets")):  # without them rich shows nothing there
         with _bar() as bar:
             yield _Shown(bar, count, things, pace, occupancy)
@@ -106,13 +106,6 @@ def stage(name: str) -> Iterator[None]:
         yield
     finally:
         late.cancel()
-
-
-class _Silent(Advance):
-    """For programs that show nothing."""
-
-    def _show(self, finished: str | None = None) -> None:
-        pass
 
 
 class _Shown(Advance):

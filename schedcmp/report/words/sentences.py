@@ -41,6 +41,14 @@ def headings(answers: Sequence[Answer]) -> list[str]:
     return [", ".join(found.setting.words(settings)) for found in answers]
 
 
+def under_headings(answers: Sequence[Answer], most: int | None = None) -> list[str]:
+    """The sentences of each answer, or so many of the first, after its setting where there are several."""
+    lines = []
+    for found, heading in zip(answers, headings(answers), strict=True):
+        lines += [*([f"{heading}:"] if heading else []), *sentences(found)[:most]]
+    return lines
+
+
 def _speed(found: Answer) -> Iterator[str]:
     what, like = ("fastest", "as fast for all that is known") if found.by_latency else ("cheapest", "as cheap")
     as_fast = f"; {like}: {named(found.as_fast)}" if found.as_fast else ""
