@@ -109,12 +109,12 @@ def line_figure(lines: Sequence[Line], title: str, x: str, y: str, prepare: Call
     return fig
 
 
-def panels(lines: Sequence[Line], most: int = MOST) -> list[list[Line]]:
-    """Lines by group, at most so many together; small groups share a panel."""
+def panels(lines: Sequence[Line]) -> list[list[Line]]:
+    """Lines by group, at most `MOST` together; small groups share a panel."""
     found: list[list[Line]] = []
     for group in grouped(lines, lambda line: line.group).values():
-        for part in (group[i : i + most] for i in range(0, len(group), most)):
-            if found and len(found[-1]) + len(part) <= most:
+        for part in (group[i : i + MOST] for i in range(0, len(group), MOST)):
+            if found and len(found[-1]) + len(part) <= MOST:
                 found[-1] = found[-1] + part
             else:
                 found.append(part)

@@ -35,9 +35,7 @@ def read(text: Text) -> Made | None:
 def _settings(made: Made, fields: dict[str, str]) -> None:
     take = fields.pop
     made.sampler, made.schedule = take("Sampler", ""), take("Schedule type", "")
-    made.steps = made.whole("Steps", take("Steps", None), 1, 1000)
-    made.guidance = made.number("CFG scale", take("CFG scale", None), 0, 1000)
-    made.seed = made.whole("Seed", take("Seed", None), 0, 2**63 - 1)
+    made.numbers(fields, "Steps", "CFG scale", "Seed")
     width, _, height = take("Size", "").partition("x")
     made.size(width, height)
     made.model = take("Model", "")

@@ -44,6 +44,11 @@ class Estimate:
     high: float | None
     n: int
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Of the interval, where there is one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

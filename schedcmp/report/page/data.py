@@ -177,14 +177,9 @@ def _recipe(stored: StoredCell, trajectories: Mapping[Length, Mapping[str, Any]]
 def _metrics(cells: Iterable[StoredCell], read: Mapping[str, Reading]) -> list[dict[str, Any]]:
     """What was measured, the known ones first; a metric that nothing is known of has no better end."""
     names = {name for stored in cells if stored.counts for name in stored.metrics}
-    known = [
-        {"name": m.name, "label": m.title, "higher": m.higher, "whole": m.whole, "near": m.near}
-        for m in read.values()
-        if m.name in names
-    ]
-    others = sorted(names - read.keys())
-    plain = {"higher": None, "whole": False, "near": None}
-    return known + [{"name": name, "label": name.replace("_", " "), **plain} for name in others]
+    others = [Reading(name, name.replace("_", " "), "", higher=None) for name in sorted(names - read.keys())]
+    shown = [m for m in (*read.values(), *others) if m.name in names]
+    return [{"name": m.name, "label": m.title, "higher": m.higher, "whole": m.whole, "near": m.near} for m in shown]
 
 
 def _references(store: Shown, tasks: Mapping[Task, int]) -> dict[int, dict[str, Any]]:

@@ -51,7 +51,7 @@ def draw_convergence(lines: Sequence[Line], metric: Reading, title: str) -> Figu
 
 def _line(name: str, at: Sequence[Point]) -> Line:
     qualities = [p.quality for p in at if p.quality]
-    band = [(q.low, q.high) for q in qualities if q.low is not None and q.high is not None]
+    band = [q.ends for q in qualities if q.ends]
     return Line(
         name,
         builtin_registry().family(at[0].base),
