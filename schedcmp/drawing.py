@@ -105,7 +105,8 @@ def line_figure(lines: Sequence[Line], title: str, x: str, y: str, prepare: Call
             ax.set_title(", ".join(dict.fromkeys(line.group for line in groups[i])), loc="left", fontsize=9)
     place(fig)  # labels stand where the layout has put the panels
     for ax, group in zip(axes, groups, strict=False):
-        label_ends(ax, group)
+        ends = [(line.x[-1], line.y[-1], line.name, COLOURS[i % MOST]) for i, line in enumerate(group)]
+        label(ax, ends, 1.03, left=True)
     return fig
 
 
@@ -141,12 +142,6 @@ def plain(ax: Axes) -> None:
     ax.tick_params(labelsize=8)
     ax.xaxis.label.set_fontsize(9)
     ax.yaxis.label.set_fontsize(9)
-
-
-def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
-    """Each line's name at the panel's right edge."""
-    ends = [(line.x[-1], line.y[-1], line.name, COLOURS[i % MOST]) for i, line in enumerate(lines)]
-    label(ax, ends, 1.03, left=True)
 
 
 def label(ax: Axes, named: Sequence[tuple[float, float, str, str]], at: float, *, left: bool) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import ceil
 from typing import Literal
 
@@ -157,15 +157,10 @@ def _break_anywhere(piece: str, style: Style, width: float) -> list[str]:
     return lines
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _pieces(text: str) -> list[str]:
     """Parts between which a line may end: after spaces, hyphens and slashes, and around ideographs."""
-    start = 0
-    for i in range(1, len(text)):
-        if _may_break(text[i - 1], text[i]):
-            yield text[start:i]
-            start = i
-    if text:
-        yield text[start:]
+    breaks = [i for i, (before, after) in enumerate(pairwise(text), 1) if _may_break(before, after)]
+    return [text[start:end] for start, end in pairwise([0, *breaks, len(text)])]
 
 
 def _may_break(before: str, after: str) -> bool:

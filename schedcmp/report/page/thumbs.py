@@ -37,9 +37,8 @@ def thumbnails(cells: Iterable[StoredCell], folder: Path) -> Mapping[str, str]:
 
 def _is_wanted(stored: StoredCell) -> bool:
     result = stored.result
-    return stored.image_path is not None and (
-        (result.frames or 1) > 1 or max(result.width or 0, result.height or 0) > SIDE
-    )
+    large = (result.frames or 1) > 1 or max(result.width or 0, result.height or 0) > SIDE
+    return large and stored.image_path is not None
 
 
 def _is_there(stored: StoredCell, folder: Path, name: str, made: Written) -> bool:

@@ -40,12 +40,11 @@ def ksampler(subject: Subject) -> dict[str, Any]:
 
 
 def write_workflow(subject: Subject) -> str:
-    """Raises RequestError where ComfyUI has no such sampler or schedule."""
-    return json.dumps(workflow(subject), indent=2, ensure_ascii=False) + "\n"
+    """Nodes by their numbers: a checkpoint, two texts, empty latents, the sampler, a file, and LoRAs.
 
-
-def workflow(subject: Subject) -> dict[str, Any]:
-    """Nodes by their numbers: a checkpoint, two texts, empty latents, the sampler, a file, and LoRAs."""
+    Raises:
+        RequestError: ComfyUI has no such sampler or schedule, or the cell is a video.
+    """
     if subject.stored.result.frames:
         raise RequestError(f"ComfyUI's nodes for videos are each model's own; {_INSTEAD}")
     width, height = subject.size
@@ -71,4 +70,5 @@ def workflow(subject: Subject) -> dict[str, Any]:
         ("SaveImage", {"images": ["6", 0], "filename_prefix": "schedcmp"}),
         *loaders,
     ]
-    return {str(i): {"class_type": kind, "inputs": inputs} for i, (kind, inputs) in enumerate(nodes, 1)}
+    workflow = {str(i): {"class_type": kind, "inputs": inputs} for i, (kind, inputs) in enumerate(nodes, 1)}
+    return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"

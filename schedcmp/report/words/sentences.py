@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
@@ -170,8 +171,7 @@ def _timing(found: Answer) -> Iterator[str]:
 
 def _unsound(found: Answer) -> Iterator[str]:
     """What is left out as its images cannot be trusted, by reason."""
-    for (status, reason), members in groupby(
-        sorted(found.unsound, key=lambda u: (u.status, u.reason)), lambda u: (u.status, u.reason)
-    ):
+    why = attrgetter("status", "reason")
+    for (status, reason), members in groupby(sorted(found.unsound, key=why), why):
         told = few([f"{short(u)} ({u.bad} of {u.images} images)" for u in members])
         yield f"Left out, {status}: {told}: {reason.rstrip('.')}."
