@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 
 from schedcmp.remake.made import Made
 from schedcmp.remake.reading import Text
@@ -53,9 +54,6 @@ def _settings(made: Made, fields: dict[str, str]) -> None:
 
 
 def _unquoted(value: str) -> str:
-    if not value.startswith('"'):
-        return value
-    try:
-        return str(json.loads(value))
-    except ValueError:
-        return value
+    with suppress(ValueError):
+        return str(json.loads(value)) if value.startswith('"') else value
+    return value

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import PIL
@@ -94,16 +95,15 @@ def _parts(pages: Sequence[Page], native: tuple[int, int]) -> Iterator[tuple[str
 
 def _mark(part: Page, native: tuple[int, int], folder: Path, heading: tuple[str, int, int]) -> str:
     """Of the cells and their labels, of the image files as they are, and of what draws."""
-    names = [c.image_path for c in part.cells.values() if c.image_path]
-    stats = [(s.st_size, s.st_mtime_ns) if (s := _stat(folder, name)) else None for name in names]
+    stats = [_stat(folder, c.image_path) for c in part.cells.values() if c.image_path]
     return mark_of(PIL.__version__, heading, native, part, stats)
 
 
-def _stat(folder: Path, name: str) -> os.stat_result | None:
-    try:
-        return place(folder, name).lstat()
-    except OSError:
-        return None
+def _stat(folder: Path, name: str) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = place(folder, name).lstat()
+        return found.st_size, found.st_mtime_ns
+    return None
 
 
 def _write(drawn: Written, name: str, mark: str, image: Image.Image, description: str) -> None:
@@ -141,13 +141,9 @@ def _image_size(stored: StoredCell, folder: Path) -> tuple[int, int] | None:
     result = stored.result
     if result.width and result.height:
         return sheet_size(result.frames or 1, (result.width, result.height))
-    if stored.image_path is None:
-        return None
-    try:
-        with opened(folder, stored.image_path) as picture:
-            return picture.width, picture.height
-    except OSError:
-        return None
+    with suppress(OSError), opened(folder, stored.image_path) as picture:
+        return picture.width, picture.height
+    return None
 
 
 def _stems(pages: Sequence[Page]) -> list[str]:

@@ -51,7 +51,8 @@ def page_data(
     """Everything the page shows, of finished `cells` in the sweep's order. Times in seconds, unrounded."""
     sweep_text, sweep = store.meta("sweep"), store.sweep()
     rows = timing_rows(cells)
-    points = _points(cells)
+    base = scheduler_values(cells)
+    points = [point(stored, stored.cell.scheduler) | {BASE: base(stored.cell)} for stored in cells]
     unset = {axis.name for axis in OPTIONAL if not any(axis.is_set(stored.cell) for stored in cells)}
     axes = {axis: list(dict.fromkeys(p[axis] for p in points)) for axis in _TITLES if axis not in unset}
     axes["nfe"].sort()  # it has no order of its own in a sweep
@@ -103,11 +104,6 @@ def page_data(
         "warnings": store.meta("warnings") or [],
         "sweep": sweep_text,
     }
-
-
-def _points(cells: Sequence[StoredCell]) -> list[dict[str, Value]]:
-    base = scheduler_values(cells)
-    return [point(stored, stored.cell.scheduler) | {BASE: base(stored.cell)} for stored in cells]
 
 
 def _axis(
@@ -243,11 +239,9 @@ def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:
 
 
 def _answer(folder: Path) -> str:
-    try:
-        with open_file(folder, "answer.md") as file:
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    with suppress(OSError), open_file(folder, "answer.md") as file:
+        return file.read().decode(errors="replace")
+    return ""
 
 
 def _own(image: str | None) -> str | None:

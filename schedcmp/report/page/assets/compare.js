@@ -70,7 +70,7 @@ export function stage(cell) {
   const other = state.mode === "single" ? null : otherOf(cell);
   if (!isMade(cell)) return [h("div.stage", trouble(cell))];
   const first = fullImage(cell, describe(cell));
-  if (!other) return [h("div.stage.single", first), null];
+  if (!other) return [h("div.stage.single", first)];
   const second = fullImage(other, other.name);
   return { slider, blink, difference, beside }[state.mode](first, second, nameBeside(cell, cell), other.name);
 }
@@ -135,7 +135,7 @@ function difference(first, second, name, otherName) {
 
 function beside(first, second, name, otherName) {
   const figure = (image, text) => h("figure", image, h("figcaption", { dir: "auto" }, text));
-  return [h("div.stage.beside", figure(first, name), figure(second, otherName)), null];
+  return [h("div.stage.beside", figure(first, name), figure(second, otherName))];
 }
 
 // Small images are enlarged by whole numbers, so that their pixels stay square
