@@ -30,7 +30,7 @@ NAMING = {
     "prepare/costs.py", "prepare/few_steps.py", "prepare/preparing.py", "prepare/remarks.py", "runs/estimate.py",
     "pipelines/arguments.py", "pipelines/guidance.py",
     "engine/job.py", "engine/queue.py", "engine/solo.py", "backend/scan.py",
-    "report/paste/infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
+    "report/paste/infotext.py", "report/paste/comfyui.py",
     "report/paste/diffusers_code.py", "report/paste/invokeai.py",
     "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/made.py", "remake/own.py",
     "remake/sweep.py", "remake/swarmui.py",

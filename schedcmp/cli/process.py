@@ -45,7 +45,9 @@ class Commands(TyperGroup):
             message = _message(error)
             if message is None:
                 raise
-            _fail(message)
+            from schedcmp.cli.console import note
+
+            note(f"error: {message}")
             raise typer.Exit(REFUSED if isinstance(error, RequestError) else UNFINISHED) from error
 
 
@@ -57,12 +59,6 @@ def _message(error: Exception) -> str | None:
     if short:
         return f"{short}. What was finished is kept: repeat the command to go on"
     return str(error) if isinstance(error, OSError) else None
-
-
-def _fail(message: str) -> None:
-    from schedcmp.cli.console import note
-
-    note(f"error: {message}")
 
 
 @contextmanager
