@@ -73,6 +73,7 @@ UNETS: dict[str, Callable[[], UNet2DConditionModel]] = {
         transformer_layers_per_block=[1, 3], use_linear_projection=True, addition_embed_type="text_time",
         addition_time_embed_dim=4, projection_class_embeddings_input_dim=16 + 6 * 4,
     ),
+    "of-one-level": checkpoints.quick_unet,
     "lcm": partial(checkpoints.unet, time_cond_proj_dim=6),
     "tiny": lambda: load(inspect(ModelSpec("builtin:tiny")), "cpu").unet,
 }  # fmt: skip
@@ -273,6 +274,7 @@ def collectives(folder: Path, solve: str) -> list[str]:
     return re.findall(r"(?:all-|collective-|reduce-scatter)[\w-]*\(", text)
 
 
+@pytest.mark.slow
 def test_four_devices_do_the_same_and_need_nothing_of_each_other(sd1: Path) -> None:
     environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"}
     code = ON_FOUR.format(tests=str(TESTS), folder=str(sd1))

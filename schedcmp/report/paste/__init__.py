@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
+from pkgutil import resolve_name
 
 from schedcmp.errors import RequestError
 from schedcmp.report.paste.subject import Subject
 
 _WRITERS = {
-    "diffusers": "diffusers_code",
-    "a1111": "infotext",
-    "comfyui": "comfyui",
-    "comfyui-workflow": "comfyui_workflow",
-    "invokeai": "invokeai",
+    "diffusers": "diffusers_code:write",
+    "a1111": "infotext:write",
+    "comfyui": "comfyui:write",
+    "comfyui-workflow": "comfyui:write_workflow",
+    "invokeai": "invokeai:write",
 }
 FORMS = tuple(_WRITERS)
 _WITH_IMAGES = ("diffusers", "a1111")
@@ -25,7 +25,7 @@ def paste(subject: Subject, form: str) -> str:
         raise RequestError(
             f"{form}'s text begins with noise and a prompt alone, and this cell with an image; --as diffusers has it"
         )
-    write: Callable[[Subject], str] = import_module(f"schedcmp.report.paste.{_WRITERS[form]}").write
+    write: Callable[[Subject], str] = resolve_name(f"{__name__}.{_WRITERS[form]}")
     return write(subject)
 
 
