@@ -64,7 +64,7 @@ def _judged(checkpoint: Checkpoint, suited: Collection[str], *, every_sigma_sche
         found = _checked(found, config)
     rows = [_row(c) for c in found]
     if with_jax:
-        from schedcmp.backend.ways import ways_of
+        from schedcmp.backend.linear import ways_of
 
         rows = [row | {"jax": asdict(ways_of(c, config))} for row, c in zip(rows, found, strict=True)]
     return Judged(rows=rows, left_out=told_left_out(config))
