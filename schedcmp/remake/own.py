@@ -52,8 +52,9 @@ def _further(made: Made, cell: dict[str, Any]) -> None:
 
 def _may_be(key: str, value: object) -> bool:
     """Whether a number may be the value of a sweep's key."""
+    taken: Any = Keys.model_fields[key].annotation
     try:
-        TypeAdapter(Keys.model_fields[key].annotation).validate_python(value)
+        TypeAdapter(taken).validate_python(value)
     except ValidationError:
         return False
     return isinstance(value, int | float)
