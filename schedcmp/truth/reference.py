@@ -111,8 +111,8 @@ def solves_the_ode(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> bool:
 
 def _told_to_draw_noise(cell: Cell, recipe: Recipe) -> bool:
     """By the call: pipelines hand `eta` on to steps that take it, as DDIM's does."""
-    eta = (arguments_of(cell) | cell.arguments).get("eta")
-    return bool(eta) and "eta" in inspect.signature(recipe.cls.step).parameters
+    cls: Any = recipe.cls
+    return bool((arguments_of(cell) | cell.arguments).get("eta")) and "eta" in inspect.signature(cls.step).parameters
 
 
 def _solves_another_equation(recipe: Recipe) -> bool:
