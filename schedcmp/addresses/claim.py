@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -29,7 +29,7 @@ _HEARD_S = 30.0  # how often one is heard of while it transfers files
 class _Claimed:
     host: str
     folder: str
-    time: float  # s, since 1970
+    time: float = field(default=0.0, compare=False)  # s, since 1970
 
 
 _CLAIMED = TypeAdapter(_Claimed)
@@ -44,18 +44,20 @@ class Claim:
             folder: of this host, which no other process uses.
         """
         self._remote, self._address = remote, address
-        self._me = {"host": platform.node(), "folder": str(folder)}
+        self._me = _Claimed(platform.node(), str(folder))
         self._said = float("inf")  # when; inf: never, and it is not to be kept up
 
     def take(self) -> None:
         """Raises RunFolderError while another writes there."""
-        other, age = self._found()
+        other = self._found()
+        age = time.time() - other.time if other else math.inf
         if other and other != self._me and abs(age) < STALE_S:
             raise RunFolderError(
-                f"{self._address}: {other['host']} is writing there, heard of {age:.0f} s ago; wait for it to end, or "
+                f"{self._address}: {other.host} is writing there, heard of {age:.0f} s ago; wait for it to end, or "
                 f"choose another with -o. One that was killed is forgotten after {STALE_S:.0f} s"
             )
-        self._remote.write(WRITER, json.dumps(self._me | {"process": os.getpid(), "time": time.time()}).encode())
+        said = asdict(self._me) | {"process": os.getpid(), "time": time.time()}
+        self._remote.write(WRITER, json.dumps(said).encode())
         self._said = time.monotonic()
 
     def keep(self) -> None:
@@ -65,18 +67,15 @@ class Claim:
 
     def release(self) -> None:
         with suppress(Exception):  # then it goes stale
-            if self._found()[0] == self._me:
+            if self._found() == self._me:
                 self._remote.remove(WRITER)
 
-    def _found(self) -> tuple[dict[str, str], float]:
-        """Who writes there, and how many seconds ago that was said. Raises RunFolderError if nobody can tell."""
+    def _found(self) -> _Claimed | None:
+        """Who writes there. Raises RunFolderError if nobody can tell."""
         data = self._remote.read(WRITER)
-        if not data:
-            return {}, math.inf
         try:
-            found = _CLAIMED.validate_json(data)
+            return _CLAIMED.validate_json(data) if data else None
         except ValueError as error:
             raise RunFolderError(
                 f"{self._address}/{WRITER}: should say who writes there, and cannot be read; if nobody does, remove it"
             ) from error
-        return {"host": found.host, "folder": found.folder}, time.time() - found.time

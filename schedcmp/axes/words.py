@@ -27,9 +27,7 @@ def arguments(call: str) -> dict[str, Any]:
 
 def adapters(lora: str) -> list[tuple[str, str, float, str]]:
     """Of a LoRA's value, as `Cell.adapters` has them."""
-    return (
-        [(place, file, weight, digest) for place, file, weight, digest in json.loads(lora)["adapters"]] if lora else []
-    )
+    return [tuple(adapter) for adapter in json.loads(lora)["adapters"]] if lora else []
 
 
 def lora_name(lora: str) -> str:

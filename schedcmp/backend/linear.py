@@ -63,7 +63,11 @@ def plan(recipe: Recipe, steps: int) -> LinearPlan:
     if reason:
         raise NotLinearError(recipe.entry.name, reason)
     noise = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    latents, again = (_on_a_bent_denoiser(recipe, noise, steps, seed) for seed in (0, 1))
+
+    def on_a_bent_denoiser(seed: int) -> torch.Tensor:
+        return in_float64_if_possible(lambda x: loop(recipe, _bent, x, steps, seed)[0].double(), recipe, noise, steps)
+
+    latents, again = map(on_a_bent_denoiser, (0, 1))
     if not torch.equal(latents, again):
         raise NotLinearError(recipe.entry.name, "draws noise")
     basis = torch.zeros(1, evaluations + 2, 1, 1, dtype=torch.float64)  # the last element stays 0 if it is linear
@@ -110,10 +114,6 @@ def _run_on_basis(recipe: Recipe, noise: torch.Tensor, steps: int) -> LinearPlan
 def _bent(x: torch.Tensor, t: float) -> torch.Tensor:
     """A denoiser that is not linear. x: (1, 4, 8, 8)"""
     return torch.tanh(1.5 * x + torch.linspace(-1, 1, 8) * (1 + t / 1000)).to(x.dtype)
-
-
-def _on_a_bent_denoiser(recipe: Recipe, noise: torch.Tensor, steps: int, seed: int) -> torch.Tensor:
-    return in_float64_if_possible(lambda x: loop(recipe, _bent, x, steps, seed)[0].double(), recipe, noise, steps)
 
 
 def _by_matrix(found: LinearPlan, noise: torch.Tensor) -> torch.Tensor:

@@ -61,9 +61,9 @@ def other_part(name: str, place: str, checkpoint: Path) -> Elsewhere:
         PartError: it is not there, is none, is unsafe, or does not fit the checkpoint's other models.
     """
     try:
-        own = next((c for c in _components(checkpoint) if c.name == name), None)
+        own = next((c for c in components_of(checkpoint) if c.name == name), None)
         if own is None:
-            there = ", ".join(c.name for c in _components(checkpoint) if c.name in KINDS)
+            there = ", ".join(c.name for c in components_of(checkpoint) if c.name in KINDS)
             raise CheckpointError(f"{checkpoint} has none that another one could replace; it has {there}.")
         if own.library not in layout.LIBRARIES:
             raise CheckpointError(
@@ -75,7 +75,8 @@ def other_part(name: str, place: str, checkpoint: Path) -> Elsewhere:
         raise PartError((name,), str(error)) from error
 
 
-def _components(checkpoint: Path) -> list[layout.Component]:
+def components_of(checkpoint: Path) -> list[layout.Component]:
+    """Those of a folder of configs. Raises CheckpointError."""
     return layout.components(read_json(checkpoint / layout.MODEL_INDEX), layout.file_names(checkpoint), str(checkpoint))
 
 

@@ -90,8 +90,8 @@ def _by_metadata(metadata: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str
 
 
 def titles(path: Path) -> list[str]:
-    """What the header of a file calls it."""
-    metadata = _metadata(path)
+    """What the header of a file calls it; nothing, of what is no file."""
+    metadata = _metadata(path) if path.is_file() else {}
     return [metadata[key] for key in _TITLES if metadata.get(key)]
 
 

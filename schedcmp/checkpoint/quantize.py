@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint import layout
-from schedcmp.checkpoint.json_files import read_json
+from schedcmp.checkpoint.elsewhere import components_of
 from schedcmp.errors import PartError
 
 DENOISER = "denoiser"  # whatever the checkpoint calls it
@@ -45,10 +45,7 @@ def quantized(wanted: Mapping[str, str], checkpoint: Path, files: Mapping[str, P
     Raises:
         PartError: a component is not there, is no model or comes from such a file, or a method's package is missing.
     """
-    parts = layout.components(
-        read_json(checkpoint / layout.MODEL_INDEX), layout.file_names(checkpoint), str(checkpoint)
-    )
-    there = {part.name: part for part in parts if part.is_model}
+    there = {part.name: part for part in components_of(checkpoint) if part.is_model}
     found: dict[str, str] = {}
     for name, method in wanted.items():
         for one in [one for one in there if one in layout.DENOISERS] if name == DENOISER else [name]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -135,21 +135,15 @@ class Waiting(Generic[T]):
 
     def take(self, signature: Hashable, most_rows: int) -> list[T]:
         """The owners of the next batch of a group: the oldest, and after it those that fit into so many rows."""
-        group = self._groups[signature]
-        taken = list(_within(group.items(), most_rows))
-        for owner in taken:
-            del group[owner]
+        group, taken, total = self._groups[signature], [], 0
+        for owner, rows in [*group.items()]:
+            if not total or total + rows <= most_rows:
+                total += rows
+                taken.append(owner)
+                del group[owner]
         if not group:
             del self._groups[signature]
         return taken
-
-
-def _within(items: Iterable[tuple[T, int]], most_rows: int) -> Iterator[T]:
-    total = 0
-    for owner, rows in items:
-        if not total or total + rows <= most_rows:
-            total += rows
-            yield owner
 
 
 def chosen(

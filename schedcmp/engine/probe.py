@@ -70,8 +70,7 @@ def watch(pipeline: Any, clock: Clock) -> Iterator[Observation]:
         for name in _SCHEDULER_METHODS:
             _watch_method(pipeline.scheduler, name, seen.spans["scheduler"], clock, stack)
         if getattr(pipeline, "vae", None) is not None:
-            _keep_latents(pipeline.vae, seen, stack)
-            _watch_method(pipeline.vae, "decode", seen.spans["vae"], clock, stack)
+            _watch_method(pipeline.vae, "decode", seen.spans["vae"], clock, stack, seen.decoded)
         clock.wait()
         seen.start = clock.now()
         yield seen
@@ -89,7 +88,15 @@ def _watch_module(module: Any, spans: list[tuple[Any, Any]], clock: Clock, stack
     stack.callback(after.remove)
 
 
-def _watch_method(owner: Any, name: str, spans: list[tuple[Any, Any]], clock: Clock, stack: ExitStack) -> None:
+def _watch_method(
+    owner: Any,
+    name: str,
+    spans: list[tuple[Any, Any]],
+    clock: Clock,
+    stack: ExitStack,
+    decoded: Decoded | None = None,
+) -> None:
+    """`decoded`: where to keep what it is given and what it makes of that."""
     if not hasattr(owner, name):
         return
     method = function_of(owner, name)
@@ -99,22 +106,12 @@ def _watch_method(owner: Any, name: str, spans: list[tuple[Any, Any]], clock: Cl
         start = clock.now()
         result = method(*args, **kwargs)
         spans.append((start, clock.now()))
+        if decoded:
+            decoded.latents.append(args[1])
+            decoded.pixels.append(result[0])
         return result
 
     stack.enter_context(replaced(owner, name, MethodType(timed, owner)))
-
-
-def _keep_latents(vae: Any, seen: Observation, stack: ExitStack) -> None:
-    decode = vae.decode
-
-    @functools.wraps(decode)
-    def keeping(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        seen.decoded.latents.append(latents)
-        decoded = decode(latents, *args, **kwargs)
-        seen.decoded.pixels.append(decoded[0])
-        return decoded
-
-    stack.enter_context(replaced(vae, "decode", keeping))
 
 
 @contextmanager

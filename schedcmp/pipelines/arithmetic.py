@@ -21,6 +21,7 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Pow: operator.pow,
 }
 _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {"len": len, "int": int}
+_HEIGHT = ("height", "int(height)")
 _LARGEST = 1024  # of the numbers that sizes are multiples of
 
 
@@ -82,18 +83,13 @@ def size_refusal(pipeline: str, configs: Configs, sizes: Iterable[tuple[int, int
     multiple = size_multiple(source, configs) if source else 1
     for size in sizes:
         if any(pixels % multiple for pixels in size):
-            near = [size_text(max(n * multiple, multiple) for n in rounded) for rounded in _around(size, multiple)]
+            below, above = [n // multiple for n in size], [-(-n // multiple) for n in size]
+            near = [size_text(max(n * multiple, multiple) for n in rounded) for rounded in (below, above)]
             return (
                 f"{size_text(size)} is not made by {pipeline} with this checkpoint, but multiples of {multiple};"
                 f" take {' or '.join(near)}"
             )
     return ""
-
-
-def _around(size: tuple[int, int], multiple: int) -> Iterator[list[int]]:
-    """The size below and the size above, in multiples."""
-    yield [pixels // multiple for pixels in size]
-    yield [-(-pixels // multiple) for pixels in size]
 
 
 def size_text(pixels: Iterable[int]) -> str:
@@ -105,9 +101,5 @@ def _divisors(source: PipelineSource, configs: Configs) -> Iterator[Any]:
     asked, rounded = (ast.Mod,), (ast.Mod, ast.FloorDiv)
     for method, operators in (("check_inputs", asked), ("__call__", asked), ("prepare_latents", rounded)):
         for node in source.walk(method):
-            if isinstance(node, ast.BinOp) and isinstance(node.op, operators) and _is_height(node.left):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, operators) and ast.unparse(node.left) in _HEIGHT:
                 yield Arithmetic(source, configs, method).value(node.right)
-
-
-def _is_height(node: ast.expr) -> bool:
-    return ast.unparse(node) in ("height", "int(height)")

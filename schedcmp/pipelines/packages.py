@@ -50,11 +50,8 @@ def _used(tree: ast.Module) -> Iterator[str]:
         if isinstance(inner, ast.Import)
         for alias in inner.names
     }
-    for beside in (node for node in tree.body if not _is_pipeline(node)):
+    pipelines = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Pipeline")]
+    for beside in (node for node in tree.body if node not in pipelines):
         for function in (node for node in ast.walk(beside) if isinstance(node, ast.FunctionDef)):
             if not _ASKED.search(ast.unparse(function)):
                 yield from (n.id for n in ast.walk(function) if isinstance(n, ast.Name) and n.id in guarded)
-
-
-def _is_pipeline(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef) and node.name.endswith("Pipeline")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint.adapters import Adapter
@@ -48,14 +47,10 @@ def few_steps(checkpoint: Checkpoint, adapters: Iterable[Adapter] = ()) -> Itera
     def config(part: str) -> Mapping[str, Any]:
         return own if part == "scheduler" else checkpoint.config(part)
 
-    names = [checkpoint.name, checkpoint.spec.model, *_titles(checkpoint.path)]
+    names = [checkpoint.name, checkpoint.spec.model, *titles(checkpoint.path)]
     if kind := distilled(names, checkpoint.pipeline_class, config):
         yield FewSteps(checkpoint.name, kind)
     for adapter in adapters:
         path = adapter.file.path
-        if kind := distilled([adapter.place, path.name, *_titles(path)], checkpoint.pipeline_class):
+        if kind := distilled([adapter.place, path.name, *titles(path)], checkpoint.pipeline_class):
             yield FewSteps(adapter.place, kind, adapter.digest)
-
-
-def _titles(path: Path) -> list[str]:
-    return titles(path) if path.is_file() else []

@@ -40,7 +40,7 @@ class Distilled:
         if self.scheduler and config("scheduler").get("_class_name") == self.scheduler:
             return True
         wanted = [(config(part).get(key), value) for part, own in self.config.items() for key, value in own.items()]
-        return bool(wanted) and all(_fits(value, found) for found, value in wanted)
+        return bool(wanted) and all((bool(f) if isinstance(value, bool) else f) == value for f, value in wanted)
 
     @property
     def told(self) -> str:
@@ -91,10 +91,6 @@ def distilled(names: Iterable[str], pipeline: str, config: Config = lambda part:
             inside = [n for n in sorted(counts) if row.steps[0] <= n <= row.steps[1]]
             return replace(row, steps=(inside[0], inside[-1])) if inside else row
     return None
-
-
-def _fits(wanted: Any, found: Any) -> bool:
-    return bool(found) == wanted if isinstance(wanted, bool) else bool(found == wanted)
 
 
 @cache

@@ -113,7 +113,8 @@ class Registry:
         if original:
             return original
         self._refuse_absent(name, key)
-        if in_diffusers(name):
+        # By diffusers' tables, which tell it without importing a class
+        if name in getattr(import_module("diffusers.schedulers"), "_class_to_module", {}):
             return class_entry(name)
         if re.fullmatch(r"\w+(\.\w+)+", name):
             return Entry(name=name.rpartition(".")[2], base=name.rpartition(".")[2], cls=name, origin=name)
@@ -209,11 +210,6 @@ class Registry:
 def class_entry(name: str) -> Entry:
     """A scheduler class of diffusers that no row has, by its own name."""
     return Entry(name=name, base=name, cls=name, origin="diffusers")
-
-
-def in_diffusers(name: str) -> bool:
-    """Whether diffusers has a scheduler class of this name, by its tables, which tell it without importing one."""
-    return name in getattr(import_module("diffusers.schedulers"), "_class_to_module", {})
 
 
 def _alias_index(entries: Iterable[Entry]) -> dict[str, str]:

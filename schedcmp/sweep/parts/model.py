@@ -104,13 +104,12 @@ class Model(Part):
         return self
 
 
-def as_model(value: Any) -> Any:
-    """A list of them is taken apart before, see `models`."""
-    return {"id": value} if isinstance(value, str) else value
-
-
 ModelSpec = Annotated[
-    Model, BeforeValidator(as_model, json_schema_input_type=str | Model | list[str | Model | dict[str, Any]])
+    Model,
+    BeforeValidator(
+        lambda value: {"id": value} if isinstance(value, str) else value,
+        json_schema_input_type=str | Model | list[str | Model | dict[str, Any]],  # taken apart before, see `models`
+    ),
 ]
 
 
