@@ -18,7 +18,6 @@ from schedcmp.axes.words import (
     lora_name,
     pixels,
     plain_name,
-    read_as,
     text,
     worn_again,
 )
@@ -84,7 +83,9 @@ _ROWS = (
     Axis(
         name="prompt_syntax", title="Prompts read as", role="content", short="syntax", optional=True, depth=1,
         subject="How prompts are read",
-        unrolled=lambda sweep: [{"prompt_syntax": read_as(name)} for name in sweep.prompt_syntax or ("",)],
+        unrolled=lambda sweep: [
+            {"prompt_syntax": "" if name == AS_WRITTEN else name} for name in sweep.prompt_syntax or ("",)
+        ],
         known_as=lambda c: (c.prompt_syntax or AS_WRITTEN,),
         show=lambda value: value or AS_WRITTEN,
         label=lambda value: f"prompts {value}",

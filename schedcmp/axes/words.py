@@ -45,12 +45,7 @@ def canonical(value: Any) -> str:
     return json.dumps(float(value) if type(value) is int else value)
 
 
-AS_WRITTEN = "plain"
-
-
-def read_as(syntax: str) -> str:
-    """As `Cell.prompt_syntax` has it: nothing, where prompts are taken as they are written."""
-    return "" if syntax == AS_WRITTEN else syntax
+AS_WRITTEN = "plain"  # of prompts; a cell says nothing where they are taken so
 
 
 def pixels(width: int | None, height: int | None) -> str:

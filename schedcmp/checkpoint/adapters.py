@@ -54,7 +54,8 @@ def find_adapter(
         found = content_file(WEIGHTS, path)
     except OSError as error:
         raise CheckpointError(f"{error.filename or place} cannot be read ({error.strerror}); correct that.") from error
-    name = "" if _is_file(place) else path.name
+    alone = place.endswith(_ENDING) and not place.startswith(BUILTIN)
+    name = "" if alone else path.name
     return Adapter(place, name, found, fingerprint((found,))[:16])
 
 
@@ -83,11 +84,6 @@ def _path(place: str, file: str | None, revision: str | None, progress: bool) ->
     meant = partial(chosen, file=file, where=place)
     folder = hub.fetch_adapter(place, meant, revision, progress=progress)
     return folder / meant([p.name for p in folder.iterdir()])
-
-
-def _is_file(place: str) -> bool:
-    """Whether a place that has a LoRA is its file."""
-    return place.endswith(_ENDING) and not place.startswith(BUILTIN)
 
 
 def chosen(names: Collection[str], file: str | None, where: str) -> str:

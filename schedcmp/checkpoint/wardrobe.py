@@ -54,7 +54,10 @@ class Wardrobe:
 
     def wear(self, dress: Worn) -> None:
         """Put on the LoRAs of these digests with these weights, and nothing else; set the IP-Adapter's scale."""
-        self._set_scale(dict(dress).get(IP_ADAPTER))
+        scale = dict(dress).get(IP_ADAPTER)
+        if scale is not None and scale != self._scale:
+            self._pipeline.set_ip_adapter_scale(scale)
+            self._scale = scale
         adapters = tuple(item for item in dress if item[0] != IP_ADAPTER)
         if adapters == self._worn:
             return
@@ -65,11 +68,6 @@ class Wardrobe:
             names, weights = zip(*((self._names[digest], weight) for digest, weight in adapters), strict=True)
             self._pipeline.set_adapters(list(names), list(weights))
         self._worn = adapters
-
-    def _set_scale(self, scale: float | None) -> None:
-        if scale is not None and scale != self._scale:
-            self._pipeline.set_ip_adapter_scale(scale)
-            self._scale = scale
 
 
 def _load(pipeline: Any, adapter: Adapter, name: str) -> str:

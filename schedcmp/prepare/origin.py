@@ -76,12 +76,14 @@ def origin_here(prepared: Prepared) -> Origin:
 
 def machine_and_versions(device: str) -> dict[str, Any]:
     """What a reader needs to know of the machine to trust or repeat the numbers."""
+    import torch
+
     return {
         "schedcmp": __version__,
         "device": device,
         "device_name": _device_name(device),
         **_driver(device),
-        "threads": _threads(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "system": platform.platform(),
         **{name: version(name) for name in _PACKAGES},
@@ -135,9 +137,3 @@ def _driver(device: str) -> dict[str, str]:
         text = Path("/proc/driver/nvidia/version").read_text()  # "NVRM version: ... Kernel Module  550.54.15 ..."
         found["driver"] = re.findall(r"\d+\.\d+(?:\.\d+)?", text)[0]
     return found
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

@@ -125,7 +125,8 @@ def loop(
     latents, timesteps = noise if flow else noise * scheduler.init_noise_sigma, scheduler.timesteps
     if image is not None:
         timesteps = begun(recipe.pipeline, scheduler, steps, image[1])
-        latents = _noised(scheduler, image[0].to(noise.dtype), noise, timesteps[:1], flow=flow)
+        data, first = image[0].to(noise.dtype), timesteps[:1]
+        latents = scheduler.scale_noise(data, first, noise) if flow else scheduler.add_noise(data, noise, first)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchsde about rounding, scipy's quadrature in LMS at hundreds of steps
         for t in timesteps:
@@ -134,15 +135,6 @@ def loop(
     if not latents.isfinite().all():
         raise RegistryError(f"{recipe.entry.name}: at {steps} steps its latents are not finite numbers")
     return latents, scheduler
-
-
-def _noised(
-    scheduler: Any, data: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor, *, flow: bool
-) -> torch.Tensor:
-    noised: torch.Tensor = (
-        scheduler.scale_noise(data, timestep, noise) if flow else scheduler.add_noise(data, noise, timestep)
-    )
-    return noised
 
 
 def _extra(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
