@@ -29,9 +29,7 @@ def recommend_scheduler(
     """
     budget = Budget.of(budget_s, budget_nfe)
     with reading(run, images=False) as folder, opened(folder) as store:
-        references = store.references().values()
-        known = store.readings()
-        cells = list(store.cells())
+        cells, references, known = list(store.cells()), store.references().values(), store.readings()
         answers = answer(cells, references, metric=metric, budget=budget, limit=limit, known=known)
         tell_unreadable(store, run)
     settings = [] if budget else across(cells, known, metric)
