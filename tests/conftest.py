@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import signal
+from pathlib import Path
 
 # One thread: the same sums in the same order everywhere, and test workers that share cores do not wait on each other
 os.environ["OMP_NUM_THREADS"] = "1"
+# Thousands of small files that are synchronised and removed again: in the memory, where it has the room
+_IN_MEMORY = Path("/dev/shm")
+if _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_IN_MEMORY))
 # Programs that run for milliseconds are not worth their compilation
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,10 +43,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem != "test_ray")
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: it need not be searched for garbage whenever a run lets go of a checkpoint."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Stable Diffusion 1.x pipeline, saved; not to be changed."""
     return save_sd1(tmp_path_factory.mktemp("checkpoints") / "sd1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blank_plots(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each run writes some, which takes longer than its images; the tests of plots have the mark `plots`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("plots") is None:
+            patch.setattr("schedcmp.report.plots.rendered", lambda fig, file_format: f"{file_format}".encode())
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from schedcmp.errors import RequestError, SchedcmpError
 from schedcmp.guard import shortage
 from schedcmp.guard.interrupts import interruptible
 
+is_ours = False  # whether nothing but a command runs in this process
 REFUSED, UNFINISHED, INTERRUPTED = 2, 1, 130
 NO_ROOM = b"error: the memory is full. What was finished is kept: repeat the command to go on\n"
 _LIBRARY_SETTINGS = {
@@ -68,6 +69,6 @@ def starting() -> Iterator[None]:
     try:
         yield
     finally:
-        if gc.get_freeze_count():  # by `main`: the process is ours
+        if is_ours:
             gc.freeze()
         gc.enable()
