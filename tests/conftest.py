@@ -2,20 +2,16 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
-from pathlib import Path
 
 # One thread: the same sums in the same order everywhere, and test workers that share cores do not wait on each other
 os.environ["OMP_NUM_THREADS"] = "1"
-# Thousands of small files that are synchronised and removed again: in the memory, where it has the room
-_IN_MEMORY = Path("/dev/shm")
-if _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > 4 * 2**30:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_IN_MEMORY))
 # Programs that run for milliseconds are not worth their compilation
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +32,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What shares the machine may stop a test for longer than its examples take
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
+
+
+def pytest_configure() -> None:
+    """Thousands of small files, synchronised and soon removed, are in the memory where it has the room."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

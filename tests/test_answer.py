@@ -280,8 +280,11 @@ def test_the_metric_is_the_distance_unless_another_is_asked_for() -> None:
     cells = [stored("ddim", 4, 0, metrics={"clip": 20.0, "sharpness": 9.0, "reference_rmse": 0.1})]
     assert choose_metric(cells, KNOWN) is KNOWN["reference_rmse"]
     assert choose_metric(cells, KNOWN, "clip") is KNOWN["clip"]
-    for name in ("adherence", "sharpness"):  # the one is not there, the other no rank
-        with pytest.raises(RequestError, match="no such metric; it has: reference_rmse, clip"):
+    for name, why in (
+        ("adherence", "the run has no such metric"),
+        ("sharpness", "neither more nor less of it is better"),
+    ):
+        with pytest.raises(RequestError, match=f"{why}; those that rank: reference_rmse, clip"):
             choose_metric(cells, KNOWN, name)
     assert choose_metric([stored("ddim", 4, 0, metrics={"sharpness": 1.0})], KNOWN) is None
 
@@ -424,7 +427,7 @@ def test_recommend_prints_the_sentences(
     [
         (["--budget-nfe", 1], 1, ""),
         (["--budget-nfe", 4, "--budget-s", 1], 2, "give one of them"),
-        (["--metric", "clip"], 2, "it has: reference_rmse"),
+        (["--metric", "clip"], 2, "those that rank: reference_rmse"),
         (["--budget-nfe", 0], 2, "greater than or equal to 1"),
     ],
 )

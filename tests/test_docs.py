@@ -9,6 +9,7 @@ import pytest
 import yaml
 from asked import load
 
+from schedcmp.metrics.table import known
 from schedcmp.sweep.document import Sweep
 from tools.pages import PAGES, PARTS, written
 
@@ -21,7 +22,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_has_what_the_code_says(name: str) -> None:
-    assert written(name) == (ROOT / "docs" / name).read_text(encoding="utf-8"), "python -m tools.pages writes it anew"
+    assert written(name) == (ROOT / name).read_text(encoding="utf-8"), "python -m tools.pages writes it anew"
 
 
 @pytest.mark.parametrize("part", [Sweep, *PARTS.values()])
@@ -43,6 +44,20 @@ def test_an_example_is_a_sound_sweep(name: str, tmp_path: Path) -> None:
     for text in [block for block in blocks if "schedulers" in yaml.safe_load(block)]:
         (tmp_path / "sweep.yaml").write_text(text, encoding="utf-8")
         load(tmp_path / "sweep.yaml")
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md", "docs/extending.md"])
+def test_files_that_a_maintainer_is_sent_to_are_there(name: str) -> None:
+    named = re.findall(r"`([\w/]+(?:\.py|\.yaml|/))`", TEXTS[name].read_text(encoding="utf-8"))
+    assert [f for f in named if not ((ROOT / f).exists() or (ROOT / "schedcmp" / f).exists())] == []
+
+
+def test_every_room_and_every_metric_is_told() -> None:
+    rooms = [path.name for path in (ROOT / "schedcmp").iterdir() if path.is_dir() and path.name[0].isalpha()]
+    told = TEXTS["docs/architecture.md"].read_text(encoding="utf-8")
+    assert [room for room in rooms if f"\n  {room}/ " not in told] == []
+    told = TEXTS["docs/metrics.md"].read_text(encoding="utf-8")
+    assert [metric for metric in known() if f"`{metric}`" not in told] == []
 
 
 def test_the_readme_is_read_in_a_minute() -> None:

@@ -222,8 +222,8 @@ def test_image_to_image_begins_where_it_should(img2img: Any) -> None:
         img2img.scheduler = resolve(registry.entry("mine", schedule), CONFIGS[kind]).build()
         start = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8))
         return img2img(
-            "a b", image=start, strength=0.6, num_inference_steps=5, max_sequence_length=8, output_type="np", width=16, height=16,
-            generator=torch.Generator().manual_seed(1),
+            "a b", image=start, strength=0.6, num_inference_steps=5, max_sequence_length=8, output_type="np",
+            width=16, height=16, generator=torch.Generator().manual_seed(1),
         ).images  # fmt: skip
 
     one_step = {"base": "dpmpp-2m", "options": {"solver_order": 1}}

@@ -1,10 +1,9 @@
-"""Names of other tools: each leads to an entry, or to a reason. `python tests/test_names.py` rewrites docs/names.md."""
+"""Names of other tools: each leads to an entry, or to a reason."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,6 @@ from typer.testing import CliRunner
 
 from schedcmp.cli import app
 from schedcmp.errors import RegistryError
-from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.naming import normalise
 from schedcmp.registry.table import builtin_registry
 
@@ -54,7 +52,6 @@ OTHER_SCHEDULES = {
 WITHOUT_EQUAL = ("ltxv-image", "ideogram4turbo", "Karras Exponential")
 NAMES = tuple(dict.fromkeys((*A1111, *COMFYUI.split(), *INVOKEAI.split(), *(f"{n}_k" for n in WITH_K.split()))))
 REGISTRY = builtin_registry()
-PAGE = Path(__file__).parent.parent / "docs" / "names.md"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -190,76 +187,3 @@ def test_show_lists_what_others_call_it(name: str, lines: list[str]) -> None:
     printed = CliRunner().invoke(app, ["show", name]).stdout
     for line in lines:
         assert line in printed
-
-
-# docs/names.md ------------------------------------------------------------------------------------------------------
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    return "\n".join(map(_row, [head, ["---"] * len(head), *rows]))
-
-
-def _names(also: object, *places: str) -> list[str]:
-    assert isinstance(also, dict)
-    return [", ".join(also.get(place, ())) for place in places]
-
-
-def _others(also: object) -> str:
-    assert isinstance(also, dict)
-    rest = {p: names for p, names in also.items() if p not in ("a1111", "comfyui", "invokeai")}
-    return "; ".join(f"{place}: {', '.join(names)}" for place, names in rest.items())
-
-
-def _options(options: object) -> str:
-    assert isinstance(options, dict)
-    return f" `{', '.join(f'{k}={v}' for k, v in options.items())}`" if options else ""
-
-
-def _sampler(e: Entry) -> list[str]:
-    theirs = "" if "." in e.cls else f"{e.class_name.removesuffix('Scheduler')}{_options(e.options)}"
-    return [e.name, *_names(e.also, "a1111", "comfyui", "invokeai"), _others(e.also), theirs, e.note]
-
-
-def _schedule(s: SigmaSchedule) -> list[str]:
-    theirs = "" if s.levels else _options(s.options)
-    what = ". ".join(filter(None, (s.source, s.note)))
-    return [s.name, *_names(s.also, "a1111", "comfyui", "invokeai"), _others(s.also), theirs.strip(), what]
-
-
-def generated() -> dict[str, str]:
-    """The parts of docs/names.md that the registry knows, by the name of their marker."""
-    plain = (e for e in REGISTRY.entries.values() if e.base == e.name and e.origin == "schedcmp")
-    schedules = (s for s in REGISTRY.sigma_schedules.values() if s.name != "default")
-    absent = ([", ".join(a.names), a.kind, a.place, a.reason, a.nearest] for a in REGISTRY.absent)
-    return {
-        "samplers": _table(
-            ["schedcmp", "A1111", "ComfyUI", "InvokeAI", "others", "diffusers", "remark"], (_sampler(e) for e in plain)
-        ),
-        "schedules": _table(
-            ["schedcmp", "A1111", "ComfyUI", "InvokeAI", "others", "diffusers option", "what"],
-            (_schedule(s) for s in schedules),
-        ),
-        "absent": _table(["name", "kind", "in", "why", "nearest"], absent),
-    }
-
-
-def _regenerated(page: str) -> str:
-    for name, text in generated().items():
-        start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-        before, _, rest = page.partition(start)
-        page = before + start + text + end + rest.partition(end)[2]
-    return page
-
-
-def test_the_page_of_names_is_up_to_date() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert all(f"<!-- end of {name} -->" in page for name in generated())
-    assert _regenerated(page) == page, "run: python tests/test_names.py"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(_regenerated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -64,7 +64,7 @@ def test_a_program_begins_from_the_same_images(sd1: Path, tmp_path: Path) -> Non
     exec(made.code(stored), names)
     assert np.array_equal(np.asarray(names["image"]), np.asarray(made.image(stored))), made.code(stored)
     assert "Denoising strength: 0.6" in made.code(stored, "a1111")
-    with pytest.raises(RequestError, match="begins with noise and a prompt alone, and this cell with an image"):
+    with pytest.raises(RequestError, match="comfyui's text has no place for image a, mask b, strength 0"):
         made.code(stored, "comfyui")
 
 
@@ -96,6 +96,21 @@ def test_what_a_program_has_not_is_refused(made: schedcmp.Run) -> None:
         cell = next(c for c in made.cells if c.cell.scheduler == name)
         with pytest.raises(RequestError, match="comfyui has no"):
             made.code(cell, "comfyui")
+
+
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_a_text_without_a_place_for_something_is_refused(form: str, made: schedcmp.Run) -> None:
+    with Store.open(made.folder) as store:
+        found = subject(store, made.cells[0])
+    for given, told in (
+        ({"call": '{"eta": 1}'}, "eta 1"),
+        ({"shift": "6"}, "shift 6"),
+        ({"control_image": "cat@0123", "ip_adapter_scale": 0.5}, "control cat, .*0.5"),
+    ):
+        cell = replace(found.cell, **given)
+        changed = replace(found, stored=replace(found.stored, result=replace(found.stored.result, cell=cell)))
+        with pytest.raises(RequestError, match=f"{form}'s text has no place for {told}; --as diffusers has it"):
+            paste(changed, form)
 
 
 def test_the_command_prints_what_is_recommended_or_asked_for(

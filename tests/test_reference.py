@@ -111,11 +111,16 @@ def test_cfg_plus_plus_solves_another_equation() -> None:
     assert plan.comparable == {"ddim"}
 
 
-def planned(schedulers: list[Any]) -> reference.References:
+def test_what_its_call_makes_draw_noise_has_no_distance() -> None:
+    for eta, names in ((0, {"ddim", "euler"}), ([0, 1], {"euler"})):
+        assert planned(["ddim", "euler"], call={"eta": eta}).comparable == names
+
+
+def planned(schedulers: list[Any], **more: Any) -> reference.References:
     from schedcmp.sweep.document import Sweep
     from schedcmp.sweep.source import parse
 
-    data = TINY | {"schedulers": schedulers, "steps": [4]}
+    data = TINY | {"schedulers": schedulers, "steps": [4]} | more
     found = prepare_sweep(Sweep.model_validate(data), parse(yaml.safe_dump(data), "sweep")).references
     assert found is not None
     return found

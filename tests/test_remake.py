@@ -222,6 +222,24 @@ def test_what_says_nothing_is_told(
     assert not (tmp_path / "new.yaml").exists()
 
 
+def test_what_else_our_own_image_had_is_carried_over_or_told(tmp_path: Path) -> None:
+    cell = {"scheduler": "euler", "prompt": "a"}
+    further = {
+        "num_frames": 9,
+        "lora": '{"name": "fast", "adapters": []}',
+        "prompt_syntax": "a1111",
+        "call": '{"eta": 1}',
+    }
+    video = {"cell": cell | further, "scheduler_config": {}}
+    sweep, lost = sweep_from(image(tmp_path / "image.png", schedcmp=json.dumps(video)))
+    assert sweep.num_frames == (9,)
+    assert all(any(text.startswith(f"{key}: ") for text in lost) for key in ("lora", "prompt_syntax", "call"))
+    begun = {"cell": cell | {"init_image": "cat@0123", "strength": 0.5, "num_frames": 0}, "scheduler_config": {}}
+    sweep, lost = sweep_from(image(tmp_path / "image.png", schedcmp=json.dumps(begun)))
+    assert not sweep.strength
+    assert all(any(text.startswith(f"{key}: ") for text in lost) for key in ("image", "strength", "num_frames"))
+
+
 def test_an_image_names_no_class_of_somebodys_own(tmp_path: Path) -> None:
     for cls in ("os.system", "evil.Scheduler", "schedcmp.samplers.x.y.z"):
         data = {"cell": {"scheduler": "mine", "prompt": "a"}, "scheduler_config": {}, "class": cls}

@@ -1,6 +1,6 @@
-"""The parts of the documentation that the code says itself: each key of a sweep, each command.
+"""The parts of the documentation that the code says itself: keys, commands, names, and how many there are.
 
-python -m tools.pages        # writes them anew, between the marks in docs/sweep.md and docs/commands.md
+python -m tools.pages        # writes them anew, between the marks of docs/*.md, and the numbers in README.md
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from schedcmp.sweep.parts.making import Jax, Optimize
 from schedcmp.sweep.parts.measuring import MetricSpec, Timing
 from schedcmp.sweep.parts.model import IpAdapter, Model
 from schedcmp.sweep.parts.steps import Auto
+from tools import names
 
-DOCS = Path(__file__).parents[1] / "docs"
 PARTS: dict[str, type[Part]] = {
     "model": Model,
     "image: {run: ...}": OfRun,
@@ -63,14 +63,42 @@ def commands() -> str:
     )
 
 
-PAGES: dict[str, Callable[[], str]] = {"sweep.md": keys, "commands.md": commands}
+ROOT = Path(__file__).parents[1]
+# By page: its parts, by the name of their marks
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "docs/sweep.md": {"keys": keys},
+    "docs/commands.md": {"commands": commands},
+    "docs/names.md": {"samplers": names.samplers, "schedules": names.schedules, "absent": names.absent},
+    "README.md": {},
+}
 
 
 def written(name: str) -> str:
     """A page as it should be. Its own text stands outside of the marks."""
-    text = (DOCS / name).read_text(encoding="utf-8")
-    head, begin, _, end, foot = re.split(r"(<!-- begin -->\n)(.*)(<!-- end -->)", text, flags=re.DOTALL)
-    return f"{head}{begin}{PAGES[name]().strip()}\n{end}{foot}"
+    text = _read(name)
+    for part, made in PAGES[name].items():
+        head, rest = text.split(f"<!-- {part} -->\n")
+        foot = rest.split(f"<!-- end of {part} -->")[1]
+        text = f"{head}<!-- {part} -->\n{made().strip()}\n<!-- end of {part} -->{foot}"
+    return _counted(text) if name == "README.md" else text
+
+
+def _counted(text: str) -> str:
+    """With as many of what it counts as other pages have rows."""
+    images, _, videos = _read("docs/pipelines.md").partition("\n## Videos\n")
+    rows = {
+        "text-to-image classes": images.count("\n| `"),
+        "kinds of text-to-video": videos.count("\n| `"),
+        "methods": _read("docs/samplers.md").partition("\n## The methods\n")[2].partition("\n## ")[0].count("\n| `"),
+        "pitfalls": len(re.findall(r"^\| \d+ \|", _read("docs/pitfalls.md"), re.MULTILINE)),
+    }
+    for what, count in rows.items():
+        text = re.sub(rf"\b\d+ {what}\b", f"{count} {what}", text)
+    return text
+
+
+def _read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def _first_line(part: type[Part]) -> str:
@@ -98,7 +126,7 @@ def _said(default: Any) -> str:
 
 def main() -> int:
     for name in PAGES:
-        (DOCS / name).write_text(written(name), encoding="utf-8")
+        (ROOT / name).write_text(written(name), encoding="utf-8")
     return 0
 
 

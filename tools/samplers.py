@@ -1,6 +1,7 @@
 """`make samplers`: every method against exact solutions, on every kind of model, as docs/samplers.md and its plots.
 
-python -m tools.samplers [NAME...] [--out docs]
+python -m tools.samplers                     # the page; some minutes, as its tables rank all methods
+python -m tools.samplers NAME... --out DIR   # a page of these alone
 """
 
 from __future__ import annotations
@@ -152,6 +153,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     asked = parser.parse_args(arguments)
+    if asked.names and asked.out == Path("docs"):
+        parser.error("the page in docs has all methods; give --out for one of some")
     entries, start, found = methods(asked.names), time.monotonic(), {}
     for ground in GROUNDS:
         found[ground] = measured(ground, entries)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from schedcmp.axes import INPUTS
+from schedcmp.axes.words import NOTHING
 from schedcmp.errors import RegistryError
 from schedcmp.records import solver_of
 from schedcmp.registry.table import builtin_registry
 from schedcmp.remake.made import Made
 from schedcmp.remake.reading import Text
+from schedcmp.sweep.keys import Keys
 
 _DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _OURS = re.compile(r"(schedcmp\.samplers\.\w+\.)?\w+")  # any other dotted path would run somebody's code
@@ -25,11 +30,32 @@ def read(text: Text) -> Made | None:
     made.numbers(cell, "steps", "guidance_scale", "seed")
     if cell.get("width") is not None:
         made.size(cell.get("width"), cell.get("height"))
-    if cell.get("num_frames") is not None:
-        made.keys["num_frames"] = made.whole("num_frames", cell.get("num_frames"), 1, 10_000)
+    _further(made, cell)
     made.entry = _entry(made, data, cell)
     _environment(made, data, cell)
     return made
+
+
+def _further(made: Made, cell: dict[str, Any]) -> None:
+    """Numbers that the call was given; the other axes that an image need not have are told, as files are not in it."""
+    axes = {axis: cell.get(axis.fields[0]) for axis in INPUTS if axis.optional and axis.kept}
+    given = {axis: value for axis, value in axes.items() if value not in NOTHING}
+    from_images = any(axis.pictured for axis in given)
+    for axis, value in given.items():
+        if axis.argument and not from_images and _may_be(axis.key, value):
+            made.keys[axis.key] = value
+        else:
+            made.lose(axis.key, value, f"give it as `{axis.key}:`")
+
+
+def _may_be(key: str, value: object) -> bool:
+    """Whether a number may be the value of a sweep's key."""
+    taken: Any = Keys.model_fields[key].annotation
+    try:
+        TypeAdapter(taken).validate_python(value)
+    except ValidationError:
+        return False
+    return isinstance(value, int | float)
 
 
 def _entry(made: Made, data: dict[str, Any], cell: dict[str, Any]) -> Any:
@@ -67,7 +93,5 @@ def _environment(made: Made, data: dict[str, Any], cell: dict[str, Any]) -> None
         made.keys["generator"] = "device"
     if dtype := _DTYPES.get(str(environment.get("dtype"))):
         made.keys["dtype"] = dtype
-    if call := cell.get("call"):
-        made.lose("call", call, "give it as `call:`")
     if optimized := environment.get("optimize"):
         made.lose("optimize", optimized)

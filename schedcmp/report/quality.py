@@ -74,7 +74,8 @@ def choose_metric(cells: Sequence[StoredCell], known: Mapping[str, Reading], nam
         return _of_more(cells, [m for m in known.values() if m.name in there and m.decides])
     ranked = [m.name for m in known.values() if m.name in there and m.higher is not None]
     if name not in ranked:
-        raise RequestError(f"--metric {name}: the run has no such metric; it has: {', '.join(ranked) or 'none'}")
+        why = "neither more nor less of it is better" if name in there else "the run has no such metric"
+        raise RequestError(f"--metric {name}: {why}; those that rank: {', '.join(ranked) or 'none'}")
     return known[name]
 
 

@@ -80,9 +80,9 @@ class Sweep(Keys):
     timing: Timings = Field(Timing(), description="how latency is measured (below), or `off`")
     metrics: Metrics = Field(
         ("auto",),
-        description="what is measured of the images: `reference`, `lpips`, `dists`, `clip`, `preference`, `aesthetic`,"
-        " `adherence`, a class of your own by its path, or `off`; `auto` is `reference` where the denoiser is small and"
-        " that costs no more than the sweep ([metrics.md](metrics.md))",
+        description="what is measured of the images: names of [metrics.md](metrics.md) such as `[reference, clip]`,"
+        " classes of your own by their paths, or `off`; `auto` is `reference` where the denoiser is small and that"
+        " costs no more than the sweep",
     )
     clip_model: str = Field(
         "openai/clip-vit-large-patch14",

@@ -8,6 +8,7 @@ first solver's result is the reference, its distance from the second's the uncer
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import Any
 
-from schedcmp.axes import INPUTS, values_of
+from schedcmp.axes import INPUTS, arguments_of, values_of
 from schedcmp.errors import RegistryError
 from schedcmp.records import REFERENCE, Cell, Task
 from schedcmp.registry.appraisal import Appraisal
@@ -66,12 +67,15 @@ def plan_references(
     Raises:
         RegistryError: the registry has no two solvers that are right for the checkpoint.
     """
-    appraisal = Appraisal(scheduler_config)
+    cells, appraisal = list(cells), Appraisal(scheduler_config)
     found = [next(_right(appraisal, candidates), None) for candidates in ((_SOLVER,), _OTHERS)]
     solvers = [solver for solver in found if solver]
     if len(solvers) < 2:
         raise RegistryError("a reference takes two deterministic solvers that are right for the checkpoint")
-    comparable = frozenset(label for label, recipe in recipes.items() if solves_the_ode(recipe, scheduler_config))
+    noisy = {cell.scheduler for cell in cells if _told_to_draw_noise(cell, recipes[cell.scheduler])}
+    comparable = frozenset(
+        label for label, recipe in recipes.items() if label not in noisy and solves_the_ode(recipe, scheduler_config)
+    )
     sampling = frozenset(label for label, recipe in recipes.items() if not _solves_another_equation(recipe))
     tasks = _tasks(cells, comparable, sampling)
     return References(
@@ -103,6 +107,12 @@ def solves_the_ode(recipe: Recipe, scheduler_config: Mapping[str, Any]) -> bool:
     if entry.origin == "schedcmp" and entry.noise is not None:
         return not entry.noise
     return not _draws_noise(recipe, scheduler_config)
+
+
+def _told_to_draw_noise(cell: Cell, recipe: Recipe) -> bool:
+    """By the call: pipelines hand `eta` on to steps that take it, as DDIM's does."""
+    cls: Any = recipe.cls
+    return bool((arguments_of(cell) | cell.arguments).get("eta")) and "eta" in inspect.signature(cls.step).parameters
 
 
 def _solves_another_equation(recipe: Recipe) -> bool:

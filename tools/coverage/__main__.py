@@ -1,6 +1,8 @@
 """`make coverage`: every text-to-image pipeline class of diffusers, as docs/pipelines.md.
 
 python -m tools.coverage [--only CLASS...] [--again] [--json outputs/coverage.json] [--out docs/pipelines.md]
+
+Rows of the page that are not measured anew stay.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from tools.coverage.families import FAMILIES
 from tools.coverage.measure import Row, code_state, measured
-from tools.coverage.page import page, unmeasured
+from tools.coverage.page import page, read, told, unmeasured
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -34,8 +36,10 @@ def main(arguments: Sequence[str]) -> None:
             rows[name] = measured(name, Path(folder) / name)
         print(f"{rows[name].seconds:6.1f} s  {name}  {rows[name].error}", file=sys.stderr, flush=True)
         _write(asked.json, rows)
-    found = [rows[name] for name in FAMILIES if name in rows]
-    asked.out.write_text(page(found, unmeasured(found)), encoding="utf-8")
+    known = read(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else {}
+    known |= {name: told(row) for name, row in rows.items()}
+    found = [known[name] for name in FAMILIES if name in known]
+    asked.out.write_text(page(found, unmeasured(known.keys())), encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, dict[str, object]]:

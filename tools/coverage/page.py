@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from schedcmp.pipelines.inputs import unfit
 from schedcmp.pipelines.source import pipeline_file, pipeline_source
@@ -55,24 +56,52 @@ _NOT_BUILT = {
 _COLUMNS = ("pipeline", "own scheduler", "= diffusers", "NFE", "packs", "levels", "ok", '`"*"`', "packages")
 
 
-def page(rows: Sequence[Row], more: Mapping[str, str]) -> str:
-    """The whole page; `more` are classes without a row, and why."""
-    from importlib.metadata import version
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the page says of a class."""
 
-    names = ("diffusers", "transformers", "torch")
-    of_videos = [row for row in rows if row.name in VIDEOS]
-    of_images = [row for row in rows if row.name not in VIDEOS]
-    parts = [_HEAD.format(**{name: version(name) for name in names}), _table(_COLUMNS, map(_cells, of_images))]
+    name: str
+    cells: Sequence[str]
+    notes: Sequence[str]
+    current: bool  # measured with these versions, and this state of the code where that is known
+
+
+def told(row: Row) -> Told:
+    return Told(row.name, _cells(row), tuple(_notes(row)), row.code == code_state())
+
+
+def read(text: str) -> dict[str, Told]:
+    """What a page says, by class: what is not measured anew stays as it is."""
+    lines, found = text.splitlines(), {}
+    for line in lines:
+        if match := re.match(r"\| `(.+?)` \|", line):
+            name = match[1]
+            notes = [note for note in lines if note.startswith((f"* `{name}`:", f"* `{name}`, "))]
+            found[name] = Told(name, line[2:-2].split(" | "), notes, text.startswith(_head()))
+    return found
+
+
+def page(rows: Sequence[Told], more: Mapping[str, str]) -> str:
+    """The whole page; `more` are classes without a row, and why."""
+    of_videos = [row.cells for row in rows if row.name in VIDEOS]
+    of_images = [row.cells for row in rows if row.name not in VIDEOS]
+    parts = [_head(), _table(_COLUMNS, of_images)]
     if of_videos:
-        parts += ["## Videos", _VIDEOS, _table(_COLUMNS, map(_cells, of_videos))]
-    notes = [line for row in rows for line in _notes(row)]
-    if earlier := [f"`{row.name}`" for row in rows if row.code != code_state()]:
+        parts += ["## Videos", _VIDEOS, _table(_COLUMNS, of_videos)]
+    notes = [line for row in rows for line in row.notes]
+    if earlier := [f"`{row.name}`" for row in rows if not row.current]:
         notes.append(f"* at an earlier state of schedcmp's code, which `make coverage` mends: {', '.join(earlier)}")
     if notes:
         parts += ["## Remarks", "\n".join(notes)]
     if more:
         parts += ["## Not measured", "\n".join(f"* `{name}`: {why}" for name, why in more.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _head() -> str:
+    from importlib.metadata import version
+
+    return _HEAD.format(**{name: version(name) for name in ("diffusers", "transformers", "torch")})
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -98,9 +127,8 @@ def _notes(row: Row) -> Iterator[str]:
     yield from (f"* `{row.name}`, {count} cells: {told}" for told, count in kinds.items())
 
 
-def unmeasured(rows: Sequence[Row]) -> dict[str, str]:
+def unmeasured(there: Collection[str]) -> dict[str, str]:
     """Classes that make an image from a prompt alone, by their source, and have no row; and why."""
-    there = {row.name for row in rows}
     return {name: _why(name) for name in text_to_image() if name not in there}
 
 

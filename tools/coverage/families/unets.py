@@ -36,7 +36,7 @@ def sd_pag() -> Any:
     return sd("StableDiffusionPAGPipeline", pag_applied_layers=["mid"])
 
 
-def _size_unet(pooled: int, **options: Any) -> Any:
+def size_unet(pooled: int, **options: Any) -> Any:
     """Told of sizes, as Stable Diffusion XL's."""
     told = {"addition_embed_type": "text_time", "addition_time_embed_dim": _SMALL_TIME}
     given = {"projection_class_embeddings_input_dim": pooled + 6 * _SMALL_TIME, "use_linear_projection": True}
@@ -48,7 +48,7 @@ def sdxl(cls: str = "StableDiffusionXLPipeline", **options: Any) -> Any:
     return getattr(diffusers, cls)(
         vae=parts.vae(), text_encoder=parts.clip(), text_encoder_2=parts.clip_projection(), scheduler=own,
         tokenizer=parts.clip_tokenizer(), tokenizer_2=parts.clip_tokenizer(), add_watermarker=False,
-        unet=_size_unet(parts.WIDTH, cross_attention_dim=2 * parts.WIDTH), **options,
+        unet=size_unet(parts.WIDTH, cross_attention_dim=2 * parts.WIDTH), **options,
     )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def kolors(cls: str = "KolorsPipeline", **options: Any) -> Any:
     own = parts.betas("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1)
     return getattr(diffusers, cls)(
         vae=parts.vae(), text_encoder=text, tokenizer=parts.chatglm_tokenizer(), scheduler=own,
-        unet=_size_unet(32), **options,
+        unet=size_unet(32), **options,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import diffusers
 import transformers
 
 from tools.coverage import parts
+from tools.coverage.families.unets import size_unet
 from tools.coverage.family import Family
 
 _SHORT = {"max_sequence_length": 16}
@@ -176,6 +177,19 @@ def animatediff(cls: str = "AnimateDiffPipeline") -> Any:
     )
 
 
+def animatediff_xl() -> Any:
+    adapter = diffusers.MotionAdapter(
+        block_out_channels=(8, 16), motion_layers_per_block=1, motion_norm_num_groups=2, motion_num_attention_heads=4,
+        use_motion_mid_block=False,
+    )  # fmt: skip
+    own = parts.betas("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1)
+    return diffusers.AnimateDiffSDXLPipeline(
+        vae=parts.vae(), text_encoder=parts.clip(), text_encoder_2=parts.clip_projection(), scheduler=own,
+        tokenizer=parts.clip_tokenizer(), tokenizer_2=parts.clip_tokenizer(), motion_adapter=adapter,
+        unet=size_unet(parts.WIDTH, cross_attention_dim=2 * parts.WIDTH),
+    )  # fmt: skip
+
+
 def text_to_video() -> Any:
     unet = diffusers.UNet3DConditionModel(
         sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
@@ -253,6 +267,7 @@ VIDEOS = {
     "LattePipeline": Family(latte, _SMALL, frames=4),
     "AnimateDiffPipeline": Family(animatediff, call={"decode_chunk_size": 3}, frames=5),
     "AnimateDiffPAGPipeline": Family(partial(animatediff, "AnimateDiffPAGPipeline"), frames=5),
+    "AnimateDiffSDXLPipeline": Family(animatediff_xl, frames=5),
     "TextToVideoSDPipeline": Family(text_to_video, frames=5),
     "SanaVideoPipeline": Family(sana_video, call={"use_resolution_binning": False}, frames=5),
 }
