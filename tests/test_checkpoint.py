@@ -80,7 +80,7 @@ def test_inspect_reads_a_folder(sd1: Path) -> None:
 
 
 def test_builtin_is_a_folder_of_the_package(sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("schedcmp.checkpoint.inspection.inspect.files", lambda package: tmp_path)
+    monkeypatch.setattr("schedcmp.checkpoint.layout.files", lambda package: tmp_path)
     shutil.copytree(sd1, tmp_path / "builtin/small")
     found = inspect(of("builtin:small"))
     assert (found.name, found.path) == ("builtin:small", tmp_path / "builtin/small")

@@ -13,7 +13,7 @@ from schedcmp.cluster.chunks import Chunk, Ledger
 from schedcmp.cluster.places import Share, places, share_of
 from schedcmp.cluster.worker import Inbox
 from schedcmp.records import Cell
-from schedcmp.sweep.parts.executor import Ray
+from schedcmp.sweep.parts.making import Ray
 
 PLAIN = Cell("", 0, "ddim", "ddim", "default", 0, 0, "p", "a", "", 1.0, None, None)
 

@@ -19,9 +19,8 @@ from greenlet import GreenletExit
 from schedcmp.cli import app
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.engine.randomness import drawn_from
-from schedcmp.engine.sharing import exact
 from schedcmp.engine.solo import Measuring, SoloEngine
+from schedcmp.engine.trials import drawn_from, exact
 from schedcmp.errors import RegistryError
 from schedcmp.guard.foreign import OvertimeError, contained
 from schedcmp.records import Cell, CellResult

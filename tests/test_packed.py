@@ -24,8 +24,9 @@ from schedcmp.engine.calls.joining import join, per_cell
 from schedcmp.engine.calls.splitting import interleave, rows_of_first, split
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.engine.sharing import exact, lanes_of
+from schedcmp.engine.queue import lanes_of
 from schedcmp.engine.solo import Measuring, SoloEngine
+from schedcmp.engine.trials import exact
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import Recipe, mended, resolve
 from schedcmp.registry.compat import judge

@@ -21,10 +21,9 @@ from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.keys import Exclude, OfRun
 from schedcmp.sweep.parts.adapters import AdapterSpec
 from schedcmp.sweep.parts.entries import EntrySpec
-from schedcmp.sweep.parts.executor import Executor, Ray
 from schedcmp.sweep.parts.fields import Part
 from schedcmp.sweep.parts.grid import Grid
-from schedcmp.sweep.parts.making import Jax, Optimize
+from schedcmp.sweep.parts.making import Executor, Jax, Optimize, Ray
 from schedcmp.sweep.parts.measuring import MetricSpec, Timing
 from schedcmp.sweep.parts.model import IpAdapter, Model
 from schedcmp.sweep.parts.steps import Auto

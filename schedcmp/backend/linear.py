@@ -8,18 +8,21 @@ taken from a list but tried, on a denoiser that is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from schedcmp.errors import RegistryError
-from schedcmp.registry.build import Recipe
+from schedcmp.registry.build import Recipe, resolve
+from schedcmp.registry.compat import Compatibility
 from schedcmp.registry.preflight import preflight
 from schedcmp.truth.drive import in_float64_if_possible, loop
 
+_PROBE_STEPS = 10
 _TOLERANCE = 1e-4  # of the latents' standard deviation: what rounding in float32 may do
 _NONLINEAR = {"thresholding": "clips by quantiles", "clip_sample": "clips the estimate of the image"}
 
@@ -120,3 +123,25 @@ def _by_matrix(found: LinearPlan, noise: torch.Tensor) -> torch.Tensor:
         terms = torch.cat([terms, _bent(x, t)[None]])
     latents: torch.Tensor = torch.tensordot(torch.from_numpy(found.coefficients[-1]), terms, 1)
     return latents
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How an entry runs; `reason` says why not, where a way is closed."""
+
+    steps: bool  # step by step, as diffusers does it
+    scan: bool  # its whole solve as one program
+    reason: str = ""
+
+
+def ways_of(found: Compatibility, scheduler_config: Mapping[str, Any]) -> Ways:
+    """Step by step runs all that works with the checkpoint, as a whole what is deterministic and linear."""
+    if found.status != "ok":
+        return Ways(steps=False, scan=False, reason=found.reason)
+    try:
+        plan(resolve(found.entry, scheduler_config), _PROBE_STEPS)
+    except NotLinearError as error:
+        return Ways(steps=True, scan=False, reason=error.reason)
+    except RegistryError as error:
+        return Ways(steps=True, scan=False, reason=str(error))
+    return Ways(steps=True, scan=True)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 
-from schedcmp.checkpoint.layout import PICKLED, UNSAFE
+from schedcmp.checkpoint.layout import BUILTIN, PICKLED, UNSAFE, builtin
 from schedcmp.checkpoint.weights import ContentFile, content_file, fingerprint, tensor_shapes
 from schedcmp.errors import CheckpointError, shown
 from schedcmp.files import is_address, user_path
 
 WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers' save_lora_weights calls it
-_BUILTIN = "builtin:"
 _ENDING = ".safetensors"
 _WANTED = f"give a {_ENDING} file, a folder that has one, an address of either, or a hub id (owner/name)"
 # In the names of tensors: of what diffusers loads as a LoRA, and of what it would leave out or not understand
@@ -64,8 +62,8 @@ def _path(place: str, file: str | None, revision: str | None, progress: bool) ->
     is_hub_id = place.count("/") == 1 and not (place.startswith((".", "~", "/")) or user_path(place).exists())
     if revision is not None and not is_hub_id:
         raise CheckpointError(f"`revision` is for a hub id; {place} is none, so leave it out.")
-    if place.startswith(_BUILTIN):
-        return _builtin(place)
+    if place.startswith(BUILTIN):
+        return builtin(place, WEIGHTS, "is no LoRA of this installation") / WEIGHTS
     if is_address(place):
         from schedcmp.checkpoint.remote import fetch
 
@@ -89,16 +87,7 @@ def _path(place: str, file: str | None, revision: str | None, progress: bool) ->
 
 def _is_file(place: str) -> bool:
     """Whether a place that has a LoRA is its file."""
-    return place.endswith(_ENDING) and not place.startswith(_BUILTIN)
-
-
-def _builtin(place: str) -> Path:
-    folder = Path(str(files("schedcmp"))) / "builtin"
-    path = folder / place.removeprefix(_BUILTIN) / WEIGHTS
-    if path.is_file() and path.parent.parent == folder:
-        return path
-    known = ", ".join(sorted(f"{_BUILTIN}{found.parent.name}" for found in folder.glob(f"*/{WEIGHTS}")))
-    raise CheckpointError(f"{place} is no LoRA of this installation; use {known}.")
+    return place.endswith(_ENDING) and not place.startswith(BUILTIN)
 
 
 def chosen(names: Collection[str], file: str | None, where: str) -> str:

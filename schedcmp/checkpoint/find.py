@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from schedcmp.sweep.source import Source
 
 
+_ALIKE = ("revision", "variant", "config", "embeddings", "quantize", "cache")  # in a sweep's model and a `ModelSpec`
 # What a loaded pipeline has decided already
 DECIDED = ("device", "dtype", "vae_dtype", "safety_checker", "optimize", "backend", "executor")
 
@@ -38,14 +39,9 @@ def _find(model: Model, safety_checker: bool, progress: bool) -> Checkpoint:
         return made(model.python, model.options)
     spec = ModelSpec(
         str(model.id),
-        revision=model.revision,
-        variant=model.variant,
-        config=model.config,
         parts={name: place for name in KINDS if (place := getattr(model, name))},
-        embeddings=model.embeddings,
-        quantize=model.quantize,
-        cache=model.cache,
         safety_checker=safety_checker,
+        **{name: getattr(model, name) for name in _ALIKE},
     )
     return inspect(spec, progress=progress)
 

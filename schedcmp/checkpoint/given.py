@@ -124,7 +124,6 @@ def given(pipeline: Any, name: str = "") -> Given:
         path=folder,
         kind="folder",
         config_folder=folder,
-        variant=None,
         pipeline_class=type(pipeline).__name__,
         width=width,
         height=height,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from schedcmp.pipelines.source import DENOISERS as DENOISERS
 
 MODEL_INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+BUILTIN = "builtin:"  # begins the names of what is embedded
 LIBRARIES = ("diffusers", "transformers")
 SAFETY_CHECKER = "safety_checker"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -105,6 +107,21 @@ def _is_known_library(library: str) -> bool:
     if spec is None or spec.origin is None or not library.isidentifier():
         return False
     return (Path(spec.origin).parent / "pipelines" / library).is_dir()
+
+
+def builtin(name: str, holding: str, otherwise: str) -> Path:
+    """The embedded folder of a name, with this file in it.
+
+    Raises:
+        CheckpointError: there is none, which is told by `otherwise`.
+    """
+    folder = Path(str(files("schedcmp"))) / "builtin"
+    path = folder / name.removeprefix(BUILTIN)
+    if (path / holding).is_file() and path.parent == folder:
+        return path
+    known = sorted(f"{BUILTIN}{file.parent.name}" for file in folder.glob(f"*/{holding}"))
+    remedy = f"use {', '.join(known)}" if known else "install it anew"
+    raise CheckpointError(f"{name} {otherwise}; {remedy}.")
 
 
 def denoisers(pipeline: Any) -> list[Any]:

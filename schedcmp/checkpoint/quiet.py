@@ -8,15 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 
-class _Collector(logging.Handler):
-    def __init__(self, messages: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._messages.append(record.getMessage())
-
-
 @contextmanager
 def quiet(*, progress: bool = False) -> Iterator[list[str]]:
     """Silence diffusers, transformers and huggingface_hub; yields the list of what they would have logged.
@@ -49,7 +40,9 @@ def quiet(*, progress: bool = False) -> Iterator[list[str]]:
 @contextmanager
 def _collected(logger: logging.Logger, messages: list[str]) -> Iterator[None]:
     before = logger.handlers, logger.level, logger.propagate
-    logger.handlers, logger.level, logger.propagate = [_Collector(messages)], logging.WARNING, False
+    collector = logging.Handler(logging.WARNING)
+    collector.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger.handlers, logger.level, logger.propagate = [collector], logging.WARNING, False
     try:
         yield
     finally:

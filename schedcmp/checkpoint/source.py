@@ -42,7 +42,6 @@ class Checkpoint:
     path: Path  # the folder or the file
     kind: Literal["folder", "file"]
     config_folder: Path  # where the configs are; for a folder, the folder itself
-    variant: str | None
     pipeline_class: str
     width: int | None  # the checkpoint's own size, pixels; None: its configs do not tell
     height: int | None

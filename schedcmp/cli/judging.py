@@ -11,8 +11,7 @@ from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.cli.process import starting
 from schedcmp.cli.remembering import remembered
 from schedcmp.errors import CheckpointError
-from schedcmp.pipelines.inputs import unfit
-from schedcmp.pipelines.tasks import argument_names
+from schedcmp.pipelines.inputs import argument_names, unfit
 from schedcmp.registry.build import mended, resolve, told_left_out
 from schedcmp.registry.compat import OWN, Compatibility, compatibility, listed_classes
 from schedcmp.registry.entry import Entry
@@ -65,7 +64,7 @@ def _judged(checkpoint: Checkpoint, suited: Collection[str], *, every_sigma_sche
         found = _checked(found, config)
     rows = [_row(c) for c in found]
     if with_jax:
-        from schedcmp.backend.ways import ways_of
+        from schedcmp.backend.linear import ways_of
 
         rows = [row | {"jax": asdict(ways_of(c, config))} for row, c in zip(rows, found, strict=True)]
     return Judged(rows=rows, left_out=told_left_out(config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from schedcmp.cli import console
@@ -29,7 +30,7 @@ def workers(prepared: Prepared) -> Iterator[tuple[Prepared, Crew | None]]:
 
     with hired(prepared) as crew:
         say(f"ray      {crew}")
-        yield prepared.made_by(crew.origin), crew
+        yield replace(prepared, maker=crew.origin), crew
 
 
 def make(execution: Execution, where: Place, *, silent: bool = False) -> None:

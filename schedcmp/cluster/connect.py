@@ -14,7 +14,7 @@ from typing import Any
 
 from schedcmp.errors import RequestError
 from schedcmp.guard.private import silence_obituaries
-from schedcmp.sweep.parts.executor import Ray
+from schedcmp.sweep.parts.making import Ray
 
 INSTALL = 'executor: ray needs the package ray: pip install "schedcmp[ray]"'
 _ANSWER_S = 10.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schedcmp.sweep.parts.executor import Ray
+from schedcmp.sweep.parts.making import Ray
 
 _GPU_DEVICES = ("auto", "cuda")
 

@@ -9,7 +9,7 @@ from itertools import islice
 from threading import Condition
 
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.engine.sharing import lanes_of
+from schedcmp.engine.queue import lanes_of
 from schedcmp.engine.throughput import Throughput
 from schedcmp.prepare import prepare_sweep
 from schedcmp.prepare.origin import Origin

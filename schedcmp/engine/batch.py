@@ -5,30 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from schedcmp.checkpoint.layout import DENOISERS
+
+if TYPE_CHECKING:
+    from schedcmp.engine.calls.call import Call
 
 _VAE_ROWS = 8  # decoding gains little from more, and its activations are large
 # Pixels of a batch on a CPU: one image of 512 × 512 keeps it busy, and the activations of more only take memory. A
 # denoiser's are a quarter of a VAE's decoder's or less (of Stable Diffusion's, for each pixel of the image)
 DECODED = 512**2
 DENOISED = 8 * DECODED
-
-
-class Parked(Protocol):
-    """What waits for an answer: how many rows it asks for, and with whom it fits one batch."""
-
-    @property
-    def target(self) -> str: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def area(self) -> int: ...
-    @property
-    def frames(self) -> int: ...
-    @property
-    def signature(self) -> Hashable: ...
 
 
 T = TypeVar("T")
@@ -102,7 +90,7 @@ class Sizes:
     scale: int | None = None  # pixels to a latent pixel, where a batch is to take little more memory than an image
     by_target: dict[str, BatchSize] = field(default_factory=dict)
 
-    def rows(self, call: Parked) -> int:
+    def rows(self, call: Call) -> int:
         """How many rows may go at once with such a call; at least one."""
         most = self.of(call.target).rows
         if call.target not in DENOISERS and not self.fixed:
@@ -134,7 +122,7 @@ class Waiting(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 
-    def add(self, owner: T, call: Parked) -> None:
+    def add(self, owner: T, call: Call) -> None:
         self._groups[call.signature][owner] = call.rows
 
     def rows(self) -> dict[Hashable, int]:

@@ -18,7 +18,7 @@ from schedcmp.checkpoint.emphasis import Embedder
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.guarded import checked, seeded, within
 from schedcmp.engine.processors import Layers
-from schedcmp.engine.randomness import drawn_from
+from schedcmp.engine.trials import drawn_from
 from schedcmp.engine.unconditional import watched
 from schedcmp.guard.foreign import contained
 from schedcmp.guard.private import execution_device, knowing_its_device

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import wraps
-from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -18,10 +17,10 @@ from greenlet import getcurrent, greenlet
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.calls.call import Call, bind, has_named_arguments
 from schedcmp.engine.calls.joining import join
-from schedcmp.engine.calls.signature import bits
+from schedcmp.engine.calls.signature import content_of
 from schedcmp.engine.guarded import remembered
 from schedcmp.engine.hosted import hosted
-from schedcmp.engine.job import CONTROLNET, PARKED, Workbench
+from schedcmp.engine.job import PARKED, Workbench
 from schedcmp.engine.probe import replaced
 from schedcmp.engine.processors import NOTHING
 from schedcmp.engine.result import Decoded, failed, finished, made_by
@@ -102,10 +101,13 @@ def parking(pipeline: Any, at_once: Callable[[Call], None] = lambda call: None) 
     models: Models = {}
     changed = _changes([getattr(pipeline, name, None) for name in PARKED])
     with ExitStack() as stack:
-        for name in DENOISERS:
-            _park(pipeline, name, "forward", name, models, changed, at_once, stack)
-        _park(pipeline, CONTROLNET, "forward", CONTROLNET, models, changed, at_once, stack)
-        _park(pipeline, "vae", "decode", "vae.decode", models, changed, at_once, stack)
+        for name in PARKED:
+            method, target = ("decode", "vae.decode") if name == "vae" else ("forward", name)
+            owner = getattr(pipeline, name, None)
+            real = getattr(owner, method, None)
+            if real is not None and has_named_arguments(real):
+                models[target] = real
+                stack.enter_context(replaced(owner, method, _parked(real, name, target, owner, changed, at_once)))
         for name in pipeline.components:
             module = getattr(pipeline, name)
             if name.startswith(_ENCODERS) and isinstance(module, torch.nn.Module):
@@ -117,22 +119,14 @@ def parking(pipeline: Any, at_once: Callable[[Call], None] = lambda call: None) 
         yield models
 
 
-def _park(
-    pipeline: Any,
+def _parked(
+    real: Callable[..., Any],
     component: str,
-    method: str,
     target: str,
-    models: Models,
+    owner: Any,
     changed: Callable[[], bool],
     at_once: Callable[[Call], None],
-    stack: ExitStack,
-) -> None:
-    owner = getattr(pipeline, component, None)
-    real = getattr(owner, method, None)
-    if real is None or not has_named_arguments(real):
-        return
-    models[target] = real
-
+) -> Callable[..., Any]:
     @wraps(real)  # some pipelines read the signature
     def parked(*args: Any, **kwargs: Any) -> Any:
         lane = getcurrent()
@@ -153,7 +147,7 @@ def _park(
         lane.note_answer(call, answer)
         return answer
 
-    stack.enter_context(replaced(owner, method, parked))
+    return parked
 
 
 def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
@@ -163,13 +157,10 @@ def _changes(parts: Iterable[Any]) -> Callable[[], bool]:
     calls are answered at once.
     """
     models = [part for part in parts if isinstance(part, torch.nn.Module)]
-    weights = [(*first, _dtype(*first)) for model in models for first in _first_weight(model)]
+    # Of each the first, if it has any: looking for it takes longer than asking for its dtype
+    firsts = (next(((m, name) for m in model.modules() for name in m._parameters), None) for model in models)
+    weights = [(*first, _dtype(*first)) for first in firsts if first]
     return lambda: any(_dtype(owner, name) is not before for owner, name, before in weights)
-
-
-def _first_weight(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:
-    """Where the first of its parameters is, if it has any: looking for it takes longer than asking for its dtype."""
-    return [(module, name) for module in model.modules() for name in module._parameters][:1]
 
 
 def _dtype(owner: torch.nn.Module, name: str) -> torch.dtype | None:
@@ -191,7 +182,7 @@ def _remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
     def remembering(*args: Any, **kwargs: Any) -> Any:
         call = Call("text", bind(forward, args, kwargs))
         try:
-            key = tuple((name, _key(value)) for name, value in call.arguments.items())
+            key = content_of(call.arguments)
         except TypeError:
             return forward(*args, **kwargs)
         if key not in memo:
@@ -199,14 +190,3 @@ def _remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
         return memo[key]
 
     return remembering
-
-
-def _key(value: Any) -> Any:
-    """By content. Raises TypeError for what may change, such as a cache of keys and values."""
-    if isinstance(value, torch.Tensor):
-        return (value.shape, value.dtype, blake2b(bits(value), digest_size=16).digest())
-    if isinstance(value, tuple | list):
-        return tuple(map(_key, value))
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"not comparable by content: {type(value).__name__}")

@@ -7,16 +7,15 @@ steps has many lanes that begin alike.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
-from hashlib import blake2b
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
 
 from schedcmp.checkpoint.layout import DENOISERS
-from schedcmp.engine.calls.signature import bits
+from schedcmp.engine.calls.signature import content_of
 from schedcmp.engine.lane import Lane
-from schedcmp.guard.private import tree_flatten, tree_map_tensors
+from schedcmp.guard.private import tree_map_tensors
 
 _MOST = 32  # answers that are kept
 
@@ -25,10 +24,10 @@ class Openings:
     """The answers to first questions, and the lanes that wait for one that another lane has asked."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[bytes, Any] = OrderedDict()
-        self._asked: dict[bytes, Lane] = {}
+        self._answers: OrderedDict[Hashable, Any] = OrderedDict()
+        self._asked: dict[Hashable, Lane] = {}
         self._followers: defaultdict[Lane, list[Lane]] = defaultdict(list)
-        self._keys: dict[Lane, bytes] = {}
+        self._keys: dict[Lane, Hashable] = {}
 
     def known(self, lane: Lane) -> Any:
         """The answer to the lane's call, if it is a first question that was answered before; else None."""
@@ -70,18 +69,12 @@ def _own(answer: Any) -> Any:
     return tree_map_tensors(torch.clone, answer)
 
 
-def _key(lane: Lane) -> bytes | None:
-    """The bits of a lane's first question of a denoiser; None for any other call."""
+def _key(lane: Lane) -> Hashable | None:
+    """The content of a lane's first question of a denoiser; None for any other call."""
     call = lane.call
     if call is None or call.target not in DENOISERS or lane.asked != 1 or call.evaluations != 1:
         return None
-    values, structure = tree_flatten(dict(call.arguments))
-    key = blake2b(repr((call.target, call.cells, call.processors.kind, structure)).encode(), digest_size=16)
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            key.update(repr((value.shape, value.dtype)).encode() + bits(value))
-        elif value is None or isinstance(value, bool | int | float | str):
-            key.update(repr(value).encode())
-        else:  # what it holds cannot be compared
-            return None
-    return key.digest()
+    try:
+        return (call.target, call.cells, call.processors.kind, content_of(call.arguments))
+    except TypeError:  # what it holds cannot be compared
+        return None

@@ -23,11 +23,11 @@ from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.lane import Lane, parking
 from schedcmp.engine.openings import Openings
-from schedcmp.engine.queue import Queue, most_rows, rows_of
+from schedcmp.engine.queue import Queue, lanes_of, most_rows, rows_of
 from schedcmp.engine.result import harmless_warnings_ignored
-from schedcmp.engine.sharing import exact, lanes_of
 from schedcmp.engine.streams import Streams
 from schedcmp.engine.throughput import Throughput
+from schedcmp.engine.trials import exact
 from schedcmp.records import Cell, CellResult, Worn
 
 _LONGEST_WAIT_S = 2.0  # of an image, for others to be decoded with

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from schedcmp.records import Cell
@@ -37,6 +38,19 @@ class Queue:
 
     def finished(self, cell: Cell) -> None:
         self._short.discard(cell.id)
+
+
+def lanes_of(cells: Iterable[Cell], most: Callable[[Cell], int]) -> Iterator[tuple[Cell, ...]]:
+    """Cells that differ by their seeds, at most `most` together; by powers of two, whose rows fill a batch evenly."""
+    alike: dict[Cell, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        alike[replace(cell, id="", index=0, seed=0)].append(cell)
+    for like, seeds in alike.items():
+        left, size = seeds, most(like)
+        while left:
+            size = min(size, 1 << (len(left).bit_length() - 1))
+            yield tuple(left[:size])
+            left = left[size:]
 
 
 def rows_of(cells: Sequence[Cell]) -> int:

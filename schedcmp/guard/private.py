@@ -101,12 +101,6 @@ def tree_map_tensors(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
     return _trees().tree_map_only(torch.Tensor, function, tree)
 
 
-def tree_flatten(tree: Any) -> tuple[list[Any], Any]:
-    """The leaves, and a description of the rest."""
-    leaves, rest = _trees().tree_flatten(tree)
-    return leaves, rest
-
-
 def _trees() -> Any:
     import torch
 

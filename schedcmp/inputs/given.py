@@ -17,7 +17,8 @@ from schedcmp.inputs.earlier import pictures_of_run
 from schedcmp.inputs.pictures import Picture, pictures_of
 from schedcmp.pipelines.adapters import no_ip_adapter
 from schedcmp.pipelines.beginning import default_strength
-from schedcmp.pipelines.tasks import argument_names, leads_by_mask, task_pipeline, unfit_controlnet
+from schedcmp.pipelines.inputs import argument_names, leads_by_mask
+from schedcmp.pipelines.tasks import task_pipeline, unfit_controlnet
 from schedcmp.records import Cell
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.keys import FILES, SEEN, OfRun

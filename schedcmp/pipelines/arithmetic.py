@@ -82,9 +82,9 @@ def size_refusal(pipeline: str, configs: Configs, sizes: Iterable[tuple[int, int
     multiple = size_multiple(source, configs) if source else 1
     for size in sizes:
         if any(pixels % multiple for pixels in size):
-            near = [_size(max(n * multiple, multiple) for n in rounded) for rounded in _around(size, multiple)]
+            near = [size_text(max(n * multiple, multiple) for n in rounded) for rounded in _around(size, multiple)]
             return (
-                f"{_size(size)} is not made by {pipeline} with this checkpoint, but multiples of {multiple};"
+                f"{size_text(size)} is not made by {pipeline} with this checkpoint, but multiples of {multiple};"
                 f" take {' or '.join(near)}"
             )
     return ""
@@ -96,7 +96,7 @@ def _around(size: tuple[int, int], multiple: int) -> Iterator[list[int]]:
     yield [-(-pixels // multiple) for pixels in size]
 
 
-def _size(pixels: Iterable[int]) -> str:
+def size_text(pixels: Iterable[int]) -> str:
     return "x".join(map(str, pixels))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from schedcmp.pipelines.arithmetic import Arithmetic, Configs
 from schedcmp.pipelines.missing import read_without
@@ -16,7 +16,6 @@ LEADING_MASK = "control_mask"  # of a pipeline whose ControlNet sees an image an
 _OPTIONAL = re.compile(r"\b(None|Optional)\b")
 OUTPUTS = ("images", "image", "frames")  # what pipelines call what they return
 _REMEDY = "give a checkpoint for text to image"
-_KEYS: Mapping[str, str] = {"image": "image", "mask_image": "mask", "control_image": "control_image"}  # of a sweep
 # By the channels that their denoisers read beside the latents', in latents of 4 channels
 _MASKED = 5
 _KINDS = {
@@ -45,9 +44,29 @@ def needs(pipeline: str) -> list[str]:
     return _needs(source) if source else []
 
 
+def argument_names(pipeline: str) -> dict[str, str]:
+    """Key of a sweep → argument of the pipeline's call, for the images that it takes."""
+    source = pipeline_source(pipeline)
+    takes = source.arguments if source else {}
+    names = {"image": "image", "mask": "mask_image", "control_image": "control_image"}
+    if leads_by_mask(pipeline):
+        names = {"image": "control_image", "mask": LEADING_MASK}
+    elif "ControlNet" in pipeline and "control_image" not in takes:
+        names = {"control_image": "image"}
+    names["ip_adapter_image"] = "ip_adapter_image"
+    return {key: name for key, name in names.items() if name in takes}
+
+
+def leads_by_mask(pipeline: str) -> bool:
+    """Whether its ControlNet is what sees an image and its mask, in inpainting that begins with noise alone."""
+    source = pipeline_source(pipeline)
+    return source is not None and LEADING_MASK in source.arguments
+
+
 def _misfits(source: PipelineSource, configs: Configs, given: Collection[str]) -> Iterator[str]:
     if wanting := [name for name in _needs(source) if name not in given]:
-        keys = [_key(source, name) for name in wanting]
+        known = {argument: key for key, argument in argument_names(source.name).items()}
+        keys = [known.get(name, "") for name in wanting]
         told = f"give it with the key {keys[0]}, as in {keys[0]}: FILE" if all(keys) else _REMEDY
         yield f"its pipeline, {source.name}, needs {_listed(wanting)}; {told}"
     if "prompt" not in source.arguments:
@@ -89,15 +108,6 @@ def returned(source: PipelineSource) -> list[set[str]]:
     calls = [n.value for n in source.walk("__call__") if isinstance(n, ast.Return) and isinstance(n.value, ast.Call)]
     names = [{k.arg for k in call.keywords if k.arg} for call in calls if not call.args]
     return [found for found in names if found]
-
-
-def _key(source: PipelineSource, argument: str) -> str:
-    """Of a sweep, for an argument of the call; empty where there is none."""
-    if LEADING_MASK in source.arguments:
-        return {"control_image": "image", LEADING_MASK: "mask"}.get(argument, "")
-    if argument == "image" and "ControlNet" in source.name and "control_image" not in source.arguments:
-        return "control_image"
-    return _KEYS.get(argument, "")
 
 
 def _more_channels(source: PipelineSource, configs: Configs, given: Collection[str]) -> Iterator[str]:

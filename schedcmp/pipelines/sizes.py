@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from schedcmp.pipelines.arithmetic import Arithmetic, Configs
+from schedcmp.pipelines.arithmetic import Arithmetic, Configs, size_text
 from schedcmp.pipelines.source import PipelineSource, module_source, pipeline_source
 
 Size = tuple[int, int]  # width, height, in pixels
@@ -36,8 +36,8 @@ def chosen_instead(pipeline: str, configs: Configs, sizes: Iterable[Size], calls
         for _ in range(_TRIES):
             best = made_size(pipeline, configs, best, call)
         keeps = made_size(pipeline, configs, best, call) == best
-        told = f"take {_text(best)}" if keeps else "leave it out"
-        return f"{_text(size)} is not made by {pipeline}, which makes {_text(made)} of it; {told}"
+        told = f"take {size_text(best)}" if keeps else "leave it out"
+        return f"{size_text(size)} is not made by {pipeline}, which makes {size_text(made)} of it; {told}"
     return ""
 
 
@@ -104,7 +104,3 @@ def _surroundings(pipeline: str) -> dict[str, Any]:
             except Exception:  # imports what is not imported here
                 continue
     return there | {"logger": Logger(pipeline, CRITICAL)}
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from schedcmp.pipelines.arithmetic import Configs
-from schedcmp.pipelines.inputs import LEADING_MASK, needs
+from schedcmp.pipelines.inputs import argument_names, leads_by_mask, needs
 from schedcmp.pipelines.source import pipeline_source
 
 # By the images that are given: the table of `diffusers.pipelines.auto_pipeline`, and what the task is called
@@ -74,19 +74,6 @@ def task_pipeline(own: str, given: Collection[str], *, controlnet: str = "") -> 
     return found
 
 
-def argument_names(pipeline: str) -> dict[str, str]:
-    """Key of a sweep → argument of the pipeline's call, for the images that it takes."""
-    source = pipeline_source(pipeline)
-    takes = source.arguments if source else {}
-    names = {"image": "image", "mask": "mask_image", "control_image": "control_image"}
-    if leads_by_mask(pipeline):
-        names = {"image": "control_image", "mask": LEADING_MASK}
-    elif "ControlNet" in pipeline and "control_image" not in takes:
-        names = {"control_image": "image"}
-    names["ip_adapter_image"] = "ip_adapter_image"
-    return {key: name for key, name in names.items() if name in takes}
-
-
 def unfit_controlnet(pipeline: str, configs: Configs, call: Collection[str]) -> str:
     """Why a pipeline does not run with the ControlNet that it has; empty if it does, or if that is not known.
 
@@ -110,12 +97,6 @@ def unfit_controlnet(pipeline: str, configs: Configs, call: Collection[str]) -> 
     if modes and source and _MODE in source.arguments and _MODE not in call:
         return f"is led in {modes} ways; say by which one, as in call: {{{_MODE}: 0}}"
     return ""
-
-
-def leads_by_mask(pipeline: str) -> bool:
-    """Whether its ControlNet is what sees an image and its mask, in inpainting that begins with noise alone."""
-    source = pipeline_source(pipeline)
-    return source is not None and LEADING_MASK in source.arguments
 
 
 def _family(pipeline: str) -> str:

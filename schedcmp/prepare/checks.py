@@ -32,7 +32,9 @@ def refuse_unfit(inputs: Inputs, source: Source) -> None:
     _refuse_pipeline(checkpoint, inputs, source)
     if checkpoint.cache:
         _refuse_cache(sweep, checkpoint, source)
-    _refuse_arguments(sweep, checkpoint, source)
+    for place, why in _refusals(sweep, checkpoint):
+        if why:
+            raise SweepError(f"{source.at(*place)}: {why}")
     if sweep.backend == "jax" and (found := refusal(sweep, checkpoint)):
         key, why = found
         raise SweepError(f"{source.where(key)}: {'.'.join(key)}: {why}")
@@ -66,12 +68,6 @@ def _refuse_cache(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> None:
         refuse_cache(checkpoint, Costs(checkpoint).most(sweep))
     except PartError as error:
         raise CheckpointError(f"{source.at('model', *error.key)}: {error}") from error
-
-
-def _refuse_arguments(sweep: Sweep, checkpoint: Checkpoint, source: Source) -> None:
-    for place, why in _refusals(sweep, checkpoint):
-        if why:
-            raise SweepError(f"{source.at(*place)}: {why}")
 
 
 def _refusals(sweep: Sweep, checkpoint: Checkpoint) -> Iterator[tuple[tuple[str, ...], str]]:

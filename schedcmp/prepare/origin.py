@@ -70,7 +70,7 @@ def origin_here(prepared: Prepared) -> Origin:
     }
     versions = {name: version(name) for name in ("torch", "diffusers")}
     decisive = {**shared, "device": loader.device.partition(":")[0], **versions, **enabled, **loader.backend}
-    keys = {label: image_key(recipe, decisive) for label, recipe in prepared.all_recipes.items()}
+    keys = {label: _digest({**decisive, **_decisive(recipe)}) for label, recipe in prepared.all_recipes.items()}
     return Origin(environment, keys, machine_of(environment, loader.backend))
 
 
@@ -93,18 +93,12 @@ def machine_of(environment: Mapping[str, Any], beside: Iterable[str] = ()) -> st
     return _digest({name: environment.get(name) for name in ("device_name", "threads", "system", *beside)})
 
 
-def image_key(recipe: Recipe, shared: Mapping[str, Any]) -> str:
-    """The hash of all that determines an image beside its cell.
-
-    Args:
-        shared: what does, whatever the scheduler.
-    """
-    return _digest({**shared, "class": recipe.cls.__qualname__, "config": recipe.config, **_code(recipe)})
-
-
-def _code(recipe: Recipe) -> dict[str, str]:
-    """What decides an image beside class and config, where it is not in diffusers: lists of levels, source code."""
-    found = {"levels": recipe.levels} if recipe.levels else {}
+def _decisive(recipe: Recipe) -> dict[str, Any]:
+    """What of a scheduler decides an image: class and config, and what is not in diffusers: lists of levels, source
+    code."""
+    found: dict[str, Any] = {"class": recipe.cls.__qualname__, "config": recipe.config}
+    if recipe.levels:
+        found["levels"] = recipe.levels
     if recipe.spacing:
         found["spacing"] = repr(recipe.spacing.options)
     contract = getattr(recipe.cls, "contract", None)

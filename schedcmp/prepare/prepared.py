@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,6 @@ class Prepared:
     def origin(self) -> Origin:
         """What makes the images. Raises SweepError: its device or backend is not there."""
         return self.maker or origin_here(self)
-
-    def made_by(self, maker: Origin) -> Prepared:
-        """The same, made elsewhere: with another device, and maybe other versions."""
-        return replace(self, maker=maker)
-
-    def beside(self, plain: Path | None) -> Prepared:
-        """The same, compared with the run of its checkpoint unchanged."""
-        return replace(self, plain=plain)
 
     @property
     def checkpoint(self) -> Checkpoint:

@@ -99,7 +99,7 @@ def _unrepeatable(prepared: Prepared) -> Iterator[str]:
     for label, recipe in prepared.recipes.items():
         if not recipe.foreign:
             continue
-        from schedcmp.engine.randomness import repeats
+        from schedcmp.engine.trials import repeats
 
         if not repeats(recipe, max(prepared.steps_of(label))):
             yield f"{label}: draws random numbers that no seed governs, so that no image of it can be made again"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from schedcmp.drawing import COLOURS, figure, rendered
@@ -22,7 +23,14 @@ def sigma_curves(
     Raises:
         RegistryError: the entry keeps no sigmas.
     """
-    curves = dict(_curves(entry, schedules, scheduler_config, steps))
+    curves: dict[str, tuple[float, ...]] = {}
+    for name in (DEFAULT_SIGMAS, *_COMPARED):
+        variant = entry.with_sigmas(schedules[name])
+        if name != DEFAULT_SIGMAS and variant == entry:
+            continue
+        with suppress(RegistryError):
+            if sigmas := preflight(resolve(variant, scheduler_config), steps).sigmas:
+                curves[variant.name] = tuple(s for s in dict.fromkeys(sigmas) if s > 0)
     if not curves:
         raise RegistryError(f"{entry.name}: {entry.class_name} keeps no sigmas that could be drawn")
     return curves
@@ -39,18 +47,3 @@ def sigma_plot(curves: Mapping[str, Sequence[float]], title: str, file_format: s
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return rendered(fig, file_format)
-
-
-def _curves(
-    entry: Entry, schedules: Mapping[str, SigmaSchedule], scheduler_config: Mapping[str, Any], steps: int
-) -> Iterator[tuple[str, tuple[float, ...]]]:
-    for name in (DEFAULT_SIGMAS, *_COMPARED):
-        variant = entry.with_sigmas(schedules[name])
-        if name != DEFAULT_SIGMAS and variant == entry:
-            continue
-        try:
-            sigmas = preflight(resolve(variant, scheduler_config), steps).sigmas
-        except RegistryError:
-            continue
-        if sigmas:
-            yield variant.name, tuple(s for s in dict.fromkeys(sigmas) if s > 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -67,7 +67,7 @@ class Several:
             before = plain.get(same)
             if not (model.quantize or model.cache):
                 plain.setdefault(same, place)
-            yield place, self.members.pop(label).beside(before)
+            yield place, replace(self.members.pop(label), plain=before)
             _forget_weights()
 
 

@@ -12,10 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
 from schedcmp.sweep.keys import FILES, Exclude, Keys, OfRun
-from schedcmp.sweep.parts.executor import Executor, Executors
 from schedcmp.sweep.parts.fields import Groups, Part, Words
 from schedcmp.sweep.parts.grid import Grid
-from schedcmp.sweep.parts.making import Jax, Optimize
+from schedcmp.sweep.parts.making import Executor, Executors, Jax, Optimize
 from schedcmp.sweep.parts.measuring import Metrics, Timing, Timings
 from schedcmp.sweep.parts.steps import Search
 from schedcmp.sweep.source import Source

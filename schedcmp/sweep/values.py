@@ -16,7 +16,7 @@ MAX_VALUES = 1_000_000  # of one key
 MAX_IN_ALL = 3_000_000  # of all of a sweep's ranges
 _NUMBERS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*\.\.\s*(\d+(?:\.\d+)?)(?:\s+step\s+(\d+(?:\.\d+)?))?\s*")
 _BASE_AND_MOST = re.compile(r"([\d.]+)\s*/\s*([\d.]+)")
-_RANGE = re.compile(r"\s*(-?[\d_]+)\s*\.\.\s*(-?[\d_]+)(?:\s+step\s+(\d+))?\s*")
+_INTEGERS = re.compile(r"\s*(-?[\d_]+)\s*\.\.\s*(-?[\d_]+)(?:\s+step\s+(\d+))?\s*")
 
 
 def integers(value: Any) -> tuple[int, ...]:
@@ -111,9 +111,9 @@ def count(value: Any) -> int:
         total = sum(map(count, value))
         return total if any(isinstance(item, dict) for item in value) else min(total, MAX_VALUES)
     try:
-        found = _integer_range(value)
-        return min(_count_integers(found) if found else _count_numbers(*_number_range(value)), MAX_VALUES)
-    except ValueError:  # not a range, or a wrong one
+        found = _range(value, _INTEGERS, int) or _range(value, _NUMBERS, Decimal)
+        return min(found[2], MAX_VALUES) if found else 0
+    except ValueError:  # a wrong one
         return 0
 
 
@@ -140,48 +140,35 @@ def _listed(value: Any) -> list[Any]:
 def _integer_or_range(item: Any) -> range | list[int]:
     if isinstance(item, int) and not isinstance(item, bool):
         return [item]
-    found = _integer_range(item)
+    found = _range(item, _INTEGERS, int)
     if found is None:
         raise ValueError(f'expected a whole number or a range such as "4..30 step 2", got {shown(item)}{_meant(item)}')
-    _refuse_more(_count_integers(found), f"the range {shown(item)} has over {MAX_VALUES:,} values")
-    return found
-
-
-def _integer_range(item: Any) -> range | None:
-    """None for what is no range. Raises ValueError for one that is empty."""
-    match = _RANGE.fullmatch(item) if isinstance(item, str) else None
-    if match is None:
-        return None
-    first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
-    if step == 0 or last < first:
-        raise ValueError(f"the range {shown(item)} is empty; write it from low to high, with a step of at least 1")
-    return range(first, last + 1, step)
-
-
-def _count_integers(found: range) -> int:
-    return (found.stop - 1 - found.start) // found.step + 1  # `len` has a limit
+    first, step, count = found
+    _refuse_more(count, f"the range {shown(item)} has over {MAX_VALUES:,} values")
+    return range(first, first + count * step, step)
 
 
 def _number_or_range(item: Any) -> list[float]:
-    if not isinstance(item, str) or not _NUMBERS.fullmatch(item):
+    found = _range(item, _NUMBERS, Decimal)
+    if found is None:
         return [_number(item)]
-    first, last, step = _number_range(item)
-    count = _count_numbers(first, last, step)
+    first, step, count = found
     _refuse_more(count, f"the range {shown(item)} has over {MAX_VALUES:,} values")
     return [float(first + i * step) for i in range(count)]
 
 
-def _number_range(item: Any) -> tuple[Decimal, Decimal, Decimal]:
-    """First, last and step. Raises ValueError for what is no range, and for one that is empty."""
-    match = _NUMBERS.fullmatch(item) if isinstance(item, str) else None
-    first, last, step = (Decimal(text or "1") for text in match.groups()) if match else (Decimal(0),) * 3
+def _range(item: Any, written: re.Pattern[str], number: Callable[[str], Any]) -> tuple[Any, Any, int] | None:
+    """The first value of a range, its step, and how many it has, or `MAX_VALUES` and one; None for what is no range.
+    Raises ValueError for one that is empty."""
+    match = written.fullmatch(item) if isinstance(item, str) else None
+    if match is None:
+        return None
+    first, last, step = (number(text or "1") for text in match.groups())
     if step <= 0 or last < first:
-        raise ValueError(f"the range {shown(item)} is empty; write it from low to high, with a step above 0")
-    return first, last, step
-
-
-def _count_numbers(first: Decimal, last: Decimal, step: Decimal) -> int:
-    return int((last - first) / step) + 1
+        least = "of at least 1" if written is _INTEGERS else "above 0"
+        raise ValueError(f"the range {shown(item)} is empty; write it from low to high, with a step {least}")
+    many = last - first >= step * MAX_VALUES
+    return first, step, MAX_VALUES + 1 if many else int((last - first) // step) + 1
 
 
 def _size(item: Any) -> str:

@@ -22,6 +22,7 @@ from schedcmp.truth.noise import NoiseSchedule, fits
 DATA = Mixture(weights=(0.3, 0.7), means=(-1.4, 0.6), stds=(0.4, 0.4))
 STEPS = (5, 7, 10, 14, 20, 28, 40, 57, 80, 160, 320)
 STOCHASTIC_STEPS = (5, 10, 20, 40, 80)
+_quantiles = cache(DATA.quantiles)
 _PROBE_STEPS = 40  # some draw noise only when there are enough (Restart: from 20)
 SAMPLES = 1_024
 STOCHASTIC_SAMPLES = 16_384
@@ -116,11 +117,6 @@ def sampling_floor(count: int = STOCHASTIC_SAMPLES, draws: int = 32) -> tuple[fl
     rng = np.random.default_rng(0)
     found = [wasserstein(DATA.sample(count, rng)) for _ in range(draws)]
     return float(np.mean(found)), float(np.std(found))
-
-
-@cache
-def _quantiles(count: int) -> Array:
-    return DATA.quantiles(count)
 
 
 def _point(run: Solve, noise: torch.Tensor, steps: int, *, foreign: bool, stochastic: bool) -> Point:

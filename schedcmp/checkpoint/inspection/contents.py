@@ -71,7 +71,6 @@ def checkpoint_of(
         path=path,
         kind="file" if path.is_file() else "folder",
         config_folder=folder,
-        variant=spec.variant,
         pipeline_class=index["_class_name"],
         width=width,
         height=height,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from importlib.resources import files
 from pathlib import Path
 
 from schedcmp.checkpoint import layout, single_file
@@ -16,7 +15,6 @@ from schedcmp.checkpoint.weights import content_file, refuse_oversized, resolve_
 from schedcmp.errors import CheckpointError
 from schedcmp.files import is_address, user_path
 
-_BUILTIN = "builtin:"
 _FILE_SUFFIXES = (".safetensors", *layout.PICKLED)
 
 
@@ -42,9 +40,10 @@ def inspect(spec: ModelSpec, *, progress: bool = False) -> Checkpoint:
     else:
         path = user_path(spec.model)
     try:
-        if spec.model.startswith(_BUILTIN):
+        if spec.model.startswith(layout.BUILTIN):
             _refuse_options(spec, "revision", "variant", "config")
-            return _from_folder(spec, spec.model, _builtin(spec.model))
+            folder = layout.builtin(spec.model, layout.MODEL_INDEX, "is not part of this installation")
+            return _from_folder(spec, spec.model, folder)
         if path.is_dir():
             _refuse_options(spec, "revision", "config")
             return _from_folder(spec, path.resolve().name, path)
@@ -64,16 +63,6 @@ def _refuse_options(spec: ModelSpec, *names: str) -> None:
     for name in names:
         if getattr(spec, name) is not None:
             raise CheckpointError(f"`{name}` is for {meant_for[name]}; {spec.model} is none, so leave it out.")
-
-
-def _builtin(model: str) -> Path:
-    folder = Path(str(files("schedcmp"))) / "builtin"
-    path = folder / model.removeprefix(_BUILTIN)
-    if (path / layout.MODEL_INDEX).is_file() and path.parent == folder:
-        return path
-    known = sorted(f"{_BUILTIN}{index.parent.name}" for index in folder.glob(f"*/{layout.MODEL_INDEX}"))
-    remedy = f"use {', '.join(known)}" if known else "install it anew"
-    raise CheckpointError(f"{model} is not part of this installation; {remedy}.")
 
 
 def _from_folder(spec: ModelSpec, name: str, folder: Path) -> Checkpoint:
@@ -134,7 +123,7 @@ def _from_hub(spec: ModelSpec, progress: bool) -> Checkpoint:
     if is_path or spec.model.count("/") != 1:
         raise CheckpointError(
             f"{spec.model}: no such folder or file. Give a diffusers folder, a .safetensors file, a hub id"
-            f" (owner/name) or {_BUILTIN}tiny."
+            f" (owner/name) or {layout.BUILTIN}tiny."
         )
     from schedcmp.checkpoint import hub
 

@@ -60,7 +60,7 @@ def _load_from(
             options["quantization_config"] = PipelineQuantizationConfig(quant_mapping=configs)
         return pipeline_class.from_pretrained(
             folder,
-            variant=checkpoint.variant,
+            variant=checkpoint.spec.variant,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -10,21 +11,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from schedcmp.checkpoint import layout
 from schedcmp.checkpoint.cache import caching
 from schedcmp.checkpoint.given import Given
+from schedcmp.checkpoint.json_files import read_json
 from schedcmp.checkpoint.loading.build import build
 from schedcmp.checkpoint.loading.device import resolve_device, resolve_dtype
-from schedcmp.checkpoint.loading.lacks import recorded_gaps, refuse_gaps, refuse_missing_packages
 from schedcmp.checkpoint.optimize import optimize
 from schedcmp.checkpoint.quantize import refuse_device
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.source import Checkpoint
 from schedcmp.errors import CheckpointError, PartError, one_line
 from schedcmp.guard import shortage
+from schedcmp.pipelines.packages import install
 from schedcmp.registry.postpone import STATISTICS, postponed
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+
+_PROCESSOR = re.compile(r'"([A-Z]\w*Processor)"')  # the name of a class of transformers in a config
 
 
 def load(
@@ -58,12 +63,12 @@ def load(
     with (
         _explained(checkpoint, target),
         quiet() as messages,
-        recorded_gaps() as gaps,
+        _recorded_gaps() as gaps,
         postponed(*STATISTICS),  # diffusers imports all schedulers
     ):
-        refuse_missing_packages(checkpoint)
+        _refuse_missing_packages(checkpoint)
         pipeline = build(checkpoint, torch_dtype, resolve_dtype(vae_dtype, target) if vae_dtype else None)
-        refuse_gaps(checkpoint, messages, gaps)
+        _refuse_gaps(checkpoint, messages, gaps)
         _try_cache(checkpoint, pipeline)
         if not optimizations.get("offload"):
             pipeline.to(target)
@@ -76,6 +81,51 @@ def load(
     dressed(pipeline)
     optimize(pipeline, optimizations, target)
     return cast("DiffusionPipeline", pipeline)
+
+
+def _refuse_missing_packages(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError where transformers has but a placeholder of a processor's class, or of a part of it."""
+    import transformers
+
+    index = read_json(checkpoint.config_folder / layout.MODEL_INDEX)
+    for part in layout.components(index, (), str(checkpoint.path)):
+        folder = checkpoint.config_folder / part.name
+        texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*processor_config.json"))]
+        classes = [getattr(transformers, name, None) for name in dict.fromkeys(_PROCESSOR.findall("".join(texts)))]
+        if missing := sorted({package for cls in classes for package in getattr(cls, "_backends", ())}):
+            needs = f"its {part.name} needs {', '.join(missing)}: {install(missing)}"
+            raise CheckpointError(f"{checkpoint.name}: {needs}")
+
+
+def _refuse_gaps(checkpoint: Checkpoint, messages: list[str], gaps: list[str]) -> None:
+    # diffusers and transformers fill missing weights with random numbers and only log it.
+    logged = [text for text in messages if "newly initialized" in text]
+    if gaps or logged:
+        detail = ", ".join(gaps[:3]) or " ".join(logged[0].split())
+        raise CheckpointError(f"{checkpoint.path} lacks weights that its configs name: {detail}; fetch it again.")
+
+
+@contextmanager
+def _recorded_gaps() -> Iterator[list[str]]:
+    """Yields the names of parameters that load_state_dict() leaves at random values: `from_single_file`
+    asks for strict=False and drops the answer."""
+    original: Any = torch.nn.Module.load_state_dict
+    gaps: list[str] = []
+
+    def recording(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        result = original(module, *args, **kwargs)
+        state = module.state_dict()
+        # A tied weight is missing under one of its names only.
+        filled = {state[name].data_ptr() for name in state.keys() - set(result.missing_keys)}
+        missing = (name for name in result.missing_keys if name in state)
+        gaps.extend(name for name in missing if state[name].data_ptr() not in filled)
+        return result
+
+    torch.nn.Module.load_state_dict = recording  # type: ignore[method-assign,assignment]
+    try:
+        yield gaps
+    finally:
+        torch.nn.Module.load_state_dict = original  # type: ignore[method-assign]
 
 
 def _take_other_dtypes(vae: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, MutableMapping
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -45,6 +46,20 @@ def bits(value: torch.Tensor) -> bytes:
     """Its content, wherever it is and however it lies there."""
     near = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     return near.flatten().view(torch.uint8).numpy().tobytes()
+
+
+def content_of(value: Any) -> Hashable:
+    """Equal for arguments that are equal by content. Raises TypeError for what may change, such as a cache of keys and
+    values."""
+    if isinstance(value, torch.Tensor):
+        return (value.shape, value.dtype, blake2b(bits(value), digest_size=16).digest())
+    if isinstance(value, Mapping):
+        return tuple((name, content_of(part)) for name, part in value.items())
+    if isinstance(value, tuple | list):
+        return tuple(map(content_of, value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    raise TypeError(f"not comparable by content: {type(value).__name__}")
 
 
 _contents: MutableMapping[torch.Tensor, tuple[int, Hashable]] = WeakIdKeyDictionary()

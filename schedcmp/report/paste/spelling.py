@@ -11,8 +11,8 @@ from schedcmp.files import to_json
 from schedcmp.pipelines.arguments import called_by, tuples
 from schedcmp.pipelines.arithmetic import Configs
 from schedcmp.pipelines.guidance import guidance_names
+from schedcmp.pipelines.inputs import argument_names
 from schedcmp.pipelines.source import pipeline_source
-from schedcmp.pipelines.tasks import argument_names
 from schedcmp.registry.build import constructor_defaults
 
 _ARGUMENTS = [axis.argument for axis in OPTIONAL if axis.argument]

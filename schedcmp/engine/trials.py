@@ -1,38 +1,22 @@
-"""Which cells may share a lane: those that differ by their seeds only, where that changes no bit.
+"""What a scheduler does in a few steps on tiny latents: whether seeds may share a lane, and what draws random numbers.
 
 A scheduler works on all latents of a call at once, so four seeds in a lane cost a quarter of its overhead: its steps,
-its kernel launches, the pipeline's own checks.
+its kernel launches, the pipeline's own checks. They share one where that changes no bit.
 """
 
 from __future__ import annotations
-
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 import torch
 
 from schedcmp.engine.guarded import seeded
 from schedcmp.guard.foreign import contained
 from schedcmp.pipelines.scheduling import timestep_arguments
-from schedcmp.records import Cell
 from schedcmp.registry.build import Recipe
+from schedcmp.samplers.global_random import Own, sources
 
-_STEPS = 4
+_STEPS, _MOST_STEPS = 4, 100
 _LATENTS = (1, 4, 8, 8)
-
-
-def lanes_of(cells: Iterable[Cell], most: Callable[[Cell], int]) -> Iterator[tuple[Cell, ...]]:
-    """Cells that differ by their seeds, at most `most` together; by powers of two, whose rows fill a batch evenly."""
-    alike: dict[Cell, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        alike[replace(cell, id="", index=0, seed=0)].append(cell)
-    for like, seeds in alike.items():
-        left, size = seeds, most(like)
-        while left:
-            size = min(size, 1 << (len(left).bit_length() - 1))
-            yield tuple(left[:size])
-            left = left[size:]
+_HOST = torch.device("cpu")
 
 
 def exact(recipe: Recipe) -> bool:
@@ -62,3 +46,26 @@ def solve(recipe: Recipe, *seeds: int, steps: int = _STEPS) -> torch.Tensor:
             scheduler.scale_model_input(x, t)  # some warn if it is not called
         x = scheduler.step((9 * x).sin(), t, x, return_dict=False)[0]
     return x
+
+
+def drawn_from(recipe: Recipe, steps: int) -> frozenset[str]:
+    """The global generators that a scheduler draws from in so many steps; all of them if it cannot be tried."""
+    own = Own(sources(_HOST), 0)
+    try:
+        _tried(recipe, steps, own)
+    except Exception:  # third-party code raises what it likes; of its pipeline's own latents it might run
+        return frozenset(source.name for source in sources(_HOST))
+    return own.drawn()
+
+
+def repeats(recipe: Recipe, steps: int) -> bool:
+    """Whether it does the same twice when all global generators begin alike; True if it cannot be tried."""
+    try:
+        return torch.equal(*(_tried(recipe, steps, Own(sources(_HOST), 0)) for _ in range(2)))
+    except Exception:  # third-party code raises what it likes
+        return True
+
+
+def _tried(recipe: Recipe, steps: int, own: Own) -> torch.Tensor:
+    with contained(recipe.patience(steps)), own.in_charge():
+        return solve(recipe, 0, steps=min(steps, _MOST_STEPS))
