@@ -5,7 +5,7 @@ MINUTES ?= 20
 SEED ?= 0
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test lint format bench soak samplers coverage clean
+.PHONY: install demo test test-slow test-all lint format bench soak samplers coverage clean
 
 install: $(INSTALLED)
 
@@ -18,8 +18,13 @@ demo: install  ## the main job on the built-in checkpoints
 	$(BIN)/schedcmp run configs/quickstart.yaml
 	$(BIN)/schedcmp run configs/both.yaml
 
-test: install
-	$(BIN)/python -m pytest -n auto
+test: install  ## some five minutes on two cores
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: install  ## what `test` leaves out
+	$(BIN)/python -m pytest -n auto -m slow
+
+test-all: test test-slow
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.errors import RequestError
+from schedcmp.grouped import grouped
 from schedcmp.readings import Reading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 # Okabe & Ito 2008; their yellow is too pale for lines on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -103,19 +105,17 @@ def line_figure(lines: Sequence[Line], title: str, x: str, y: str, prepare: Call
             ax.set_title(", ".join(dict.fromkeys(line.group for line in groups[i])), loc="left", fontsize=9)
     place(fig)  # labels stand where the layout has put the panels
     for ax, group in zip(axes, groups, strict=False):
-        label_ends(ax, group)
+        ends = [(line.x[-1], line.y[-1], line.name, COLOURS[i % MOST]) for i, line in enumerate(group)]
+        label(ax, ends, 1.03, left=True)
     return fig
 
 
-def panels(lines: Sequence[Line], most: int = MOST) -> list[list[Line]]:
-    """Lines by group, at most so many together; small groups share a panel."""
-    groups: dict[str, list[Line]] = {}
-    for line in lines:
-        groups.setdefault(line.group, []).append(line)
+def panels(lines: Sequence[Line]) -> list[list[Line]]:
+    """Lines by group, at most `MOST` together; small groups share a panel."""
     found: list[list[Line]] = []
-    for group in groups.values():
-        for part in (group[i : i + most] for i in range(0, len(group), most)):
-            if found and len(found[-1]) + len(part) <= most:
+    for group in grouped(lines, lambda line: line.group).values():
+        for part in (group[i : i + MOST] for i in range(0, len(group), MOST)):
+            if found and len(found[-1]) + len(part) <= MOST:
                 found[-1] = found[-1] + part
             else:
                 found.append(part)
@@ -142,12 +142,6 @@ def plain(ax: Axes) -> None:
     ax.tick_params(labelsize=8)
     ax.xaxis.label.set_fontsize(9)
     ax.yaxis.label.set_fontsize(9)
-
-
-def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
-    """Each line's name at the panel's right edge."""
-    ends = [(line.x[-1], line.y[-1], line.name, COLOURS[i % MOST]) for i, line in enumerate(lines)]
-    label(ax, ends, 1.03, left=True)
 
 
 def label(ax: Axes, named: Sequence[tuple[float, float, str, str]], at: float, *, left: bool) -> None:
@@ -187,17 +181,21 @@ def spread(wanted: Sequence[float], apart: float) -> list[float]:
 
 def log_ticks(axis: Axis) -> None:
     """Plain numbers at 1, 2, 5 of each decade of a logarithmic axis."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
+    _set_ticks(axis, LogLocator(subs=(1, 2, 5)))
+
+
+def _set_ticks(axis: Axis, locator: Locator) -> None:
+    axis.set_major_locator(locator)
+    axis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
 
 
 def quality_axis(ax: Axes, metric: Reading) -> None:
     """By logarithm where values are compared as ratios; what chance may make negative is drawn evenly as far as it is
     near enough to nothing, and by logarithm beyond."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator
 
     if metric.ratio:
         ax.set_yscale("log")
@@ -205,9 +203,7 @@ def quality_axis(ax: Axes, metric: Reading) -> None:
     elif metric.near:
         ax.set_yscale("symlog", linthresh=metric.near)
         ticks = [m * decade for decade in (0.01, 0.1, 1, 10, 100) for m in (1, 2, 5)]
-        ax.yaxis.set_major_locator(FixedLocator([0, *(tick for tick in ticks if tick >= metric.near)]))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_locator(NullLocator())
+        _set_ticks(ax.yaxis, FixedLocator([0, *(tick for tick in ticks if tick >= metric.near)]))
         ax.axhline(metric.near, color="0.85", linewidth=0.8, zorder=0)
 
 

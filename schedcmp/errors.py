@@ -13,6 +13,8 @@ A message says what is wrong, where, and the remedy. Only `cli` shows them.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _LONG_WORD = re.compile(r"(\S{200})\S{200,}(\S{40})")
 
@@ -55,6 +57,15 @@ class RunFolderError(RequestError):
 
 class RunError(SchedcmpError):
     """A run stopped before its end for a reason outside the sweep (such as a full disk)."""
+
+
+@contextmanager
+def raised_as(kind: type[SchedcmpError], place: str, *caught: type[Exception]) -> Iterator[None]:
+    """While open, what is caught is raised as an error of this kind, which begins with the place."""
+    try:
+        yield
+    except caught as error:
+        raise kind(f"{place}: {error}") from error
 
 
 def one_line(error: BaseException | None) -> str:

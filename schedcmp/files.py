@@ -19,7 +19,6 @@ from schedcmp.errors import RequestError
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows devices
 
 UNFINISHED = re.compile(r"\.schedcmp-[a-z0-9_]+\.part")  # as write_atomically names what it has not finished
-_PNG_END = b"IEND\xaeB`\x82"
 
 
 @lru_cache(10_000)
@@ -115,12 +114,6 @@ def from_json(text: str | bytes) -> Any:
         return json.loads(text)
     except (RecursionError, TypeError) as error:  # the latter for what is not even text
         raise ValueError(str(error)) from error
-
-
-def is_whole_png(file: BinaryIO) -> bool:
-    """Whether a file ends as a PNG does; a torn or emptied one does not. Raises OSError."""
-    file.seek(max(file.seek(0, os.SEEK_END) - len(_PNG_END), 0))
-    return file.read() == _PNG_END
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -8,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Programs that run for milliseconds are not worth their compilation
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,15 +34,37 @@ settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
 
+def pytest_configure() -> None:
+    """Thousands of small files, synchronised and soon removed, are in the memory where it has the room."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those of clusters begin: they mostly wait, and as the last they would leave processors without work."""
     items.sort(key=lambda item: item.path.stem != "test_ray")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: it need not be searched for garbage whenever a run lets go of a checkpoint."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Stable Diffusion 1.x pipeline, saved; not to be changed."""
     return save_sd1(tmp_path_factory.mktemp("checkpoints") / "sd1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blank_plots(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each run writes some, which takes longer than its images; the tests of plots have the mark `plots`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("plots") is None:
+            patch.setattr("schedcmp.report.plots.rendered", lambda fig, file_format: f"{file_format}".encode())
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,8 @@ from test_run import run
 
 from schedcmp.errors import RequestError
 from schedcmp.metrics.clip import ClipScore
-from schedcmp.metrics.clipped import Clipped
 from schedcmp.metrics.perceptual import Lpips
-from schedcmp.metrics.sharpness import Sharpness
+from schedcmp.metrics.pixels import Clipped, Sharpness
 from schedcmp.readings import noted, readings
 from schedcmp.records import Cell, CellResult, Reference, StoredCell, Timing
 from schedcmp.report.across import across, recommended_cell

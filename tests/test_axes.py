@@ -11,6 +11,7 @@ from typing import Any
 import families
 import numpy as np
 import pytest
+from asked import prepare
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,7 +20,6 @@ from test_sweep import plan_of, refusal
 
 from schedcmp.errors import SweepError
 from schedcmp.pictures.image import fingerprint
-from schedcmp.prepare import prepare
 from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.inert import repeats
 from schedcmp.report.write import write_reports

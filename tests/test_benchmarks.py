@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_every_section_for_gpus_runs_on_shrunken_shapes(tmp_path: Path) -> None:
     command = [
         sys.executable,

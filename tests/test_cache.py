@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from asked import prepare
 from diffusers import FluxTransformer2DModel
 from diffusers.hooks import FirstBlockCacheConfig
 from families import flux
@@ -18,7 +19,6 @@ from PIL import Image
 
 import schedcmp
 from schedcmp.errors import RequestError
-from schedcmp.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("coarse_references")
 KEYS: dict[str, Any] = {"prompt": "a b", "guidance_scale": 3, "schedulers": ["euler", "heun"], "steps": [8], "seeds": 1}

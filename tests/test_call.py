@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asked import prepare
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from test_run import run
 
 from schedcmp.errors import SweepError
-from schedcmp.prepare import prepare
 from schedcmp.store.store import Store
 
 Write = Callable[..., Path]

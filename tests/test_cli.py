@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from asked import load
 from test_run import Write, run
 
 from schedcmp import __version__
 from schedcmp.cli.process import starting
 from schedcmp.errors import CheckpointError
 from schedcmp.registry.table import builtin_registry
-from schedcmp.sweep.document import checked, load
+from schedcmp.sweep.document import checked
 from schedcmp.sweep.models import members
 from schedcmp.sweep.source import read
 

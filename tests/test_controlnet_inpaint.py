@@ -11,6 +11,7 @@ import families
 import numpy as np
 import pytest
 import torch
+from asked import prepare
 from PIL import Image
 from test_families import half_a_mask, picture
 from test_inputs import (
@@ -29,7 +30,6 @@ from test_inputs import (
 )
 
 from schedcmp.errors import RequestError
-from schedcmp.prepare import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated")  # by diffusers' own ControlNet
 

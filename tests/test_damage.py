@@ -164,10 +164,13 @@ def test_what_no_run_has_kept_beside_cells_is_not_read(out: Path, value: Any) ->
     "value",
     [
         "{", b"\xff\xfe", "[1]", json.dumps("[" * 10**5),
-        json.dumps("{name: a, grid: {}, more: [" + "1, " * 300_000 + "]}"),  # which would take half a minute
+        json.dumps("{name: a, grid: {}, more: [" + "1, " * 3000 + "]}"),  # more than a sweep can hold
     ],
 )  # fmt: skip
-def test_what_is_kept_beside_cells_is_written_again(out: Path, value: Any, capsys: Capture) -> None:
+def test_what_is_kept_beside_cells_is_written_again(
+    out: Path, value: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schedcmp.sweep.source._MAX_VALUES", 2000)
     for name in BESIDE:
         sql(out, "INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
     assert run("report", out) == 0

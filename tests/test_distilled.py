@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from asked import prepare
 from loras import layers, save_lora
 from safetensors.torch import load_file, save_file
 from test_cli import output
@@ -22,7 +23,6 @@ from schedcmp.checkpoint.source import ModelSpec
 from schedcmp.checkpoint.wardrobe import Wardrobe
 from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
-from schedcmp.prepare import prepare
 from schedcmp.prepare.few_steps import few_steps
 from schedcmp.records import Cell
 from schedcmp.registry.build import mended, resolve

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from asked import load
 
 from schedcmp.metrics.table import known
-from schedcmp.sweep.document import Sweep, load
+from schedcmp.sweep.document import Sweep
 from tools.pages import PAGES, PARTS, written
 
 ROOT = Path(__file__).parents[1]

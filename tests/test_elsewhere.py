@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from asked import prepare
 from checkpoints import image, scheduler, text_config, tokenizer, unet, vae
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
@@ -20,7 +21,6 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.loading.load import load
 from schedcmp.errors import CheckpointError
-from schedcmp.prepare import prepare
 
 UNET, TEXT = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"

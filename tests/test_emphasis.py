@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from asked import prepare
 from hypothesis import given
 from hypothesis import strategies as st
 from test_inputs import made, pixels
@@ -18,7 +19,6 @@ from test_run import run
 import schedcmp
 from schedcmp.checkpoint import emphasis
 from schedcmp.errors import SweepError
-from schedcmp.prepare import prepare
 from schedcmp.sweep.emphasis import chunks, plain
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from asked import load as load_sweep
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
@@ -26,7 +27,6 @@ from schedcmp.registry.build import Recipe, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
-from schedcmp.sweep.document import load as load_sweep
 
 REGISTRY = builtin_registry()
 NEVER_RUN = {"flow-euler", "flow-heun"}  # on a checkpoint whose noise is set by betas the pipeline cannot call them

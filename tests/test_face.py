@@ -180,6 +180,7 @@ def test_a_built_scheduler_is_ready_to_assign(pipe: StableDiffusionPipeline) -> 
         schedcmp.build("euler", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_the_notebooks_run(path: Path) -> None:
     cells = json.loads(path.read_text())["cells"]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import prepare
 from diffusers import StableDiffusionPipeline
 from test_run import run
 
 import schedcmp
 from schedcmp.errors import RequestError
-from schedcmp.prepare import prepare
 
 CALLS: list[float] = []
 KEYS: dict[str, Any] = {"prompt": "a b", "schedulers": ["euler", "heun"], "steps": [2, 3], "metrics": "off"}

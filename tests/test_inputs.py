@@ -19,6 +19,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from asked import prepare
 from PIL import Image
 from test_families import half_a_mask, picture
 from test_run import run
@@ -28,7 +29,7 @@ from schedcmp.axes import plain_name
 from schedcmp.engine.guarded import seeded
 from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.face.asking import asked
-from schedcmp.prepare import Prepared, prepare
+from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
 from schedcmp.report.axes import GridAxes, plan_pages
 from schedcmp.report.inputs import inputs

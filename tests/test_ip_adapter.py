@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from asked import prepare
 from PIL import Image
 from safetensors.torch import save_file
 from test_families import picture
@@ -22,7 +23,6 @@ from test_run import run
 import schedcmp
 from schedcmp.engine.guarded import seeded
 from schedcmp.errors import RequestError
-from schedcmp.prepare import prepare
 from schedcmp.store.store import Store
 
 FAMILIES = {"sd": families.sd, "sdxl": families.sdxl}

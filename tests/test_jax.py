@@ -21,6 +21,8 @@ import jax
 import numpy as np
 import pytest
 import torch
+from asked import load as read_sweep
+from asked import prepare
 from diffusers import UNet2DConditionModel
 from latents import Latents
 from test_families import recipes_for
@@ -41,11 +43,9 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import CheckpointError, RegistryError, SweepError
-from schedcmp.prepare import prepare
 from schedcmp.registry.build import resolve
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.preflight import preflight
-from schedcmp.sweep.document import load as read_sweep
 
 CLOSE = 1e-4  # of the latents' scale
 TESTS = Path(__file__).parent
@@ -73,6 +73,7 @@ UNETS: dict[str, Callable[[], UNet2DConditionModel]] = {
         transformer_layers_per_block=[1, 3], use_linear_projection=True, addition_embed_type="text_time",
         addition_time_embed_dim=4, projection_class_embeddings_input_dim=16 + 6 * 4,
     ),
+    "of-one-level": checkpoints.quick_unet,
     "lcm": partial(checkpoints.unet, time_cond_proj_dim=6),
     "tiny": lambda: load(inspect(ModelSpec("builtin:tiny")), "cpu").unet,
 }  # fmt: skip
@@ -273,6 +274,7 @@ def collectives(folder: Path, solve: str) -> list[str]:
     return re.findall(r"(?:all-|collective-|reduce-scatter)[\w-]*\(", text)
 
 
+@pytest.mark.slow
 def test_four_devices_do_the_same_and_need_nothing_of_each_other(sd1: Path) -> None:
     environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"}
     code = ON_FOUR.format(tests=str(TESTS), folder=str(sd1))

@@ -25,7 +25,7 @@ from schedcmp.registry.compat import judge
 from schedcmp.registry.plot import sigma_curves, sigma_plot
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
-from schedcmp.spacing import flow_levels, levels, listed
+from schedcmp.spacing import flow_levels, levels
 from schedcmp.spacing.flow import PIPELINE
 
 SD15: dict[str, Any] = {
@@ -53,7 +53,7 @@ def sigma(t: float) -> float:
 
 def test_the_checkpoints_own_noise_levels_are_read_from_the_scheduler() -> None:
     scheduler = resolve(REGISTRY.entry("euler"), SD15).build()
-    assert listed.own_sigmas(scheduler) == pytest.approx(SIGMAS, rel=2e-5)  # float32 betas
+    assert levels.own_sigmas(scheduler) == pytest.approx(SIGMAS, rel=2e-5)  # float32 betas
     flow = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).sigmas.numpy()[::-1]
     assert flow_levels.Trained(3.0, 1000).sigmas == pytest.approx(flow, rel=1e-6)
 
@@ -145,7 +145,7 @@ def test_the_schedulers_sigmas_are_the_levels(e: Any, s: Any) -> None:
         return
     scheduler = resolve(variant, config).build()
     trained = flow_levels.Trained(3.0, 1000)
-    own = trained.sigmas if config is FLOW else listed.own_sigmas(scheduler)
+    own = trained.sigmas if config is FLOW else levels.own_sigmas(scheduler)
     expected = (
         flow_levels.schedule_called(s.flow)(10, trained) if config is FLOW else levels.SCHEDULES[s.levels](10, own)
     )
@@ -214,7 +214,7 @@ def test_the_same_levels_through_diffusers_custom_sigmas_give_the_same_steps() -
     ours = resolve(REGISTRY.entry("euler-kl-optimal"), SD15).build()
     ours.set_timesteps(9)
     theirs = resolve(REGISTRY.entry("euler"), SD15).build()
-    theirs.set_timesteps(sigmas=[*levels.kl_optimal(9, listed.own_sigmas(theirs)), 0.0])
+    theirs.set_timesteps(sigmas=[*levels.kl_optimal(9, levels.own_sigmas(theirs)), 0.0])
     assert torch.equal(ours.sigmas, theirs.sigmas)
     assert torch.allclose(ours.timesteps, theirs.timesteps, atol=1e-3)
 

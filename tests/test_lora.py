@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import load as load_sweep
+from asked import prepare
 from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
 from hub import COMMIT, Hub, serving
 from loras import layers, save_lora
@@ -28,7 +30,6 @@ from schedcmp.engine.job import Workbench
 from schedcmp.engine.packed import PackedEngine
 from schedcmp.engine.solo import Measuring, SoloEngine
 from schedcmp.errors import CheckpointError, RequestError
-from schedcmp.prepare import prepare
 from schedcmp.prepare.loras import Loras as FoundLoras
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.build import mended, resolve
@@ -37,7 +38,6 @@ from schedcmp.report.paste import FORMS
 from schedcmp.runs.engines import Engines
 from schedcmp.runs.pending import pending_cells
 from schedcmp.store.store import Store
-from schedcmp.sweep.document import load as load_sweep
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning"),

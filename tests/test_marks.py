@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import prepare
 from checkpoints import image, vae
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
@@ -17,7 +18,6 @@ from single_file import write_original_layout
 
 from schedcmp.checkpoint import Checkpoint, ModelSpec, inspect
 from schedcmp.errors import CheckpointError
-from schedcmp.prepare import prepare
 
 Write = Callable[..., Path]
 

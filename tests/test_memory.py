@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from checkpoints import save_sd1
+from checkpoints import save_sd1, unet
 from diffusers import AutoencoderKL
 from forks import ended
 
@@ -40,13 +41,17 @@ def child(code: str, *words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose VAE makes eight pixels of a latent one, as Stable Diffusion's."""
-    vae = AutoencoderKL(
-        block_out_channels=(8,) * 4, norm_num_groups=4, latent_channels=4, sample_size=64,
-        mid_block_add_attention=False,  # which takes long
+    """A checkpoint whose VAE makes eight pixels of a latent one, as Stable Diffusion's. Attention would take long."""
+    vae = partial(
+        AutoencoderKL, block_out_channels=(8,) * 4, norm_num_groups=4, latent_channels=4, sample_size=64,
+        mid_block_add_attention=False,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     )  # fmt: skip
-    return save_sd1(tmp_path_factory.mktemp("large") / "sd1", vae)
+    plain = partial(
+        unet, block_out_channels=(8,), down_block_types=("DownBlock2D",), mid_block_type=None,
+        up_block_types=("UpBlock2D",)
+    )  # fmt: skip
+    return save_sd1(tmp_path_factory.mktemp("large") / "sd1", vae, plain)
 
 
 def peak_bytes(*words: object) -> int:
@@ -58,6 +63,7 @@ def peak_bytes(*words: object) -> int:
     return usage.ru_maxrss * 1024
 
 
+@pytest.mark.slow
 def test_a_packed_run_of_large_images_takes_little_more_memory_than_a_solo_one(
     large: Path, write_sweep: Write, tmp_path: Path
 ) -> None:
@@ -82,6 +88,7 @@ def test_a_batch_on_a_cpu_is_bounded_by_its_pixels(side: int, denoised: int, dec
     assert Sizes(48, scale=8).rows(Call("unet", {"sample": latents})) == 48  # as the sweep says
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_the_memory_fails_alone_and_the_next_run_goes_on(
     large: Path, write_sweep: Write, tmp_path: Path
 ) -> None:

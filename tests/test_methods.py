@@ -11,6 +11,7 @@ import families
 import numpy as np
 import pytest
 import torch
+from asked import load
 from PIL import Image
 from test_sweep import GOOD, write
 
@@ -20,7 +21,6 @@ from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.compat import judge
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import builtin_registry
-from schedcmp.sweep.document import load
 from schedcmp.sweep.plan import make_plan
 from schedcmp.truth.drive import Oracle, drive
 from schedcmp.truth.measure import DATA, measure, stratified
@@ -223,7 +223,7 @@ def test_image_to_image_begins_where_it_should(img2img: Any) -> None:
         start = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8))
         return img2img(
             "a b", image=start, strength=0.6, num_inference_steps=5, max_sequence_length=8, output_type="np",
-            generator=torch.Generator().manual_seed(1),
+            width=16, height=16, generator=torch.Generator().manual_seed(1),
         ).images  # fmt: skip
 
     one_step = {"base": "dpmpp-2m", "options": {"solver_order": 1}}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import load, prepare
 from checkpoints import VOCABULARY, text_config, tokenizer
 from PIL import Image
 from safetensors.torch import save_file
@@ -41,13 +42,10 @@ from schedcmp.metrics import Metric
 from schedcmp.metrics.aesthetic import Aesthetic
 from schedcmp.metrics.clip import ClipScore, Preference
 from schedcmp.metrics.clip_model import Clip, clip_score, find_clip, opened_clip
-from schedcmp.metrics.clipped import Clipped
 from schedcmp.metrics.distribution import cmmd
-from schedcmp.metrics.sharpness import Sharpness
+from schedcmp.metrics.pixels import Clipped, Sharpness
 from schedcmp.metrics.wanted import wants_references
-from schedcmp.prepare import prepare
 from schedcmp.store.store import Store
-from schedcmp.sweep.document import load
 from schedcmp.truth.adherence import adherence, asked_for, shown_in
 from schedcmp.truth.metrics import psnr_db, relative_rmse, ssim
 from tools.tiny.captions import plain_caption, training_caption

@@ -37,6 +37,8 @@ SMALL = [
     for steps in (4, 8)
 ]
 
+pytestmark = pytest.mark.plots
+
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Browser]:

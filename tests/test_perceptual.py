@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import prepare
 from PIL import Image
 from quick import fewer_steps
 from safetensors.torch import save_file
@@ -23,7 +24,6 @@ from schedcmp.errors import CheckpointError, SweepError
 from schedcmp.metrics.measuring import COMPARED
 from schedcmp.metrics.perceptual import Dists, Lpips, shapes
 from schedcmp.metrics.wanted import wants_references
-from schedcmp.prepare import prepare
 from schedcmp.store.images import opened
 from schedcmp.store.store import Store
 

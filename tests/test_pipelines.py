@@ -11,6 +11,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+from asked import prepare
 from checkpoints import save_sd1, text_config
 from diffusers import (
     DDIMScheduler,
@@ -39,7 +40,6 @@ from schedcmp.pipelines.sizes import chosen_instead
 from schedcmp.pipelines.skipping import skip_refusal
 from schedcmp.pipelines.source import pipeline_source
 from schedcmp.pipelines.tasks import task_pipeline, unfit_controlnet
-from schedcmp.prepare import prepare
 from schedcmp.registry.build import mended, resolve
 from schedcmp.registry.compat import OWN, Compatibility, judge
 from schedcmp.registry.preflight import preflight

@@ -34,6 +34,8 @@ from schedcmp.store.store import Store
 KNOWN = readings(noted([ClipScore().reading]))
 RMSE = KNOWN["reference_rmse"]
 
+pytestmark = pytest.mark.plots
+
 
 def plots(folder: Path, cells: Sequence[StoredCell], trajectories: Sequence[Any] = ()) -> set[str]:
     with Store.create(folder) as store:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import prepare
 from checkpoints import image
 from diffusers import StableDiffusionPipeline
 from single_file import write_original_layout
@@ -18,7 +19,6 @@ from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.loading.load import load
 from schedcmp.checkpoint.quantize import METHODS
 from schedcmp.errors import RequestError
-from schedcmp.prepare import prepare
 from schedcmp.sweep.parts.model import Model
 
 torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")

@@ -24,6 +24,7 @@ from schedcmp.records import StoredCell
 from schedcmp.store.store import Store
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(find_spec("ray") is None, reason="needs the package ray"),
     # Ray starts its processes by fork and exec; JAX, which tests before these may have imported, warns of any fork
     pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from asked import prepare
 
-from schedcmp.prepare import prepare, prepare_sweep
+from schedcmp.prepare import prepare_sweep
 from schedcmp.records import Reference, StoredCell
 from schedcmp.runs.execution import Execution
 from schedcmp.store.store import Store

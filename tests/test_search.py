@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from asked import prepare
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +19,6 @@ from test_answer import stored
 from test_reference import TINY, make
 from test_sweep import refusal, sweep_of, write
 
-from schedcmp.prepare import prepare
 from schedcmp.prepare.preparing import with_steps
 from schedcmp.readings import readings
 from schedcmp.report.answer import answer, near_enough, tolerance
@@ -153,6 +153,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[
         return folder, [run(folder, 2), run(folder), run(folder)]
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_and_makes_nothing_twice(searched: tuple[Path, list[list[int]]]) -> None:
     folder, (first, second, third) = searched
     assert first[0] == 2 * 3 * 3
@@ -163,6 +164,7 @@ def test_a_run_that_stopped_goes_on_and_makes_nothing_twice(searched: tuple[Path
         assert sum(first) + sum(second) == len(list(store.cells())) == store.planned()
 
 
+@pytest.mark.slow
 def test_the_answer_says_how_many_are_enough(searched: tuple[Path, list[list[int]]]) -> None:
     folder, _ = searched
     with Store.open(folder) as store:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from asked import load
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from schedcmp.errors import SweepError
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import builtin_registry
 from schedcmp.sweep import source
-from schedcmp.sweep.document import Sweep, dump, load
+from schedcmp.sweep.document import Sweep, dump
 from schedcmp.sweep.plan import Plan, make_plan
 from schedcmp.sweep.source import parse
 from schedcmp.sweep.values import integers, numbers

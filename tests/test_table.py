@@ -30,7 +30,7 @@ NAMING = {
     "prepare/costs.py", "prepare/few_steps.py", "prepare/preparing.py", "prepare/remarks.py", "runs/estimate.py",
     "pipelines/arguments.py", "pipelines/guidance.py",
     "engine/job.py", "engine/queue.py", "engine/solo.py", "backend/scan.py",
-    "report/paste/infotext.py", "report/paste/comfyui.py", "report/paste/comfyui_workflow.py",
+    "report/paste/infotext.py", "report/paste/comfyui.py",
     "report/paste/diffusers_code.py", "report/paste/invokeai.py",
     "remake/a1111.py", "remake/comfyui.py", "remake/invokeai.py", "remake/made.py", "remake/own.py",
     "remake/sweep.py", "remake/swarmui.py",
@@ -151,6 +151,7 @@ def test_with_a_new_axis_everything_else_is_as_it_was(extended: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_new_axis_is_a_row_and_two_fields(write_sweep: Write, tmp_path: Path, extended: Path) -> None:
     out, base = tmp_path / "out", {"schedulers": ["euler"], "steps": [2], "seeds": 0, "guidance_scale": 4}
     assert run("run", write_sweep(**base), "-o", out) == 0

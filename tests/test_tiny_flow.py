@@ -95,6 +95,7 @@ def test_packed_equals_alone(bench: Workbench, latents: Latents) -> None:
     assert all(float((latents.of[i] - e).abs().max() / e.std()) < 1e-4 for i, e in expected_latents.items())
 
 
+@pytest.mark.slow
 def test_it_draws_what_it_is_told(bench: Workbench) -> None:
     cells = [cell("euler", 20, seed, prompt) for seed, prompt in enumerate(HELD_OUT)]
     shares = [adherence(r.image, r.cell.prompt) for r in packed(bench, cells).values()]
@@ -129,6 +130,7 @@ def test_one_padding_token_stands_for_all(bench: Workbench) -> None:
     torch.testing.assert_close(short, long, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_turbo_lora_draws_in_one_step_what_takes_the_model_guidance_and_many() -> None:
     lora, registry = find_adapter("builtin:tiny-flow-turbo"), builtin_registry()
     config = mended(FOUND.scheduler_config, FOUND.pipeline_class)

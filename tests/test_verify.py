@@ -195,6 +195,7 @@ def test_quick_finds_what_does_not_converge() -> None:
     assert quick([recipe("euler")], {"_class_name": "IPNDMScheduler"}) == {}
 
 
+@pytest.mark.slow
 def test_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = verdicts("euler", "heun")
     monkeypatch.setattr("schedcmp.truth.verify._ENTRIES_PER_PROCESS", 1)

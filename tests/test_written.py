@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from asked import load, prepare
 from checkpoints import tokenizer
 
 from schedcmp.checkpoint import ModelSpec, inspect
 from schedcmp.checkpoint.tokens import cut_prompts
 from schedcmp.errors import RequestError, SweepError
-from schedcmp.prepare import prepare
-from schedcmp.sweep.document import dump, load
+from schedcmp.sweep.document import dump
 from schedcmp.sweep.notation import foreign_notation
 from schedcmp.sweep.source import parse
 

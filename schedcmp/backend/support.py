@@ -40,7 +40,7 @@ _KNOWN: Mapping[str, tuple[Any, ...]] = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),  # any of them for each block
     "downsample_padding": (1,),
     "mid_block_scale_factor": (1,),
-    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn", None),
     "resnet_out_scale_factor": (1,),
     "resnet_time_scale_shift": ("default",),
     "time_embedding_type": ("positional",),

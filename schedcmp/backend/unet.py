@@ -82,10 +82,12 @@ def unet(
         skips += layers(block, skips[-1], n)
         if "downsamplers" in block:
             skips.append(_conv(block["downsamplers"]["0"]["conv"], skips[-1], stride=2))
-    first, *rest = _items(weights["mid_block"]["resnets"])
-    x = resnet(first, skips[-1], emb)
-    for attention, layer in zip(_items(weights["mid_block"]["attentions"]), rest, strict=True):
-        x = resnet(layer, _transformer(attention, x, states, heads[-1], norm), emb)
+    x = skips[-1]
+    if "mid_block" in weights:
+        first, *rest = _items(weights["mid_block"]["resnets"])
+        x = resnet(first, x, emb)
+        for attention, layer in zip(_items(weights["mid_block"]["attentions"]), rest, strict=True):
+            x = resnet(layer, _transformer(attention, x, states, heads[-1], norm), emb)
     for block, n in zip(_items(weights["up_blocks"]), reversed(heads), strict=True):
         x = layers(block, x, n, skips)[-1]
         if "upsamplers" in block:

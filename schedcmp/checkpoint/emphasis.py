@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -66,23 +67,15 @@ class Embedder:
             )
             for end in ("", "_2")[: 1 + self._is_xl]
         ]
-        self._known: dict[Hashable, Mapping[str, torch.Tensor]] = {}
+        self.arguments = lru_cache(_MOST_KNOWN)(self._arguments)
 
-    def arguments(self, prompt: str, negative: str | None, dress: Hashable) -> Mapping[str, torch.Tensor]:
+    def _arguments(self, prompt: str, negative: str | None, dress: Hashable) -> Mapping[str, torch.Tensor]:
         """What the pipeline's call is given instead of texts.
 
         Args:
             negative: None where there is none.
             dress: what the text encoders wear.
         """
-        key = (prompt, negative, dress)
-        if key not in self._known:
-            if len(self._known) == _MOST_KNOWN:
-                del self._known[next(iter(self._known))]
-            self._known[key] = self._made(prompt, negative)
-        return self._known[key]
-
-    def _made(self, prompt: str, negative: str | None) -> dict[str, torch.Tensor]:
         import torch
 
         texts = (prompt, negative or "")

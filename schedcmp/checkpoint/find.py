@@ -33,7 +33,7 @@ def find_checkpoint(
 
 def _find(model: Model, safety_checker: bool, progress: bool) -> Checkpoint:
     if model.python:
-        from schedcmp.checkpoint.factory import made
+        from schedcmp.checkpoint.given import made
 
         return made(model.python, model.options)
     spec = ModelSpec(

@@ -1,14 +1,16 @@
-"""A pipeline that a program has loaded itself, as a checkpoint: configs written down, weights known by content."""
+"""A pipeline that a program or a function of the user's own has loaded, as a checkpoint: configs written down, weights
+known by content."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -18,12 +20,14 @@ from weakref import finalize
 from schedcmp.checkpoint.inspection.contents import image_size
 from schedcmp.checkpoint.source import GIVEN, Checkpoint, ModelSpec
 from schedcmp.checkpoint.weights import ContentFile, content_file, fingerprint
-from schedcmp.errors import CheckpointError
+from schedcmp.errors import CheckpointError, PartError, one_line
+from schedcmp.guard.foreign import IMPORT_S, contained
 from schedcmp.guard.private import execution_device
 
 if TYPE_CHECKING:
     import torch
 
+_KEY = ("python",)  # of a function that makes one, in a sweep's `model`
 _DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -131,6 +135,32 @@ def given(pipeline: Any, name: str = "") -> Given:
         digest=_digest(pipeline),
         scratch=scratch,
     )
+
+
+def made(path: str, options: Mapping[str, Any]) -> Given:
+    """What the function at a dotted path gives for these arguments, which it is called with once.
+
+    Raises:
+        PartError: there is none, it fails, or gives something else than one of diffusers' pipelines.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        with contained(IMPORT_S):
+            function = getattr(import_module(module), name)
+    except Exception as error:  # importing runs somebody's code
+        raise PartError(_KEY, f"{path} cannot be imported ({one_line(error)}); correct it.") from error
+    try:
+        with contained():
+            pipeline = function(**options)
+    except Exception as error:
+        raise PartError(_KEY, f"{path} failed ({type(error).__name__}: {one_line(error)}); correct it.") from error
+    try:
+        found = given(pipeline, name=f"python:{path}")
+    except CheckpointError as error:
+        raise PartError(_KEY, f"{path}: {error}") from error
+    for model in found.models:
+        model.eval()
+    return found
 
 
 def _write_configs(pipeline: Any, folder: Path) -> None:

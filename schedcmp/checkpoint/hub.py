@@ -30,9 +30,8 @@ def fetch(
     Raises:
         CheckpointError: it cannot be had, is pickled, brings its own code or is no diffusers pipeline.
     """
-    with _explained(repository, revision, progress):
-        index_path, names = _find(repository, revision)
-        index = read_json(index_path)
+    with _explained(repository, revision, progress), _listed(repository, revision) as names:
+        index = read_json(_index(repository, revision, names))
         parts = layout.components(index, names or (), repository, safety_checker=safety_checker)
         if names is not None:
             layout.refuse_code(index, names, repository)
@@ -60,8 +59,8 @@ def fetch_configs(repository: str, *, progress: bool = False) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with _explained(repository, None, progress):
-        _, names = _find(repository, None)
+    with _explained(repository, None, progress), _listed(repository) as names:
+        _index(repository, None, names)
         # As diffusers' from_single_file.
         patterns = ["*.json", "**/*.json", "*.txt", "**/*.txt", "**/*.model"]
         folder = snapshot_download(repository, allow_patterns=patterns, local_files_only=names is None)
@@ -74,16 +73,11 @@ def fetch_model(repository: str, *, progress: bool = False) -> Path:
     Raises:
         CheckpointError: it cannot be had.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    with _explained(repository, None, progress):
-        try:
-            HfApi().model_info(repository)
-            there = True
-        except Exception:  # raised below, unless it is in the cache
-            there = False
+    with _explained(repository, None, progress), _listed(repository) as names:
         patterns = ["*.json", "*.txt", "*.model", "model.safetensors"]
-        folder = snapshot_download(repository, allow_patterns=patterns, local_files_only=not there)
+        folder = snapshot_download(repository, allow_patterns=patterns, local_files_only=names is None)
     return Path(folder)
 
 
@@ -98,28 +92,21 @@ def fetch_adapter(
     Raises:
         CheckpointError: it cannot be had, is pickled, or is one of several.
     """
-    from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    with _explained(repository, revision, progress):
-        siblings, refusal = None, None
-        try:
-            siblings = HfApi().model_info(repository, revision=revision).siblings or []
-        except Exception as error:  # raised below, unless it is in the cache
-            refusal = error
-        wanted = "*.safetensors" if siblings is None else chosen([s.rfilename for s in siblings])
-        try:
-            folder = snapshot_download(
-                repository, revision=revision, allow_patterns=[wanted], local_files_only=siblings is None
-            )
-        except errors.LocalEntryNotFoundError as error:
-            raise error from refusal or error.__cause__
+    with _explained(repository, revision, progress), _listed(repository, revision) as names:
+        wanted = "*.safetensors" if names is None else chosen(names)
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=[wanted], local_files_only=names is None
+        )
     return Path(folder)
 
 
-def _find(repository: str, revision: str | None) -> tuple[Path, list[str] | None]:
-    """The repository's model_index.json and its files' names; None for the names where the hub refuses or does
-    not answer, but the cache has the index."""
-    from huggingface_hub import HfApi, errors, hf_hub_download
+@contextmanager
+def _listed(repository: str, revision: str | None = None) -> Iterator[list[str] | None]:
+    """The names of the repository's files; None where the hub refuses or does not answer, which is raised if the cache
+    lacks what is looked for."""
+    from huggingface_hub import HfApi, errors
 
     names, refusal = None, None
     try:
@@ -128,10 +115,15 @@ def _find(repository: str, revision: str | None) -> tuple[Path, list[str] | None
     except Exception as error:  # raised below, unless the cache helps
         refusal = error
     try:
-        path = hf_hub_download(repository, layout.MODEL_INDEX, revision=revision, local_files_only=names is None)
+        yield names
     except errors.LocalEntryNotFoundError as error:
         raise error from refusal or error.__cause__
-    return Path(path), names
+
+
+def _index(repository: str, revision: str | None, names: list[str] | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repository, layout.MODEL_INDEX, revision=revision, local_files_only=names is None))
 
 
 @contextmanager

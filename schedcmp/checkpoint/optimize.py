@@ -10,7 +10,7 @@ import torch
 
 from schedcmp.checkpoint.layout import denoisers
 from schedcmp.checkpoint.quiet import quiet
-from schedcmp.errors import RequestError
+from schedcmp.errors import RequestError, raised_as
 from schedcmp.guard.private import allow_recompiling, has_attention_backends, has_repeated_blocks, tree_map_tensors
 
 # torch compiles once per batch size; a run has one for each power of two
@@ -61,11 +61,9 @@ def _set_attention(model: Any, backend: str) -> None:
             f"optimize: attention: {type(model).__name__} takes no attention backend in diffusers; it uses torch's "
             "scaled_dot_product_attention, which chooses by itself. Leave it out"
         )
-    try:
-        with quiet():
-            model.set_attention_backend(backend)
-    except Exception as error:  # each backend has its own requirements and ways to say so
-        raise RequestError(f"optimize: attention: {backend!r} cannot be used here: {error}") from error
+    # Each backend has its own requirements and ways to say so
+    with raised_as(RequestError, f"optimize: attention: {backend!r} cannot be used here", Exception), quiet():
+        model.set_attention_backend(backend)
 
 
 def _compile(model: Any, mode: str) -> None:

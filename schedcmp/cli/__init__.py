@@ -9,6 +9,7 @@ import sys
 import threading
 from io import TextIOWrapper
 
+from schedcmp.cli import process
 from schedcmp.cli.app import app
 from schedcmp.cli.process import NO_ROOM, UNFINISHED
 from schedcmp.guard import shortage
@@ -19,6 +20,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that has no "µ" shows "?"
             stream.reconfigure(errors="replace")
+    process.is_ours = True
     gc.freeze()
     try:
         app()

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from schedcmp.cli.console import say, table, warn
+from schedcmp.cli.console import say, table, warn, warn_of
 from schedcmp.cli.places import reading, tell_unreadable
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.report.compare import Changes, compare
@@ -38,11 +38,8 @@ def compare_runs(old: str, new: str, *, max_rmse: float, max_slowdown: float | N
 
 def _show(found: Changes, problems: list[str]) -> None:
     if found.environment:
-        table(
-            ["", "old", "new"],
-            [(n, str(a), str(b)) for n, (a, b) in found.environment.items()],
-            left=("", "old", "new"),
-        )
+        head = ["", "old", "new"]
+        table(head, [(name, str(a), str(b)) for name, (a, b) in found.environment.items()], left=head)
         say()
     counts = Counter(c.state for c in found.changes)
     say(f"cells    {', '.join(f'{count:,} {state}' for state, count in counts.items())}")
@@ -56,10 +53,7 @@ def _show(found: Changes, problems: list[str]) -> None:
         table(["scheduler", "steps", "new / old", "n"], rows, left=("scheduler",))
     for doubt in found.doubts if found.overall else ():
         warn(f"latencies must not be compared: {doubt}")
-    for problem in problems[:_SHOWN]:
-        warn(problem)
-    if len(problems) > _SHOWN:
-        warn(f"and {len(problems) - _SHOWN} more; --json has them all")
+    warn_of(problems, _SHOWN, "; --json has them all")
     say("changed past the limits" if problems else "nothing changed past the limits")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,14 @@ def write(path: Path, data: bytes) -> None:
 
 def warn(text: str) -> None:
     note(f"warning: {text}")
+
+
+def warn_of(texts: Collection[str], most: int, rest: str) -> None:
+    """So many of the first; of the others how many there are, and the `rest` of that sentence."""
+    for text in islice(texts, most):
+        warn(text)
+    if len(texts) > most:
+        warn(f"and {len(texts) - most:,} more{rest}")
 
 
 def table(

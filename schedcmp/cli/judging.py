@@ -63,14 +63,12 @@ def _judged(checkpoint: Checkpoint, suited: Collection[str], *, every_sigma_sche
     found = list(compatibility(entries, config, suited))
     if not every_sigma_schedule:
         found = _checked(found, config)
-    ways = _ways(found, config) if with_jax else [{}] * len(found)
-    return Judged(rows=[_row(c) | way for c, way in zip(found, ways, strict=True)], left_out=told_left_out(config))
+    rows = [_row(c) for c in found]
+    if with_jax:
+        from schedcmp.backend.ways import ways_of
 
-
-def _ways(found: list[Compatibility], config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    from schedcmp.backend.ways import ways_of
-
-    return [{"jax": asdict(ways_of(c, config))} for c in found]
+        rows = [row | {"jax": asdict(ways_of(c, config))} for row, c in zip(rows, found, strict=True)]
+    return Judged(rows=rows, left_out=told_left_out(config))
 
 
 def _checked(found: list[Compatibility], config: Mapping[str, Any]) -> list[Compatibility]:

@@ -34,7 +34,7 @@ def workers(prepared: Prepared) -> Iterator[tuple[Prepared, Crew | None]]:
 
 def make(execution: Execution, where: Place, *, silent: bool = False) -> None:
     """Make the pending cells; the run's page is written anew as they come."""
-    from schedcmp.report.page.live import LivePage
+    from schedcmp.report.page import LivePage
 
     prepared, pending = execution.prepared, execution.pending
     cost = {c.id: prepared.cost(c) for c in (*pending, *execution.references)}

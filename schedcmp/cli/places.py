@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.markup import escape
 
-from schedcmp.cli.console import err, note, say, warn
+from schedcmp.cli.console import err, note, say, warn, warn_of
 from schedcmp.errors import RequestError, RunError
 from schedcmp.files import is_address
 from schedcmp.guard.texts import visible
@@ -105,10 +105,11 @@ def look(name: str) -> tuple[Path, bool]:
 
 def tell_unreadable(store: Shown, name: str) -> None:
     """Say what of a run's database could not be read so far."""
-    for what, why in [*store.unreadable.items()][:_SHOWN]:
-        warn(f"{name}/{DATABASE}: {what} cannot be read ({why}) and counts as not there; a run makes it again")
-    if len(store.unreadable) > _SHOWN:
-        warn(f"and {len(store.unreadable) - _SHOWN:,} more; `schedcmp check {name}` names them all")
+    texts = [
+        f"{name}/{DATABASE}: {what} cannot be read ({why}) and counts as not there; a run makes it again"
+        for what, why in store.unreadable.items()
+    ]
+    warn_of(texts, _SHOWN, f"; `schedcmp check {name}` names them all")
 
 
 def _send(mirror: Mirror) -> None:

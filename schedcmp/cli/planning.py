@@ -86,7 +86,4 @@ def headline(prepared: Prepared, *, device: bool = False) -> None:
     for found in prepared.few_steps:
         if not found.leaves(prepared.supported):  # else a warning says all of it
             say(found.told)
-    for warning in prepared.warnings[:SHOWN_WARNINGS]:
-        console.warn(warning)
-    if len(prepared.warnings) > SHOWN_WARNINGS:
-        console.warn(f"and {len(prepared.warnings) - SHOWN_WARNINGS} more, in the run's store")
+    console.warn_of(prepared.warnings, SHOWN_WARNINGS, ", in the run's store")

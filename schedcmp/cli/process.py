@@ -16,6 +16,7 @@ from schedcmp.errors import RequestError, SchedcmpError
 from schedcmp.guard import shortage
 from schedcmp.guard.interrupts import interruptible
 
+is_ours = False  # whether nothing but a command runs in this process
 REFUSED, UNFINISHED, INTERRUPTED = 2, 1, 130
 NO_ROOM = b"error: the memory is full. What was finished is kept: repeat the command to go on\n"
 _LIBRARY_SETTINGS = {
@@ -44,7 +45,9 @@ class Commands(TyperGroup):
             message = _message(error)
             if message is None:
                 raise
-            _fail(message)
+            from schedcmp.cli.console import note
+
+            note(f"error: {message}")
             raise typer.Exit(REFUSED if isinstance(error, RequestError) else UNFINISHED) from error
 
 
@@ -58,12 +61,6 @@ def _message(error: Exception) -> str | None:
     return str(error) if isinstance(error, OSError) else None
 
 
-def _fail(message: str) -> None:
-    from schedcmp.cli.console import note
-
-    note(f"error: {message}")
-
-
 @contextmanager
 def starting() -> Iterator[None]:
     """Around the imports and the loading of a command: almost all of the million objects that they make stay, and
@@ -72,6 +69,6 @@ def starting() -> Iterator[None]:
     try:
         yield
     finally:
-        if gc.get_freeze_count():  # by `main`: the process is ours
+        if is_ours:
             gc.freeze()
         gc.enable()

@@ -10,9 +10,8 @@ from threading import Timer
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
-from rich.text import Text
 
 from schedcmp.cli.console import err, note
 from schedcmp.cli.pace import Pace, Work, duration
@@ -26,7 +25,7 @@ Occupancy = Callable[[], float | None]
 
 
 class Advance:
-    """Told of what goes on: models at work, evaluations as they are spent, cells as they are finished."""
+    """Told of models at work, of evaluations as they are spent and of cells as they are finished; shows nothing."""
 
     def __init__(self, count: int, things: str, pace: Pace, occupancy: Occupancy) -> None:
         self.done = 0
@@ -60,7 +59,7 @@ class Advance:
         return [*filter(None, [pace.phase, pace.left(), speed]), *([] if full is None else [f"{full:.0%} full"])]
 
     def _show(self, finished: str | None = None) -> None:
-        raise NotImplementedError
+        pass
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def progress(
     """
     pace = Pace(solo, packed)
     if silent:
-        yield _Silent(count, things, pace, occupancy)
+        yield Advance(count, things, pace, occupancy)
     elif err.is_terminal and (not err.is_jupyter or find_spec("ipywidgets")):  # without them rich shows nothing there
         with _bar() as bar:
             yield _Shown(bar, count, things, pace, occupancy)
@@ -108,13 +107,6 @@ def stage(name: str) -> Iterator[None]:
         late.cancel()
 
 
-class _Silent(Advance):
-    """For programs that show nothing."""
-
-    def _show(self, finished: str | None = None) -> None:
-        pass
-
-
 class _Shown(Advance):
     """Progress as a bar, which goes on by itself while a model takes its time."""
 
@@ -128,16 +120,13 @@ class _Shown(Advance):
         done = 1.0 if self.done == self._count else min(self._pace.done, 0.99)  # a full bar's time stands still
         self.bar.update(self._task, completed=done, **name)  # type: ignore[arg-type]
 
-
-class _Facts(ProgressColumn):
-    """What an `Advance` says at the moment."""
-
-    def __init__(self, said: Callable[[Advance], str]) -> None:
-        super().__init__(Column(no_wrap=True))
-        self._said = said
-
-    def render(self, task: Task) -> Text:
-        return Text(self._said(task.fields["advance"]))
+    @property
+    def fitting(self) -> str:
+        """As many of the facts as there is room for, the first ones first."""
+        facts = self.facts()
+        while len(text := "  ".join(facts)) > err.width - len(self.count) - _BESIDE:
+            facts.pop()
+        return text
 
 
 class _Log(Advance):
@@ -154,21 +143,14 @@ class _Log(Advance):
             note(", ".join([self.count, duration(now - self._start), *([] if over else self.facts())]))
 
 
-def _fitting(facts: list[str], width: int) -> str:
-    """As many as there is room for, the first ones first."""
-    while len(text := "  ".join(facts)) > width:
-        facts = facts[:-1]
-    return text
-
-
 def _bar() -> Progress:
     """On one line of any width: the bar and the last cell's name take what the numbers leave."""
     whole: dict[str, Any] = {"no_wrap": True}
     return Progress(
         BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6)),
-        _Facts(lambda advance: advance.count),
+        TextColumn("{task.fields[advance].count}", markup=False),
         TimeElapsedColumn(table_column=Column(**whole)),
-        _Facts(lambda advance: _fitting(advance.facts(), err.width - len(advance.count) - _BESIDE)),
+        TextColumn("{task.fields[advance].fitting}", markup=False),
         TextColumn("{task.description}", style="dim", table_column=Column(ratio=2, overflow="ellipsis", **whole)),
         console=err,
         transient=True,

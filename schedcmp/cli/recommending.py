@@ -15,7 +15,7 @@ from schedcmp.report.answer_json import as_json
 from schedcmp.report.paste import paste
 from schedcmp.report.paste.subject import subject
 from schedcmp.report.words.across import told
-from schedcmp.report.words.sentences import headings, sentences
+from schedcmp.report.words.sentences import under_headings
 from schedcmp.store.several import opened
 
 
@@ -43,16 +43,9 @@ def recommend_scheduler(
 
 
 def show(answers: list[Answer], most: int | None = None, first: Sequence[str] = ()) -> None:
-    """The sentences, or so many of the first, under its setting where there are several; `first` those on all."""
-    for sentence in first:
-        say(sentence)
-    for found, heading in zip(answers, headings(answers), strict=True):
-        if heading:
-            say(f"{heading}:")
-        for sentence in sentences(found)[:most]:
-            say(sentence)
-    if not answers:
-        say("the run has no images yet")
+    """The sentences `under_headings`, after those on all."""
+    for line in (*first, *(under_headings(answers, most) if answers else ["the run has no images yet"])):
+        say(line)
 
 
 def _fits(found: Answer, budget: Budget | None) -> bool:

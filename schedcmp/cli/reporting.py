@@ -14,7 +14,7 @@ from schedcmp.cli.planning import SHOWN_WARNINGS
 from schedcmp.cli.process import UNFINISHED
 from schedcmp.cli.progress import stage
 from schedcmp.cli.recommending import show
-from schedcmp.records import Task
+from schedcmp.records import StoredCell, Task
 from schedcmp.report.numbers import counted
 from schedcmp.report.tables import HEAD, readable, timing_rows, unusable
 from schedcmp.store.folder import DATABASE
@@ -30,13 +30,10 @@ _SHOWN_SENTENCES = 1
 
 def rebuild_reports(run: str) -> int:
     """Tables and grids again, without the model; returns the exit code."""
-    from schedcmp.report.write import write_reports
-
     with place(run, new=False) as where, opened(where.folder) as store:
         for label in getattr(store, "members", ()):
             rebuild_reports(str(place_of(where.folder, label)))
-        with stage("writing reports"):
-            written = write_reports(store)
+        written = _written(store)
         tell_unreadable(store, where.name)
         _tell_damaged(store, where.name)
         _tell_files(where, written.files)
@@ -53,26 +50,23 @@ def _tell_damaged(store: Shown, name: str) -> None:
 
 def report(store: Store, name: str, places: Sequence[str]) -> int:
     """Write a run's reports and say no more than what is missing; returns the exit code."""
+    return _tell_missing(_written(store, places), name)
+
+
+def _written(store: Shown, places: Sequence[str] = ()) -> Reports:
+    """Also sent to where results are tracked; a run of several checkpoints sends each by itself."""
     from schedcmp.report.write import write_reports
+    from schedcmp.track.trackers import track
 
     with stage("writing reports"):
         written = write_reports(store)
-    _send(store, places, written)
-    return _tell_missing(written, name)
-
-
-def _send(store: Shown, places: Sequence[str], written: Reports) -> None:
-    """To where results are tracked; a run of several checkpoints sends each by itself."""
-    from schedcmp.track.trackers import track
-
-    if places and isinstance(store, Store):
+    if isinstance(store, Store):
         for sentence in track(store, places, [*written.answers, *written.beside], written.files):
             console.warn(f"not sent: {sentence}")
+    return written
 
 
 def finish(store: Shown, where: Place, places: Sequence[str] = (), *, packed: bool) -> int:
-    from schedcmp.report.write import write_reports
-
     cells = list(store.cells())
     rows = timing_rows(cells)
     if rows:
@@ -86,19 +80,9 @@ def finish(store: Shown, where: Place, places: Sequence[str] = (), *, packed: bo
         for note in throughput["notes"]:
             console.warn(note)
     _tell_references(store, {stored.cell.task for stored in cells})
-    troubled = [stored for stored in cells if stored.result.status in ("failed", "flagged")]
-    for stored in troubled[:_SHOWN_FAILURES]:
-        cell = stored.cell
-        console.warn(
-            f"{stored.result.status}: {', '.join(filter(None, [cell.model, cell.scheduler]))}, "
-            f"{cell.steps} steps, seed {cell.seed}: "
-            f"{str(stored.result.error).splitlines()[0]}"
-        )
-    if len(troubled) > _SHOWN_FAILURES:
-        console.warn(f"and {len(troubled) - _SHOWN_FAILURES} more; see results.csv")
-    with stage("writing reports"):
-        reports = write_reports(store)
-    _send(store, places, reports)
+    troubled = [_trouble(stored) for stored in cells if stored.result.status in ("failed", "flagged")]
+    console.warn_of(troubled, _SHOWN_FAILURES, "; see results.csv")
+    reports = _written(store, places)
     for sentence in reports.seen[:SHOWN_WARNINGS]:
         console.warn(sentence.rstrip("."))
     show(reports.answers, most=_SHOWN_SENTENCES, first=reports.settings)
@@ -109,6 +93,12 @@ def finish(store: Shown, where: Place, places: Sequence[str] = (), *, packed: bo
         console.warn(f"{missing:,} of {store.planned():,} cells are not there; repeat the command to make them")
     undrawn = _tell_missing(reports, where.name)
     return UNFINISHED if failed or missing else undrawn
+
+
+def _trouble(stored: StoredCell) -> str:
+    cell, result = stored.cell, stored.result
+    whose = ", ".join(filter(None, [cell.model, cell.scheduler]))
+    return f"{result.status}: {whose}, {cell.steps} steps, seed {cell.seed}: {str(result.error).splitlines()[0]}"
 
 
 def _tell_missing(reports: Reports, name: str) -> int:

@@ -82,9 +82,8 @@ def scheduler_config(model: str) -> dict[str, Any]:
 def _character(entry: Entry) -> str:
     noise = {True: "stochastic", False: "deterministic", None: "of unknown kind"}[entry.noise]
     order = f"order {entry.order}" if entry.order else ""
-    return ", ".join(
-        part for part in (noise, order, f"{entry.nfe} evaluations for N steps" if entry.nfe else "") if part
-    )
+    cost = f"{entry.nfe} evaluations for N steps" if entry.nfe else ""
+    return ", ".join(filter(None, (noise, order, cost)))
 
 
 def _numbers(values: tuple[float, ...]) -> str:

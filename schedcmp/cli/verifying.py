@@ -107,7 +107,7 @@ def _section(title: str, verdicts: Iterable[Verdict]) -> None:
             v.fit.told.replace(" ", "") if v.fit else "–",
             _short(v),
         )
-        for v in sorted(verdicts, key=_best_first)
+        for v in sorted(verdicts, key=lambda v: (within(v.measured.points, _BUDGETS[1]) or v.measured.points[0]).error)
     ]
     head = ["scheduler", *(str(n) for n in _BUDGETS), "order", ""]
     table(head, rows, names=("scheduler",), left=("",))
@@ -119,11 +119,6 @@ def _short(v: Verdict) -> str:
         return v.text
     why = v.why.partition(";")[0]
     return why if len(why) <= _SHORT else ""
-
-
-def _best_first(v: Verdict) -> float:
-    point = within(v.measured.points, _BUDGETS[1]) or v.measured.points[0]
-    return point.error
 
 
 def within(points: Iterable[Point], budget: int) -> Point | None:

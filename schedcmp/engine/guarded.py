@@ -6,22 +6,27 @@ import functools
 import inspect
 from collections.abc import Callable, Hashable, MutableMapping
 from contextlib import AbstractContextManager
+from functools import partial
 from types import MethodType
 from typing import Any
 
 import torch
-
-Around = Callable[[], AbstractContextManager[None]]
 
 _METHODS = ("set_timesteps", "scale_model_input", "step")  # what pipelines call
 # By class: what computes its coefficients. LMS integrates its polynomials by adaptive quadrature, 1 to 4 ms a step.
 _COSTLY = {"LMSDiscreteScheduler": "get_lms_coefficient"}
 
 
-def shadow(scheduler: Any, name: str, method: Callable[..., Any]) -> None:
-    """Put a function of the scheduler and its arguments in a method's place. In a deep copy of the scheduler, as LTX-2
-    makes one for sound, it is the copy's."""
-    setattr(scheduler, name, MethodType(method, scheduler))
+def put_around(scheduler: Any, name: str, work: Callable[..., Any]) -> None:
+    """Put `work`, which is given the method as a function and all that this takes, in a method's place. In a deep copy
+    of the scheduler, as LTX-2 makes one for sound, it is the copy's."""
+    method = function_of(scheduler, name)
+
+    @functools.wraps(method)  # pipelines inspect its signature
+    def instead(*args: Any, **kwargs: Any) -> Any:
+        return work(method, *args, **kwargs)
+
+    setattr(scheduler, name, MethodType(instead, scheduler))
 
 
 def function_of(scheduler: Any, name: str) -> Callable[..., Any]:
@@ -47,13 +52,7 @@ def seeded(scheduler: Any, generator: torch.Generator | list[torch.Generator]) -
     if hasattr(scheduler, "generator"):  # a sampler function may draw before the first step
         scheduler.generator = generator
     if "generator" in inspect.signature(scheduler.step).parameters:
-        step = function_of(scheduler, "step")
-
-        @functools.wraps(step)  # pipelines inspect its signature
-        def with_generator(*args: Any, **kwargs: Any) -> Any:
-            return step(*args, **{"generator": generator} | kwargs)
-
-        shadow(scheduler, "step", with_generator)
+        put_around(scheduler, "step", lambda step, *args, **more: step(*args, **{"generator": generator} | more))
     return scheduler
 
 
@@ -62,11 +61,10 @@ def checked(scheduler: Any) -> Any:
 
     A decoder takes other sizes and makes another image of them. Its attribute `was_used` tells whether it made a step.
     """
-    step, name = function_of(scheduler, "step"), type(scheduler).__name__
+    name = type(scheduler).__name__
     scheduler.was_used = False
 
-    @functools.wraps(step)
-    def checking(*args: Any, **kwargs: Any) -> Any:
+    def checking(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         scheduler.was_used = True
         result = step(*args, **kwargs)
         before = kwargs["sample"] if "sample" in kwargs else args[3] if len(args) > 3 else None
@@ -75,7 +73,7 @@ def checked(scheduler: Any) -> Any:
             _refuse_other(name, before, after)
         return result
 
-    shadow(scheduler, "step", checking)
+    put_around(scheduler, "step", checking)
     return scheduler
 
 
@@ -91,21 +89,16 @@ def _refuse_other(name: str, before: torch.Tensor, after: Any) -> None:
     raise TypeError(f"{name}.step returned {what}: mend it, or take another scheduler")
 
 
-def within(scheduler: Any, around: Around) -> Any:
+def within(scheduler: Any, context: Callable[[], AbstractContextManager[None]]) -> Any:
     """The scheduler, each call of which runs inside a context of its own."""
-    for name in _METHODS:
-        if hasattr(scheduler, name):
-            shadow(scheduler, name, _inside(around, function_of(scheduler, name)))
-    return scheduler
 
-
-def _inside(around: Around, method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def inside(*args: Any, **kwargs: Any) -> Any:
-        with around():
+    def inside(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with context():
             return method(*args, **kwargs)
 
-    return inside
+    for name in filter(partial(hasattr, scheduler), _METHODS):
+        put_around(scheduler, name, inside)
+    return scheduler
 
 
 def remembered(scheduler: Any, memo: MutableMapping[Hashable, Any]) -> Any:
@@ -114,14 +107,12 @@ def remembered(scheduler: Any, memo: MutableMapping[Hashable, Any]) -> Any:
     name = _COSTLY.get(type(scheduler).__name__, "")
     if not name:
         return scheduler
-    compute = function_of(scheduler, name)
 
-    @functools.wraps(compute)
-    def remembering(own: Any, *args: Any) -> Any:
+    def remembering(compute: Callable[..., Any], own: Any, *args: Any) -> Any:
         key = (name, *own.sigmas.tolist(), *args)
         if key not in memo:
             memo[key] = compute(own, *args)
         return memo[key]
 
-    shadow(scheduler, name, remembering)
+    put_around(scheduler, name, remembering)
     return scheduler

@@ -7,26 +7,24 @@ host wait for the forward that is in flight. Models get timesteps on the device,
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from schedcmp.engine.guarded import function_of, shadow
+from schedcmp.engine.guarded import put_around
 
 
 def hosted(scheduler: Any, device: torch.device) -> Any:
     """The scheduler, with its timesteps on the host wherever its pipeline wants them. Noise levels stay where the class
     keeps them: a product with a level on the device is rounded otherwise than one with a level on the host.
     """
-    set_timesteps = function_of(scheduler, "set_timesteps")
     signature = inspect.signature(scheduler.set_timesteps)
     if device.type == "cpu" or "device" not in signature.parameters:
         return scheduler
 
-    @functools.wraps(set_timesteps)  # pipelines inspect its signature
-    def on_host(own: Any, *args: Any, **kwargs: Any) -> None:
+    def on_host(set_timesteps: Callable[..., None], own: Any, *args: Any, **kwargs: Any) -> None:
         given = signature.bind(*args, **kwargs)
         kept = _kept_on_device(own, given)
         given.arguments["device"] = torch.device("cpu")
@@ -34,7 +32,7 @@ def hosted(scheduler: Any, device: torch.device) -> Any:
         if kept:
             own.sigmas = sent(own.sigmas, device)
 
-    shadow(scheduler, "set_timesteps", on_host)
+    put_around(scheduler, "set_timesteps", on_host)
     return scheduler
 
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import ceil
 from typing import Any, Literal
@@ -48,20 +48,14 @@ class Workbench:
     wear: Callable[[Worn], None] = lambda worn: None  # puts a cell's LoRAs on the pipeline
     # Open while a cell runs alone, such as `checkpoint.cache.caching`
     cached: Callable[[Any, Cell], AbstractContextManager[None]] = lambda pipeline, cell: nullcontext()
+    # What lanes have computed of schedulers' coefficients, for `guarded.remembered`
+    coefficients: dict[Hashable, Any] = field(default_factory=dict)
+    # By scheduler and steps: the global random generators that are drawn from
+    _draws: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def device(self) -> torch.device:
         return execution_device(self.pipeline)
-
-    @cached_property
-    def coefficients(self) -> dict[Hashable, Any]:
-        """What lanes have computed of schedulers' coefficients, for `guarded.remembered`."""
-        return {}
-
-    @cached_property
-    def _draws(self) -> dict[tuple[str, int], frozenset[str]]:
-        """By scheduler and steps: the global random generators that are drawn from."""
-        return {}
 
     def job(self, *cells: Cell) -> tuple[Any, dict[str, Any]]:
         """A shallow copy of the pipeline with a fresh scheduler, and the arguments of its `__call__`.

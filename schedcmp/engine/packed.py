@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import monotonic
 from typing import Any
 
@@ -78,7 +79,7 @@ class PackedEngine:
         self._answered: Batch | None = None  # whose lanes have not been told yet: the next one computes meanwhile
         self._openings = Openings()
         self._asked: set[tuple[str, int]] = set()  # which calls were asked whether they can be packed
-        self._shared: dict[str, bool] = {}  # whether a scheduler is exact for several seeds at once
+        self._exact = cache(lambda scheduler: exact(bench.recipes[scheduler]))  # for several seeds at once
         self._queue: Queue | None = None  # where the cells are known beforehand
         self._idle_since = monotonic()  # when nothing waited for another model than a denoiser
         self.throughput = Throughput()
@@ -141,11 +142,6 @@ class PackedEngine:
         if fit > 1 and not cell.images and self._bench.makes_several and self._exact(cell.scheduler):
             return fit
         return 1
-
-    def _exact(self, scheduler: str) -> bool:
-        if scheduler not in self._shared:
-            self._shared[scheduler] = exact(self._bench.recipes[scheduler])
-        return self._shared[scheduler]
 
     def _wants_lanes(self) -> bool:
         """Until the calls that wait for a denoiser fill a batch, the shortest cells' among them; a group that cannot be

@@ -41,9 +41,8 @@ _SUMS = ("images", "forwards", "evaluations", "rows", "wanted_rows")
 
 def total(parts: Sequence[Throughput]) -> Throughput:
     """Of engines that ran side by side; how long that took all of them is for the caller to say."""
-    sums = {name: sum(getattr(part, name) for part in parts) for name in _SUMS}
     return Throughput(
-        **sums,
+        **{name: sum(getattr(part, name) for part in parts) for name in _SUMS},
         max_batch=max((part.max_batch for part in parts), default=0),
         notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
     )

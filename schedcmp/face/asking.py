@@ -33,9 +33,8 @@ class Asked(Source):
 
     def where(self, path: Iterable[Any]) -> str:
         steps = tuple(path)
-        return (
-            CALL if self.keywords.intersection(map(str, steps[:1])) or self.name == CALL else Source.where(self, steps)
-        )
+        own = self.name == CALL or self.keywords.intersection(map(str, steps[:1]))
+        return CALL if own else Source.where(self, steps)
 
 
 def asked(
@@ -77,9 +76,8 @@ def _with(source: Asked, keys: Mapping[str, Any]) -> Asked:
 def plain(value: Any) -> Any:
     """As YAML would have it: a scheduler class is its path, tuples, ranges and arrays are lists."""
     if isinstance(value, type):
-        return (
-            value.__name__ if value.__module__.startswith("diffusers.") else f"{value.__module__}.{value.__qualname__}"
-        )
+        own = value.__module__.startswith("diffusers.")
+        return value.__name__ if own else f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str | PathLike):

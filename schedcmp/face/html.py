@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ def described(grid: Image | None, answer: Sequence[str], timings: Sequence[Timin
 
     rows = readable(timings)
     return _TEMPLATE.render(
-        grid=_encoded(grid) if grid else "",
+        grid=_in_text(grid) if grid else "",
         answer=answer,
         head=HEAD,
         rows=rows[:_MOST_ROWS],
@@ -49,8 +48,8 @@ def described(grid: Image | None, answer: Sequence[str], timings: Sequence[Timin
     )
 
 
-def _encoded(image: Image) -> str:
+def _in_text(image: Image) -> str:
+    from schedcmp.pictures.image import encoded
+
     image.thumbnail((_WIDEST, 4 * _WIDEST))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return base64.b64encode(encoded(image, "PNG")).decode()

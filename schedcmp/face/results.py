@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schedcmp.errors import RequestError, RunFolderError
 from schedcmp.records import Cell, StoredCell
 from schedcmp.report.numbers import counted
 from schedcmp.store.several import opened
@@ -70,14 +71,12 @@ class Run:
         from schedcmp.report.across import across
         from schedcmp.report.words.across import told
         from schedcmp.report.words.plain import from_plain
-        from schedcmp.report.words.sentences import headings, sentences
+        from schedcmp.report.words.sentences import under_headings
 
         answers = self.recommend()
         with opened(self.folder) as results:
-            lines = [*told(across(self.cells, results.readings()), answers), *from_plain(self.cells)]
-        for heading, found in zip(headings(answers), answers, strict=True):
-            lines += [*([f"{heading}:"] if heading else []), *sentences(found)]
-        return "\n".join(lines)
+            first = told(across(self.cells, results.readings()), answers)
+        return "\n".join([*first, *from_plain(self.cells), *under_headings(answers)])
 
     def recommend(
         self,
@@ -115,7 +114,6 @@ class Run:
         Raises:
             RequestError: nothing is recommended, or that program has nothing like it.
         """
-        from schedcmp.errors import RequestError
         from schedcmp.report.across import recommended_cell
         from schedcmp.report.paste import paste
         from schedcmp.report.paste.subject import subject
@@ -140,7 +138,6 @@ class Run:
 
     def frames(self, cell: Cell | StoredCell) -> list[Image]:
         """The frames of a cell's video; an image is one. Raises RunFolderError if it has none."""
-        from schedcmp.errors import RunFolderError
         from schedcmp.store.images import read_frames
 
         id_ = cell.id if isinstance(cell, Cell) else cell.cell.id
@@ -191,19 +188,12 @@ class Run:
 
 def _those(cells: Sequence[StoredCell], where: dict[str, Any]) -> list[StoredCell]:
     """The cells with these attributes. Raises RequestError."""
-    from dataclasses import fields
-
-    from schedcmp.errors import RequestError
-
     known = [field.name for field in fields(Cell)]
     for name in where.keys() - set(known):
         raise RequestError(f"grid: cells have no {name!r}; they have {', '.join(known)}")
-    wanted = {
-        name: value if isinstance(value, list | tuple | set | range) else [value] for name, value in where.items()
-    }
+    wanted = {k: v if isinstance(v, list | tuple | set | range) else [v] for k, v in where.items()}
     found = [c for c in cells if all(getattr(c.cell, name) in values for name, values in wanted.items())]
     if not found:
-        raise RequestError(
-            f"grid: no finished image has {', '.join(f'{k} {v!r}' for k, v in where.items()) or 'any value'}"
-        )
+        told = ", ".join(f"{k} {v!r}" for k, v in where.items()) or "any value"
+        raise RequestError(f"grid: no finished image has {told}")
     return found

@@ -10,11 +10,12 @@ from typing import Any
 
 from schedcmp.checkpoint.elsewhere import controlnet
 from schedcmp.checkpoint.given import Given
+from schedcmp.checkpoint.ip_adapter import with_ip_adapter
 from schedcmp.checkpoint.source import Checkpoint, with_part
-from schedcmp.errors import CheckpointError, SweepError
+from schedcmp.errors import CheckpointError, SweepError, raised_as
 from schedcmp.inputs.earlier import pictures_of_run
 from schedcmp.inputs.pictures import Picture, pictures_of
-from schedcmp.inputs.seen import refuse_unseeing, seeing
+from schedcmp.pipelines.adapters import no_ip_adapter
 from schedcmp.pipelines.beginning import default_strength
 from schedcmp.pipelines.tasks import argument_names, leads_by_mask, task_pipeline, unfit_controlnet
 from schedcmp.records import Cell
@@ -81,7 +82,7 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
     """
     if sweep.controlnet:
         checkpoint = _led(checkpoint, sweep.controlnet, source)
-    checkpoint = seeing(checkpoint, sweep, source)
+    checkpoint = _seeing(checkpoint, sweep, source)
     read = {key: _read(key, files, source) for key in FILES if (files := getattr(sweep, key))}
     found = {key: [picture for pictures, _ in read[key] for picture in pictures] for key in read}
     if not found and not sweep.controlnet and not sweep.strength:
@@ -92,7 +93,7 @@ def inputs_of(sweep: Sweep, source: Source, checkpoint: Checkpoint) -> Inputs:
     except ValueError as error:
         key = str(error).partition(":")[0]
         raise SweepError(f"{source.where((key,))}: {error}") from error
-    refuse_unseeing(pipeline, sweep, source)
+    _refuse_unseeing(pipeline, sweep, source)
     _refuse_other_controlnet(checkpoint, pipeline, sweep, source)
     strength = default_strength(pipeline)
     if sweep.strength and strength is None:
@@ -118,10 +119,43 @@ def _led(checkpoint: Checkpoint, name: str, source: Source) -> Checkpoint:
         raise SweepError(f"{where}: controlnet: give one to the pipeline that a program has made; leave it out here")
     if (checkpoint.config_folder / "controlnet/config.json").is_file():
         raise SweepError(f"{where}: controlnet: {checkpoint.name} has one of its own; leave it out")
-    try:
+    with raised_as(CheckpointError, where, CheckpointError):
         return with_part(checkpoint, controlnet(name))
-    except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _seeing(checkpoint: Checkpoint, sweep: Sweep, source: Source) -> Checkpoint:
+    """The checkpoint with the sweep's IP-Adapter, if it has one.
+
+    Raises:
+        SweepError: with file:line: it cannot have one, or adapter and image do not go together.
+        CheckpointError: likewise: the adapter is not there, or does not fit.
+    """
+    if not sweep.ip_adapter:
+        _refuse_alone(checkpoint, sweep, source)
+        return checkpoint
+    _refuse_unseeing(checkpoint.pipeline_class, sweep, source)
+    where = source.where(("ip_adapter",))
+    if isinstance(checkpoint, Given):
+        raise SweepError(f"{where}: ip_adapter: load it into the pipeline that a program has made; leave it out here")
+    if not sweep.ip_adapter_image:
+        raise SweepError(f"{where}: ip_adapter: sees an image, and there is none; add `{SEEN}`")
+    with raised_as(CheckpointError, f"{where}: ip_adapter", CheckpointError):
+        return with_ip_adapter(checkpoint, sweep.ip_adapter.path, sweep.ip_adapter.image_encoder)
+
+
+def _refuse_unseeing(pipeline: str, sweep: Sweep, source: Source) -> None:
+    """Raises SweepError for a pipeline that loads no such adapter."""
+    if sweep.ip_adapter and (why := no_ip_adapter(pipeline)):
+        raise SweepError(f"{source.at('ip_adapter')}: {why}; leave it out")
+
+
+def _refuse_alone(checkpoint: Checkpoint, sweep: Sweep, source: Source) -> None:
+    """What an adapter is missing for; a pipeline that a program has made may have one."""
+    has_one = isinstance(checkpoint, Given) and checkpoint.config("unet").get("encoder_hid_dim_type") == "ip_image_proj"
+    for key in (SEEN, "ip_adapter_scale"):
+        if getattr(sweep, key) and not (has_one and key == SEEN):
+            told = f"{key}: there is no IP-Adapter that it could be for; add `ip_adapter`, or leave it out"
+            raise SweepError(f"{source.where((key,))}: {told}")
 
 
 def _refuse_other_controlnet(checkpoint: Checkpoint, pipeline: str, sweep: Sweep, source: Source) -> None:
@@ -145,7 +179,7 @@ def _read(
     read: list[tuple[list[Picture], tuple[str | OfRun, ...]]] = []
     found: dict[str, Picture] = {}
     for i, item in enumerate(items):
-        try:
+        with raised_as(SweepError, source.at(key, i), ValueError):
             if isinstance(item, OfRun):
                 pictures, again = pictures_of_run(item, folder)
                 read.append((pictures, (again,)))
@@ -157,8 +191,6 @@ def _read(
                 if other := found.get(mark):
                     raise ValueError(f"{picture.path} is the same image as {other.path}; remove one of the two")
                 found[mark] = picture
-        except ValueError as error:
-            raise SweepError(f"{source.at(key, i)}: {error}") from error
     return read
 
 

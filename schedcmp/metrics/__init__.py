@@ -1,4 +1,4 @@
-"""What is measured of finished images: a file for each metric, and the table of them. `docs/extending.md` adds one."""
+"""What is measured of finished images, metric by metric, and the table of them. `docs/extending.md` adds one."""
 
 from schedcmp.metrics.metric import Comparison, Metric
 from schedcmp.readings import Reading

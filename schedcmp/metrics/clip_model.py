@@ -19,7 +19,7 @@ from schedcmp.checkpoint.layout import TEXTS
 from schedcmp.checkpoint.quiet import quiet
 from schedcmp.checkpoint.view import only
 from schedcmp.checkpoint.weights import content_file, refuse_oversized, tensor_shapes
-from schedcmp.errors import CheckpointError, one_line
+from schedcmp.errors import CheckpointError, one_line, raised_as
 from schedcmp.files import user_path
 from schedcmp.metrics.weights import origin_of
 from schedcmp.pipelines.packages import install
@@ -47,10 +47,8 @@ def find_clip(model: str, *, progress: bool = False) -> Path:
     if not folder.is_dir():
         from schedcmp.checkpoint.hub import fetch_model
 
-        try:
+        with raised_as(CheckpointError, "clip_model", CheckpointError):
             folder = fetch_model(model, progress=progress)
-        except CheckpointError as error:
-            raise CheckpointError(f"clip_model: {error}") from error
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise CheckpointError(
@@ -68,6 +66,8 @@ def find_clip(model: str, *, progress: bool = False) -> Path:
 
 class Clip:
     """A CLIP model on the CPU, in fp32."""
+
+    _reader = "CLIPTokenizer"  # of texts, a class of transformers
 
     def __init__(self, folder: Path) -> None:
         self.weights = folder / "model.safetensors"
@@ -126,10 +126,10 @@ class Clip:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import CLIPTokenizer
+        import transformers
 
         with quiet(), self._small_files() as folder:
-            return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            return getattr(transformers, self._reader).from_pretrained(folder, local_files_only=True)
 
     def _read(self, text: str) -> dict[str, Any]:
         return dict(self._tokenizer(text, truncation=True, return_tensors="pt"))
@@ -172,12 +172,7 @@ class Siglip(Clip):
     square, or cut into so many patches. What reads both is transformers' own.
     """
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        with quiet(), self._small_files() as folder:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    _reader = "AutoTokenizer"
 
     def _read(self, text: str) -> dict[str, Any]:
         length = self._model.config.text_config.max_position_embeddings

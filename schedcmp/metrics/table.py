@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from schedcmp.errors import SweepError, shown
+from schedcmp.errors import SweepError, raised_as, shown
 from schedcmp.guard.foreign import IMPORT_S, contained
 from schedcmp.metrics.metric import Comparison, Metric
 
@@ -23,9 +23,9 @@ _OWN: Mapping[str, str] = {
     "aesthetic": "schedcmp.metrics.aesthetic.Aesthetic",
     "lpips": "schedcmp.metrics.perceptual.Lpips",
     "dists": "schedcmp.metrics.perceptual.Dists",
-    "sharpness": "schedcmp.metrics.sharpness.Sharpness",
-    "clipped": "schedcmp.metrics.clipped.Clipped",
-    "flicker": "schedcmp.metrics.flicker.Flicker",
+    "sharpness": "schedcmp.metrics.pixels.Sharpness",
+    "clipped": "schedcmp.metrics.pixels.Clipped",
+    "flicker": "schedcmp.metrics.pixels.Flicker",
 }
 ALWAYS = ("sharpness", "clipped", "flicker")  # where they have a meaning: they cost next to nothing
 
@@ -56,11 +56,8 @@ def opened(kind: str, options: Mapping[str, Any], called: str = "") -> Metric:
     for name in options:
         if name not in takes:
             raise SweepError(f"{kind} takes no option {shown(name)}; it takes: {', '.join(takes) or 'none'}")
-    try:
-        with contained(IMPORT_S):
-            metric = cls(**options)
-    except Exception as error:  # somebody's constructor
-        raise SweepError(f"{kind} refuses its options: {error}") from error
+    with raised_as(SweepError, f"{kind} refuses its options", Exception), contained(IMPORT_S):  # somebody's constructor
+        metric = cls(**options)
     if called:
         metric.called = called
     return metric
@@ -77,11 +74,9 @@ def _class(kind: str) -> type[Metric]:
         near = get_close_matches(kind, [*known(), "reference"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are: reference, {', '.join(known())}"
         raise SweepError(f"unknown metric {shown(kind)}; {hint}")
-    try:
-        with contained(IMPORT_S):
-            found = _from_packages()[kind].load() if path is None and kind in _from_packages() else _at(path or kind)
-    except Exception as error:  # importing runs somebody's code
-        raise SweepError(f"the metric {kind} cannot be loaded: {error}") from error
+    # Importing runs somebody's code
+    with raised_as(SweepError, f"the metric {kind} cannot be loaded", Exception), contained(IMPORT_S):
+        found = _from_packages()[kind].load() if path is None and kind in _from_packages() else _at(path or kind)
     if not (isinstance(found, type) and issubclass(found, Metric)):
         raise SweepError(f"{kind} is no subclass of schedcmp.metrics.Metric")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from schedcmp.checkpoint.weights import tensor_shapes
-from schedcmp.errors import CheckpointError
+from schedcmp.errors import CheckpointError, raised_as
 from schedcmp.files import user_path
 
 
@@ -22,14 +22,12 @@ def weights_file(model: str, called: str) -> tuple[Path, dict[str, tuple[int, ..
     path = user_path(model)
     if path.is_dir():
         path /= "model.safetensors"
-    try:
+    with raised_as(CheckpointError, called, CheckpointError, OSError):
         if not path.is_file():
             from schedcmp.checkpoint.hub import fetch_model
 
             path = fetch_model(model) / "model.safetensors"
         return path, tensor_shapes(path)
-    except (CheckpointError, OSError) as error:
-        raise CheckpointError(f"{called}: {error}") from error
 
 
 def origin_of(path: Path, called: Path | None = None) -> str:

@@ -16,14 +16,19 @@ FINGERPRINT_BYTES = 16 * 16 * 3
 FLAT_STD = 2.0  # of 255; natural images have 30 to 80
 
 
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """A file's bytes, of one of Pillow's kinds and with its options."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
 def encode_png(image: Image.Image, settings: Mapping[str, Any], parameters: str) -> bytes:
     """PNG bytes with `settings` as JSON under "schedcmp" and A1111's form under "parameters"."""
     info = PngInfo()
     info.add_itxt("schedcmp", to_json(settings))
     info.add_itxt("parameters", parameters)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return buffer.getvalue()
+    return encoded(image, "PNG", pnginfo=info)
 
 
 def pixels_sha256(*images: Image.Image) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from schedcmp.files import from_json, to_json
+from schedcmp.pictures.image import encoded
 
 SUFFIX = ".webp"
 _EXIF, _USER_COMMENT, _DESCRIPTION = 0x8769, 0x9286, 0x010E
@@ -25,12 +25,10 @@ def encode_webp(frames: Sequence[Image.Image], settings: Mapping[str, Any], para
     exif, told = Image.Exif(), {**settings, "video": {"frames": len(frames), "frame_ms": ms}}
     exif[_DESCRIPTION] = to_json(told).encode()
     exif.get_ifd(_EXIF)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
-    buffer = io.BytesIO()
-    frames[0].save(
-        buffer, "WEBP", save_all=True, append_images=frames[1:], duration=ms, loop=_LOOP, lossless=True, method=_FAST,
-        quality=_FAST, exif=exif,
+    return encoded(
+        frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=ms, loop=_LOOP, lossless=True,
+        method=_FAST, quality=_FAST, exif=exif,
     )  # fmt: skip
-    return buffer.getvalue()
 
 
 def frame_ms(fps: float) -> int:

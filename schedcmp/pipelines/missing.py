@@ -3,53 +3,31 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
 
+from schedcmp.pipelines.conditions import Conditions, reached
 from schedcmp.pipelines.source import PipelineSource
-
-_READS = "preprocess"  # of diffusers' image processors, which refuse None
 
 
 def read_without(source: PipelineSource, name: str) -> bool:
     """Whether the call reads the image `name` though it is None, whatever else it is given."""
-    found = next(_reads(source.methods["__call__"].body, name), None)
-    return isinstance(found, ast.Call)
-
-
-def _reads(statements: Sequence[ast.stmt], name: str) -> Iterator[ast.AST]:
-    """On the certain way of None through the statements: calls that read it, and what ends the way."""
-    for statement in statements:
-        if isinstance(statement, ast.If):
-            taken = _holds(statement.test, name)
-            if taken is not None:
-                yield from _reads(statement.body if taken else statement.orelse, name)
-        elif isinstance(statement, ast.Return | ast.Raise):
-            yield statement
-        else:
-            nodes = [*ast.walk(statement)] if not isinstance(statement, ast.For | ast.While | ast.With) else []
-            yield from (node for node in nodes if _is_read(node, name))
-            yield from (n for n in nodes if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store))
+    for way, certain in reached(source.methods["__call__"].body, Conditions(source, {name: None})):
+        nodes = [*ast.walk(way)] if certain else []
+        if any(_is_read(node, name) for node in nodes):
+            return True
+        if any(_ends(node, name) for node in nodes):
+            return False
+    return False
 
 
 def _is_read(node: ast.AST, name: str) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and ast.unparse(node.func).endswith(f".{_READS}")
-        and bool(node.args)
-        and ast.unparse(node.args[0]) == name
-    )
+    """By diffusers' image processors, which refuse None."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="preprocess"), args=[first, *_]):
+            return ast.unparse(first) == name
+    return False
 
 
-def _holds(test: ast.expr, name: str) -> bool | None:
-    """Whether a condition holds while `name` is None; None where that is not known."""
-    text = ast.unparse(test)
-    if text in (f"{name} is None", f"not {name}"):
-        return True
-    if text in (f"{name} is not None", name) or text.startswith(f"isinstance({name}, "):
-        return False
-    if isinstance(test, ast.BoolOp):
-        parts, decisive = [_holds(part, name) for part in test.values], isinstance(test.op, ast.Or)
-        if decisive in parts:
-            return decisive
-        return None if None in parts else not decisive
-    return None
+def _ends(node: ast.AST, name: str) -> bool:
+    """Whether the way ends here, or the image is another one from here on."""
+    set_anew = isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
+    return set_anew or isinstance(node, ast.Return | ast.Raise)

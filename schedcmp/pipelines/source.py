@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,8 +22,6 @@ class PipelineSource:
 
     name: str
     tree: ast.ClassDef
-    _walked: dict[str, Sequence[ast.AST]] = field(default_factory=dict, repr=False, compare=False)
-    _targets: dict[str, Mapping[str, list[ast.expr]]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def methods(self) -> dict[str, ast.FunctionDef]:
@@ -56,27 +54,27 @@ class PipelineSource:
     def walk(self, *methods: str) -> Iterator[ast.AST]:
         """All that stands in these methods."""
         for name in methods:
-            yield from self._nodes(name)
+            yield from _nodes(self, name)
 
     def assigned(self, target: str, *methods: str) -> list[ast.expr]:
         """What is assigned to a name or attribute, as it is written ("self.vae_scale_factor")."""
-        return [value for name in methods for value in self._assigned(name).get(target, ())]
+        return [value for name in methods for value in _assigned(self, name).get(target, ())]
 
-    def _nodes(self, method: str) -> Sequence[ast.AST]:
-        if method not in self._walked:
-            found = self.methods.get(method)
-            self._walked[method] = tuple(ast.walk(found)) if found else ()
-        return self._walked[method]
 
-    def _assigned(self, method: str) -> Mapping[str, list[ast.expr]]:
-        """By target, in a method."""
-        if method not in self._targets:
-            found: dict[str, list[ast.expr]] = {}
-            for node in (n for n in self._nodes(method) if isinstance(n, ast.Assign)):
-                for target in dict.fromkeys(map(ast.unparse, node.targets)):
-                    found.setdefault(target, []).append(node.value)
-            self._targets[method] = found
-        return self._targets[method]
+@lru_cache(maxsize=64)
+def _nodes(source: PipelineSource, method: str) -> Sequence[ast.AST]:
+    found = source.methods.get(method)
+    return tuple(ast.walk(found)) if found else ()
+
+
+@lru_cache(maxsize=64)
+def _assigned(source: PipelineSource, method: str) -> Mapping[str, list[ast.expr]]:
+    """By target, in a method."""
+    found: dict[str, list[ast.expr]] = {}
+    for node in (n for n in _nodes(source, method) if isinstance(n, ast.Assign)):
+        for target in dict.fromkeys(map(ast.unparse, node.targets)):
+            found.setdefault(target, []).append(node.value)
+    return found
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import islice, product
 
 from schedcmp.axes import arguments
@@ -19,7 +20,7 @@ class Costs:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._known: dict[tuple[float, str, str], int] = {}
+        self._each = cache(self._asked)
 
     def of(self, cell: Cell) -> int:
         """Evaluations at each of its timesteps."""
@@ -32,11 +33,8 @@ class Costs:
         axes = product(scales, sweep.negative_prompt, islice(sweep.calls, _MOST_CALLS))
         return max(self._each(*values) for values in axes)
 
-    def _each(self, guidance: float, negative: str, call: str) -> int:
-        key = (guidance, negative, call)
-        if key not in self._known:
-            pipeline, configs = self._checkpoint.pipeline_class, self._checkpoint.config
-            more = arguments(call)
-            given = guidance_arguments(pipeline, configs, guidance, negative, more)
-            self._known[key] = evaluations(pipeline, configs, given | more)
-        return self._known[key]
+    def _asked(self, guidance: float, negative: str, call: str) -> int:
+        pipeline, configs = self._checkpoint.pipeline_class, self._checkpoint.config
+        more = arguments(call)
+        given = guidance_arguments(pipeline, configs, guidance, negative, more)
+        return evaluations(pipeline, configs, given | more)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.checkpoint.source import Checkpoint
-from schedcmp.errors import CheckpointError, PartError, RequestError, SweepError
+from schedcmp.errors import CheckpointError, PartError, RequestError, SweepError, raised_as
 from schedcmp.metrics.clip_model import Clip, opened_clip
 from schedcmp.prepare.loras import Loras
 from schedcmp.records import Worn
@@ -31,10 +31,8 @@ class Loader:
         """Raises SweepError if it is not there."""
         from schedcmp.checkpoint.loading.device import resolve_device
 
-        try:
+        with raised_as(SweepError, self._source.where(("device",)), RequestError):
             return resolve_device(self._sweep.device)
-        except RequestError as error:
-            raise SweepError(f"{self._source.where(('device',))}: {error}") from error
 
     @cached_property
     def dtype(self) -> str:
@@ -57,10 +55,8 @@ class Loader:
             return {}
         from schedcmp.backend.runtime import described
 
-        try:
+        with raised_as(SweepError, self._source.at("backend"), RequestError):
             return {**described(), "solve": self._sweep.jax.solve}
-        except RequestError as error:
-            raise SweepError(f"{self._source.at('backend')}: {error}") from error
 
     def load(self) -> Any:
         """The checkpoint's pipeline. Raises RequestError."""

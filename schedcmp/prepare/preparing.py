@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from schedcmp.checkpoint.find import find_checkpoint, settled
 from schedcmp.checkpoint.source import Checkpoint
-from schedcmp.errors import CheckpointError, RegistryError, SweepError
+from schedcmp.errors import CheckpointError, RegistryError, SweepError, raised_as
 from schedcmp.inputs.given import inputs_of
 from schedcmp.metrics.wanted import real_images, wanted_metrics, wanted_references, wants_references
 from schedcmp.pipelines.guidance import default_guidance
@@ -24,17 +23,12 @@ from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.build import Recipe, mended
 from schedcmp.registry.preflight import Trajectory
 from schedcmp.registry.table import builtin_registry
-from schedcmp.sweep.document import Sweep, load
+from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.parts.model import Model
 from schedcmp.sweep.plan import Plan, make_plan
 from schedcmp.sweep.source import Source
 
 _SHOWN = 4  # reasons of many
-
-
-def prepare(path: Path, overrides: tuple[str, ...] = (), *, progress: bool = False) -> Prepared:
-    """Read a sweep file and check everything that can be checked without loading weights. Raises RequestError."""
-    return prepare_sweep(*load(path, overrides), progress=progress)
 
 
 def prepare_sweep(
@@ -53,10 +47,8 @@ def prepare_sweep(
         sweep = settled(sweep, source, found)
     inputs = inputs_of(sweep, source, found)
     sweep, checkpoint = inputs.sweep, inputs.checkpoint
-    try:
+    with raised_as(CheckpointError, source.at("model"), RegistryError):
         config = mended(checkpoint.scheduler_config, checkpoint.pipeline_class)
-    except RegistryError as error:
-        raise CheckpointError(f"{source.at('model')}: {error}") from error
     refuse_unfit(inputs, source)
     loras = Loras(sweep, source, checkpoint, progress=progress)
     distilled = tuple(few_steps(checkpoint, loras.adapters.values()))
@@ -135,24 +127,18 @@ def _tried(plan: Plan, source: Source, appraisal: Appraisal) -> tuple[dict[Lengt
 def _with_metrics(prepared: Prepared) -> Prepared:
     """With what is measured of images. Raises SweepError."""
     sweep, source = prepared.sweep, prepared.source
-    try:
+    with raised_as(SweepError, source.at("metrics"), SweepError):
         prepared = replace(prepared, metrics=wanted_metrics(sweep, prepared.checkpoint))
-    except SweepError as error:
-        raise SweepError(f"{source.at('metrics')}: {error}") from error
     prepared = _with_references(prepared)
-    try:
+    with raised_as(SweepError, source.at("real_images"), SweepError):
         return replace(prepared, real_images=real_images(sweep.real_images) if sweep.real_images else ())
-    except SweepError as error:
-        raise SweepError(f"{source.at('real_images')}: {error}") from error
 
 
 def _with_references(prepared: Prepared) -> Prepared:
     """With what the plan's images are compared with. Raises SweepError."""
     sweep, config = prepared.sweep, prepared.scheduler_config
-    try:
+    with raised_as(SweepError, prepared.source.at("metrics"), SweepError):
         if not wants_references(sweep, prepared.checkpoint):
             return prepared
         found = wanted_references(sweep, prepared.supported, prepared.recipes, config, prepared.total_nfe)
-    except SweepError as error:
-        raise SweepError(f"{prepared.source.at('metrics')}: {error}") from error
     return replace(prepared, references=found)

@@ -13,7 +13,7 @@ DEFAULT_SIGMAS = "default"
 class SigmaSchedule:
     """A way to space noise levels: constructor options of a scheduler class, or a list of levels brought into one.
 
-    A list is brought in through the class's Karras option, see `spacing.listed`.
+    A list is brought in through the class's Karras option, see `spacing.levels.listed`.
     """
 
     name: str

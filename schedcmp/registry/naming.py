@@ -11,7 +11,7 @@ from typing import Any
 from schedcmp.registry.entry import DEFAULT_SIGMAS, SigmaSchedule
 from schedcmp.spacing.written import read_levels
 
-# How a list of noise levels is brought into a class, see `spacing.listed`
+# How a list of noise levels is brought into a class, see `spacing.levels.listed`
 LISTED: Mapping[str, Any] = {
     "options": {"use_karras_sigmas": True},
     "where_taken": {"timestep_spacing": "linspace"},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from schedcmp.errors import RegistryError
+from schedcmp.errors import RegistryError, raised_as
 from schedcmp.guard.foreign import RunawayError, contained
 from schedcmp.pipelines.beginning import begun
 from schedcmp.pipelines.scheduling import leaves_out_last, misused, timestep_arguments, unvisited
@@ -53,12 +53,13 @@ def preflight(recipe: Recipe, steps: int, strength: float | None = None) -> Traj
         RegistryError: it refuses this many steps, or what it answers cannot give an image: timesteps or sigmas that are
             not finite or rise, or a first timestep that is there twice; or its code ends the process, or does not end.
     """
-    try:
-        # Python warnings of libraries speak to their own callers
-        with contained(recipe.patience(steps)), recipe.alike(), warnings.catch_warnings(action="ignore"):
-            return _preflight(recipe, steps, strength)
-    except RunawayError as error:
-        raise RegistryError(f"{recipe.entry.name}: {recipe.cls.__name__} at {steps} steps: {error}") from error
+    with (
+        raised_as(RegistryError, f"{recipe.entry.name}: {recipe.cls.__name__} at {steps} steps", RunawayError),
+        contained(recipe.patience(steps)),
+        recipe.alike(),
+        warnings.catch_warnings(action="ignore"),  # Python warnings of libraries speak to their own callers
+    ):
+        return _preflight(recipe, steps, strength)
 
 
 def _preflight(recipe: Recipe, steps: int, strength: float | None) -> Trajectory:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import yaml
 
-from schedcmp.errors import RegistryError, shown
+from schedcmp.errors import RegistryError, raised_as, shown
 from schedcmp.guard.foreign import IMPORT_S, contained
 from schedcmp.registry.entry import DEFAULT_SIGMAS, Entry, Implementation, SigmaSchedule
 from schedcmp.registry.naming import (
@@ -251,13 +251,9 @@ def _read_table(name: str) -> Any:
 
 
 def _plugin_rows(point: EntryPoint) -> list[Mapping[str, Any]]:
-    try:
-        with contained(IMPORT_S):
-            found = point.load()
-    except Exception as error:  # a broken plug-in must name itself, whatever it raised
-        raise RegistryError(
-            f"the entry point {point.name!r} ({point.value}) of {ENTRY_POINTS} does not load: {error}"
-        ) from error
+    told = f"the entry point {point.name!r} ({point.value}) of {ENTRY_POINTS} does not load"
+    with raised_as(RegistryError, told, Exception), contained(IMPORT_S):  # it must name itself, whatever it raised
+        found = point.load()
     if isinstance(found, type):
         return [{"name": point.name, "class": f"{found.__module__}.{found.__qualname__}"}]
     return cast("list[Mapping[str, Any]]", [found] if isinstance(found, Mapping) else list(found))

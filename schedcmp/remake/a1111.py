@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 
 from schedcmp.remake.made import Made
 from schedcmp.remake.reading import Text
@@ -35,9 +36,7 @@ def read(text: Text) -> Made | None:
 def _settings(made: Made, fields: dict[str, str]) -> None:
     take = fields.pop
     made.sampler, made.schedule = take("Sampler", ""), take("Schedule type", "")
-    made.steps = made.whole("Steps", take("Steps", None), 1, 1000)
-    made.guidance = made.number("CFG scale", take("CFG scale", None), 0, 1000)
-    made.seed = made.whole("Seed", take("Seed", None), 0, 2**63 - 1)
+    made.numbers(fields, "Steps", "CFG scale", "Seed")
     width, _, height = take("Size", "").partition("x")
     made.size(width, height)
     made.model = take("Model", "")
@@ -55,9 +54,6 @@ def _settings(made: Made, fields: dict[str, str]) -> None:
 
 
 def _unquoted(value: str) -> str:
-    if not value.startswith('"'):
-        return value
-    try:
-        return str(json.loads(value))
-    except ValueError:
-        return value
+    with suppress(ValueError):
+        return str(json.loads(value)) if value.startswith('"') else value
+    return value

@@ -49,9 +49,8 @@ def _made(nodes: Nodes) -> Made:
     made = Made("ComfyUI", "comfyui")
     found = dict(_inputs(nodes, first))
     made.sampler, made.schedule = str(found.get("sampler_name", "")), str(found.get("scheduler", ""))
-    made.steps = made.whole("steps", found.get("steps"), 1, 1000)
-    made.guidance = made.number("cfg", found.get("cfg", 1 if "guider" in nodes[first]["inputs"] else None), 0, 1000)
-    made.seed = made.whole("seed", found.get("seed", found.get("noise_seed")), 0, 2**63 - 1)
+    standing_in = {"cfg": 1 if "guider" in nodes[first]["inputs"] else None, "seed": found.get("noise_seed")}
+    made.numbers(standing_in | found, "steps", "cfg", "seed")
     made.size(*(_size(nodes, first) or (None, None)))
     made.prompt, made.negative_prompt = (made.text(_text(nodes, first, name)) for name in ("positive", "negative"))
     made.model = str(next(_loaded(nodes), ""))
@@ -133,7 +132,5 @@ def _values(text: str) -> Made:
     """Of a KSampler alone, a line each."""
     found = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
     made = Made("ComfyUI", "comfyui", sampler=found["sampler_name"], schedule=found.get("scheduler", ""))
-    made.steps = made.whole("steps", found.get("steps"), 1, 1000)
-    made.guidance = made.number("cfg", found.get("cfg"), 0, 1000)
-    made.seed = made.whole("seed", found.get("seed", ""), 0, 2**63 - 1)
+    made.numbers(found, "steps", "cfg", "seed")
     return made

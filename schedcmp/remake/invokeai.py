@@ -23,9 +23,7 @@ def read(text: Text) -> Made | None:
     made.prompt = made.text(take("positive_prompt"))
     made.negative_prompt = made.text(take("negative_prompt", ""))
     made.sampler = str(take("scheduler"))
-    made.steps = made.whole("steps", take("steps", None), 1, 1000)
-    made.guidance = made.number("cfg_scale", take("cfg_scale", None), 0, 1000)
-    made.seed = made.whole("seed", take("seed", None), 0, 2**63 - 1)
+    made.numbers(fields, "steps", "cfg_scale", "seed")
     made.size(take("width", None), take("height", None))
     made.model = _model(fields.get("model"))
     if fields.get("rand_device", "cpu") != "cpu":

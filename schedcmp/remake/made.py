@@ -48,6 +48,12 @@ class Made:
             self.lose("the end of a prompt", value[_LONGEST:])
         return "".join(c if c.isprintable() or c == "\n" else " " for c in value[:_LONGEST]).strip()
 
+    def numbers(self, fields: dict[str, Any], steps: str, guidance: str, seed: str) -> None:
+        """Take them from a program's fields, by what it calls them."""
+        self.steps = self.whole(steps, fields.pop(steps, None), 1, 1000)
+        self.guidance = self.number(guidance, fields.pop(guidance, None), 0, 1000)
+        self.seed = self.whole(seed, fields.pop(seed, None), 0, 2**63 - 1)
+
     def whole(self, what: str, value: object, low: int, high: int) -> int | None:
         """A whole number of this range, which may have more digits than a float; what is none is lost."""
         found, digits = self.number(what, value, low, high), str(value)

@@ -25,11 +25,9 @@ def read(text: Text) -> Made | None:
     data = text.data
     if not isinstance(data, dict) or not isinstance(data.get("cell"), dict) or "scheduler_config" not in data:
         return None
-    cell, made = data["cell"], Made("schedcmp")
+    cell, made = dict(data["cell"]), Made("schedcmp")
     made.prompt, made.negative_prompt = made.text(cell.get("prompt")), made.text(cell.get("negative_prompt"))
-    made.steps = made.whole("steps", cell.get("steps"), 1, 1000)
-    made.guidance = made.number("guidance_scale", cell.get("guidance_scale"), 0, 1000)
-    made.seed = made.whole("seed", cell.get("seed"), 0, 2**63 - 1)
+    made.numbers(cell, "steps", "guidance_scale", "seed")
     if cell.get("width") is not None:
         made.size(cell.get("width"), cell.get("height"))
     _further(made, cell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,9 +81,6 @@ def _comment(value: str | bytes) -> str:
 
 
 def _parsed(text: str) -> Text:
-    if text.lstrip()[:1] not in ("{", "["):
-        return Text(text)
-    try:
-        return Text(text, from_json(text))
-    except ValueError:
-        return Text(text)
+    with suppress(ValueError):
+        return Text(text, from_json(text) if text.lstrip()[:1] in ("{", "[") else None)
+    return Text(text)

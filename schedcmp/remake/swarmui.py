@@ -17,9 +17,7 @@ def read(text: Text) -> Made | None:
     take = fields.pop
     made.prompt, made.negative_prompt = made.text(take("prompt", "")), made.text(take("negativeprompt", ""))
     made.sampler, made.schedule = str(take("sampler", "euler")), str(take("scheduler", "normal"))
-    made.steps = made.whole("steps", take("steps", None), 1, 1000)
-    made.guidance = made.number("cfgscale", take("cfgscale", None), 0, 1000)
-    made.seed = made.whole("seed", take("seed", None), 0, 2**63 - 1)
+    made.numbers(fields, "steps", "cfgscale", "seed")
     made.size(take("width", None), take("height", None))
     made.model = str(take("model", ""))
     for name, value in fields.items():

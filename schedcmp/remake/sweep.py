@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import yaml
@@ -13,11 +12,11 @@ from schedcmp.errors import RequestError
 from schedcmp.guard.texts import visible
 from schedcmp.remake import a1111, comfyui, invokeai, own, swarmui
 from schedcmp.remake.made import Made
-from schedcmp.remake.reading import Text, texts
+from schedcmp.remake.reading import texts
 from schedcmp.remake.schedulers import schedulers
 from schedcmp.sweep.notation import foreign_notation
 
-_READERS: tuple[ModuleType, ...] = (own, swarmui, invokeai, comfyui, a1111)  # the most certain first
+_READERS = (own.read, swarmui.read, invokeai.read, comfyui.read, a1111.read)  # the most certain first
 _STEPS, _MODEL = 20, "builtin:tiny"
 
 
@@ -29,7 +28,7 @@ def made_by(path: Path) -> Made:
     """
     found = texts(path)
     try:
-        made = next((made for reader in _READERS for text in found if (made := _read(reader, text))), None)
+        made = next((made for read in _READERS for text in found if (made := read(text))), None)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error
     if made is None:
@@ -38,11 +37,6 @@ def made_by(path: Path) -> Made:
             "SwarmUI and schedcmp write that into PNG files, and what copies or edits an image may leave it out"
         )
     return made
-
-
-def _read(reader: ModuleType, text: Text) -> Made | None:
-    found: Made | None = reader.read(text)
-    return found
 
 
 def sweep_around(made: Made, name: str, model: str | None = None) -> str:

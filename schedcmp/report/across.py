@@ -14,7 +14,7 @@ from schedcmp.readings import CONVERGED, Reading
 from schedcmp.records import StoredCell
 from schedcmp.report.answer import Answer, Budget, usual_budgets
 from schedcmp.report.quality import Point, goodness, points
-from schedcmp.truth.statistics import LEVEL, Difference, compare
+from schedcmp.truth.statistics import Difference, compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Contender:
 
     @property
     def told_apart(self) -> bool:
-        return self.behind is not None and self.behind.p is not None and self.behind.p <= 1 - LEVEL
+        return self.behind is not None and self.behind.told_apart
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from schedcmp.report.quality import (
     settings,
 )
 from schedcmp.report.steadiness import doubts
-from schedcmp.truth.statistics import FEWEST_OF_A_MEDIAN, LEVEL, Difference, Estimate, against_best
+from schedcmp.truth.statistics import FEWEST_OF_A_MEDIAN, Difference, Estimate, against_best
 
 CONVERGED = 0.1  # standard deviations of the latents
 _MOST_BUDGETS = 6
@@ -67,7 +67,7 @@ class Choice:
     @property
     def alike(self) -> tuple[tuple[Point, Difference], ...]:
         """Those that are not worse by more than noise."""
-        return tuple((p, d) for p, d in self.others if d.p is None or d.p > 1 - LEVEL)
+        return tuple((p, d) for p, d in self.others if not d.told_apart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def _leaders(
         return ordered[0], tuple(p for p in ordered[1:] if p.nfe == ordered[0].nfe)
     near = [p for p in ordered if cost(p, by_latency=True) <= _WORTH_A_TEST * cost(ordered[0], by_latency=True)]
     best, differences = against_best([[p.turns[t] for t in turns] for p in near], ratio=True, higher=False)
-    alike = (near[i] for i, d in differences.items() if d.p is None or d.p > 1 - LEVEL or d.estimate.value <= AS_FAST)
+    alike = (near[i] for i, d in differences.items() if not d.told_apart or d.estimate.value <= AS_FAST)
     return near[best], tuple(alike)
 
 
@@ -237,7 +237,7 @@ def _choice(allowed: Sequence[Point], metric: Reading, budget: Budget) -> Choice
     rows = [[p.values[pair] for pair in entries[0].values] for p in entries]
     best, differences = against_best(rows, ratio=metric.ratio, higher=bool(metric.higher))
     if metric.whole:  # of those that are not told apart, the surest: a wide interval alone makes none the best
-        alike = [best, *(i for i, d in differences.items() if d.p is None or d.p > 1 - LEVEL)]
+        alike = [best, *(i for i, d in differences.items() if not d.told_apart)]
         best = max(alike, key=lambda i: goodness(entries[i], metric))
         best, differences = against_best(rows, ratio=metric.ratio, higher=bool(metric.higher), best=best)
     others = sorted(((entries[i], d) for i, d in differences.items()), key=lambda o: -goodness(o[0], metric))

@@ -56,8 +56,7 @@ def _places(found: Answer, among: Across) -> Iterator[dict[str, Any]]:
 
 
 def _choice_json(choice: Choice) -> dict[str, Any]:
-    alike = {id(p) for p, _ in choice.alike}
-    others = [_point_json(p) | {"against_best": asdict(d), "told_apart": id(p) not in alike} for p, d in choice.others]
+    others = [_point_json(p) | {"against_best": asdict(d), "told_apart": d.told_apart} for p, d in choice.others]
     return {"budget": asdict(choice.budget), "best": _point_json(choice.best), "others": others}
 
 

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from schedcmp.axes import AXES, SYNONYMS, Value
 from schedcmp.axes import PAGED as OF_PAGES
 from schedcmp.errors import RequestError
+from schedcmp.grouped import grouped
 from schedcmp.records import Cell, StoredCell
 
 COPY = "copy"  # the axis of cells that all others place together
@@ -87,9 +88,7 @@ def plan_pages(cells: Iterable[StoredCell], axes: GridAxes) -> list[Page]:
         if axis not in axes.named and implied.get(axis) not in axes.named and len(ranks[axis]) > 1
     ]
     page_axes = (*axes.page, *varying)
-    pages: dict[Key, list[tuple[dict[str, Value], StoredCell]]] = {}
-    for point, stored in zip(points, ordered, strict=True):
-        pages.setdefault(_key(point, page_axes), []).append((point, stored))
+    pages = grouped(zip(points, ordered, strict=True), lambda member: _key(member[0], page_axes))
     titled = tuple(axis for axis in page_axes if len(ranks[axis]) > 1)
     return [_page(pages[key], axes, titled, ranks) for key in _in_order(pages, page_axes, ranks)]
 
@@ -130,9 +129,9 @@ def _page(
 
 def _points(ordered: Sequence[StoredCell], axes: GridAxes) -> list[dict[str, Value]]:
     """Each cell's value on every axis. `COPY` tells apart cells that all other axes place together."""
-    scheduler = scheduler_values(ordered) if "sigma_schedule" in axes.named else _label
-    if "shift" in axes.named and scheduler is _label:
-        scheduler = _without_shift
+    scheduler: Callable[[Cell], str] = _without_shift if "shift" in axes.named else lambda cell: cell.scheduler
+    if "sigma_schedule" in axes.named:
+        scheduler = scheduler_values(ordered)
     points = [point(stored, scheduler(stored.cell)) for stored in ordered]
     seen: Counter[Key] = Counter()
     implied = {"sigma_schedule", "shift"} - {*axes.named}  # by the scheduler's label
@@ -147,10 +146,6 @@ def point(stored: StoredCell, scheduler: str) -> dict[str, Value]:
     """A cell's value on each axis, with `scheduler` on that of this name."""
     values = {axis.name: axis.shown_of(stored.cell) for axis in AXES.values()}
     return values | {"scheduler": scheduler, "nfe": values["nfe"] or stored.result.nfe or 0}
-
-
-def _label(cell: Cell) -> str:
-    return cell.scheduler
 
 
 def _without_shift(cell: Cell) -> str:

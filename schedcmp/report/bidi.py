@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 LAM_ALEF_OR_ANY = "\u0644[\u0622\u0623\u0625\u0627]|."
 CLOSERS = {")": "(", "]": "[", "}": "{"}
@@ -53,7 +53,9 @@ def visual_order(run_levels: Sequence[int]) -> list[int]:
     """Indices of runs as they stand on the line from left to right (rule L2)."""
     order = list(range(len(run_levels)))
     for level in range(max(run_levels, default=0), 0, -1):
-        order = _reverse_at(order, run_levels, level)
+        reversing = [own >= level for own in run_levels]
+        parts = [(turned, [*part]) for turned, part in groupby(order, reversing.__getitem__)]
+        order = [i for turned, part in parts for i in (reversed(part) if turned else part)]
     return order
 
 
@@ -89,18 +91,6 @@ def _directions(text: str, base: int) -> list[int | None]:
     return result
 
 
-def _reverse_at(order: list[int], run_levels: Sequence[int], level: int) -> list[int]:
-    result: list[int] = []
-    pending: list[int] = []
-    for i in order:
-        if run_levels[i] >= level:
-            pending.insert(0, i)
-        else:
-            result += [*pending, i]
-            pending = []
-    return result + pending
-
-
 @lru_cache(maxsize=1)
 def _forms() -> dict[tuple[str, str], str]:
     """(letters, form) → presentation form, from the decompositions of Arabic Presentation Forms A and B."""
@@ -116,11 +106,7 @@ def _join(text: str) -> str:
     forms = _forms()
     units = re.findall(LAM_ALEF_OR_ANY, text, re.DOTALL)
     letters = [i for i, unit in enumerate(units) if unit == ZWNJ or not is_mark(unit[0])]
-    links = [_links(units[left], units[right]) for left, right in pairwise(letters)]
+    links = [(units[a], "<initial>") in forms and (units[b], "<final>") in forms for a, b in pairwise(letters)]
     for i, before, after in zip(letters, [False, *links], [*links, False], strict=True):
         units[i] = forms.get((units[i], FORM_NAMES[before, after]), units[i])
     return "".join(units)
-
-
-def _links(left: str, right: str) -> bool:
-    return (left, "<initial>") in _forms() and (right, "<final>") in _forms()

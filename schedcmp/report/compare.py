@@ -72,9 +72,8 @@ class Changes:
         """Why the new run is not accepted; empty if it is."""
         bad = [c for c in self.changes if c.state in ("changed", "failed", "vanished")]
         slow = [s for s in self.slowdowns if max_slowdown is not None and s.exceeds(max_slowdown)]
-        return [_told(c) for c in bad] + [
-            f"slower: {s.scheduler}, {s.steps} steps{s.setting}: {s.ratio.value:.2f}×" for s in slow
-        ]
+        slower = (f"slower: {s.scheduler}, {s.steps} steps{s.setting}: {s.ratio.value:.2f}×" for s in slow)
+        return [*map(_told, bad), *slower]
 
 
 def compare(old: Shown, new: Shown, *, max_rmse: float = 1.0) -> Changes:
@@ -90,21 +89,12 @@ def compare(old: Shown, new: Shown, *, max_rmse: float = 1.0) -> Changes:
     if not before.keys() & after.keys():
         raise RunFolderError(f"{old.folder} and {new.folder}: have no cell in common; compare runs of one sweep")
     changes = [_change(before.get(i), after.get(i), (old, new), max_rmse) for i in dict.fromkeys([*before, *after])]
-    environments = [store.meta("environment") or {} for store in (old, new)]
-    return Changes(
-        tuple(changes),
-        tuple(_slowdowns(*([side[i] for i in side if i in before and i in after] for side in (before, after)))),
-        {
-            name: (environments[0].get(name), environments[1].get(name))
-            for name in dict.fromkeys([*environments[0], *environments[1]])
-            if environments[0].get(name) != environments[1].get(name)
-        },
-        tuple(
-            f"{store.folder}: {doubt}"
-            for store, side in ((old, before), (new, after))
-            for doubt in doubts(side.values())
-        ),
-    )
+    common = ([stored for id_, stored in side.items() if id_ in before and id_ in after] for side in (before, after))
+    a, b = (store.meta("environment") or {} for store in (old, new))
+    differing = {name: (a.get(name), b.get(name)) for name in a | b if a.get(name) != b.get(name)}
+    doubted = [(store.folder, doubts(side.values())) for store, side in ((old, before), (new, after))]
+    told = (f"{folder}: {doubt}" for folder, found in doubted for doubt in found)
+    return Changes(tuple(changes), tuple(_slowdowns(*common)), differing, tuple(told))
 
 
 def _change(old: StoredCell | None, new: StoredCell | None, stores: tuple[Shown, Shown], max_rmse: float) -> Change:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from schedcmp.grouped import grouped
 from schedcmp.report.answer import Answer
 from schedcmp.report.quality import Point
 from schedcmp.truth.convergence import Fit, fit
@@ -36,9 +37,7 @@ def enough(found: Answer) -> list[Enough]:
     distance."""
     if found.limit is None or found.metric is None:
         return []
-    runs: dict[tuple[str, ...], list[Point]] = {}
-    for point in sorted(found.measured, key=lambda p: p.steps):
-        runs.setdefault(point.names, []).append(point)
+    runs = grouped(sorted(found.measured, key=lambda p: p.steps), lambda p: p.names)
     rows = [_enough(run, found.limit, ratio=found.metric.ratio) for run in runs.values() if len(run) > 1]
     return sorted(rows, key=lambda row: math.inf if row.nfe is None else row.nfe)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import PIL
@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from schedcmp.axes import AXES, Value
 from schedcmp.files import slug
+from schedcmp.pictures.image import encoded
 from schedcmp.pictures.video import sheet_size
 from schedcmp.records import StoredCell
 from schedcmp.report.axes import GridAxes, Page, foremost, plan_pages
@@ -94,28 +95,21 @@ def _parts(pages: Sequence[Page], native: tuple[int, int]) -> Iterator[tuple[str
 
 def _mark(part: Page, native: tuple[int, int], folder: Path, heading: tuple[str, int, int]) -> str:
     """Of the cells and their labels, of the image files as they are, and of what draws."""
-    names = [c.image_path for c in part.cells.values() if c.image_path]
-    stats = [(s.st_size, s.st_mtime_ns) if (s := _stat(folder, name)) else None for name in names]
+    stats = [_stat(folder, c.image_path) for c in part.cells.values() if c.image_path]
     return mark_of(PIL.__version__, heading, native, part, stats)
 
 
-def _stat(folder: Path, name: str) -> os.stat_result | None:
-    try:
-        return place(folder, name).lstat()
-    except OSError:
-        return None
+def _stat(folder: Path, name: str) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = place(folder, name).lstat()
+        return found.st_size, found.st_mtime_ns
+    return None
 
 
 def _write(drawn: Written, name: str, mark: str, image: Image.Image, description: str) -> None:
-    drawn.write(name, _png(image, description), mark)
-
-
-def _png(image: Image.Image, description: str) -> bytes:
     info = PngImagePlugin.PngInfo()
     info.add_text(TEXT_KEY, description, zip=True)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info, compress_level=_COMPRESSION)
-    return buffer.getvalue()
+    drawn.write(name, encoded(image, "PNG", pnginfo=info, compress_level=_COMPRESSION), mark)
 
 
 def _description(part: Page, sheet: Sheet, title: str, number: int, count: int) -> str:
@@ -147,13 +141,9 @@ def _image_size(stored: StoredCell, folder: Path) -> tuple[int, int] | None:
     result = stored.result
     if result.width and result.height:
         return sheet_size(result.frames or 1, (result.width, result.height))
-    if stored.image_path is None:
-        return None
-    try:
-        with opened(folder, stored.image_path) as picture:
-            return picture.width, picture.height
-    except OSError:
-        return None
+    with suppress(OSError), opened(folder, stored.image_path) as picture:
+        return picture.width, picture.height
+    return None
 
 
 def _stems(pages: Sequence[Page]) -> list[str]:

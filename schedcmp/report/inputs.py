@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, features
 
 from schedcmp.axes import AXES, Value
+from schedcmp.pictures.image import encoded
 from schedcmp.records import Cell
 from schedcmp.report.axes import Key, Page
 from schedcmp.report.layout import FAINT, INPUT_SIDE, Look
@@ -80,7 +80,6 @@ def address_of(folder: Path, axis: str, cell: Cell, value: Value) -> str | None:
 
 @lru_cache(maxsize=1024)  # a page is written again and again while its run goes on
 def _address(folder: Path, name: str) -> str:
-    picture, buffer = open_picture(folder, name), io.BytesIO()
+    picture = open_picture(folder, name)
     picture.thumbnail((_ON_PAGE, _ON_PAGE))
-    picture.save(buffer, _FORMAT, quality=80)
-    return f"data:image/{_FORMAT.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/{_FORMAT.lower()};base64,{b64encode(encoded(picture, _FORMAT, quality=80)).decode()}"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from schedcmp.axes import CONTENT, Setting, values_of
 from schedcmp.errors import RequestError
 from schedcmp.files import to_json
+from schedcmp.grouped import grouped
 from schedcmp.readings import Reading
 from schedcmp.records import Reference, StoredCell, Task
 from schedcmp.truth.metrics import RESOLVED
@@ -113,19 +114,17 @@ def points(
     Args:
         resolved: see `resolutions`; a smaller distance counts as this, so that nothing is better by what is not known.
     """
-    groups: dict[Setting, dict[tuple[str, int], list[StoredCell]]] = defaultdict(lambda: defaultdict(list))
     made = settings(cells)
-    for stored in cells:
-        cell = stored.cell
-        if stored.result.status != "unsupported":
-            groups[made[cell.setting]][cell.scheduler, cell.steps].append(stored)
-    return {
-        setting: (
-            [_point(names, found[names[0], steps], metric, resolved) for names, steps in _distinct(found)],
-            [_unsound(g) for g in found.values() if not all(c.counts for c in g)],
+    tried = (stored for stored in cells if stored.result.status != "unsupported")
+    found = {}
+    for setting, those in grouped(tried, lambda c: made[c.cell.setting]).items():
+        groups = grouped(those, lambda c: (c.cell.scheduler, c.cell.steps))
+        sound = {key: members for key, members in groups.items() if all(c.counts for c in members)}
+        found[setting] = (
+            [_point(names, sound[names[0], steps], metric, resolved) for names, steps in _distinct(sound)],
+            [_unsound(members) for key, members in groups.items() if key not in sound],
         )
-        for setting, found in groups.items()
-    }
+    return found
 
 
 def settings(cells: Sequence[StoredCell]) -> dict[Setting, Setting]:
@@ -135,14 +134,13 @@ def settings(cells: Sequence[StoredCell]) -> dict[Setting, Setting]:
 
 
 def _distinct(groups: Mapping[tuple[str, int], list[StoredCell]]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Names of what ran with the same class, options and timesteps, of those of which every image counts."""
+    """Names of what ran with the same class, options and timesteps."""
     same: dict[Any, list[str]] = defaultdict(list)
     for (name, steps), members in groups.items():
-        if all(c.counts for c in members):
-            ran = members[0].result
-            known = "_class_name" in ran.scheduler_config
-            what = to_json([ran.scheduler_config, ran.timesteps]) if known else name
-            same[what, steps].append(name)
+        ran = members[0].result
+        known = "_class_name" in ran.scheduler_config
+        what = to_json([ran.scheduler_config, ran.timesteps]) if known else name
+        same[what, steps].append(name)
     yield from ((tuple(names), steps) for (_, steps), names in same.items())
 
 
@@ -225,10 +223,9 @@ def _point(
 def _by_seed(values: Mapping[Pair, float]) -> dict[Pair, float]:
     """The mean over prompts for each seed that all of them have: one seed's noise is in the images of all prompts."""
     contents = {pair.content for pair in values}
-    seeds: dict[int, list[float]] = defaultdict(list)
-    for pair, value in values.items():
-        seeds[pair.seed].append(value)
-    return {Pair((), seed): fmean(found) for seed, found in seeds.items() if len(found) == len(contents)}
+    seeds = grouped(values, lambda pair: pair.seed)
+    whole = {seed: pairs for seed, pairs in seeds.items() if len(pairs) == len(contents)}
+    return {Pair((), seed): fmean(values[pair] for pair in pairs) for seed, pairs in whole.items()}
 
 
 def _values(

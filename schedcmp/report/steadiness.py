@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import mean, median, quantiles
 from typing import Any
 
+from schedcmp.grouped import grouped
 from schedcmp.records import StoredCell, Timing
 
 _BUSY = 0.05  # of the wall time was spent waiting for a processor
@@ -16,11 +17,7 @@ _DRIFT = 0.1  # from the first turn to the last
 
 def timed_groups(cells: Iterable[StoredCell]) -> dict[tuple[Any, ...], list[StoredCell]]:
     """The timed cells that count, by scheduler, steps and setting."""
-    groups: dict[tuple[Any, ...], list[StoredCell]] = defaultdict(list)
-    for stored in cells:
-        if stored.result.timings and stored.counts:
-            groups[timed_group(stored)].append(stored)
-    return groups
+    return grouped((stored for stored in cells if stored.result.timings and stored.counts), timed_group)
 
 
 def timed_group(stored: StoredCell) -> tuple[Any, ...]:

@@ -106,28 +106,27 @@ def unusable(doubt: str) -> str:
 
 def readable(rows: Sequence[TimingRow]) -> list[tuple[str, ...]]:
     """The rows' cells for people, under `HEAD`."""
-    return [_readable(row, name) for row, name in zip(rows, row_names(rows), strict=True)]
+    return [
+        (
+            name,
+            str(row.steps),
+            str(row.nfe),
+            seconds(row.latency_s),
+            seconds(row.latency_iqr_s),
+            seconds(row.s_per_nfe),
+            NONE if row.doubt else f"{row.relative:.2f}×",
+            str(row.n),
+            seconds(row.scheduler_overhead_s),
+            mebibytes(row.peak_memory_bytes),
+        )
+        for row, name in zip(rows, row_names(rows), strict=True)
+    ]
 
 
 def row_names(rows: Sequence[TimingRow]) -> list[str]:
     """The rows' schedulers, with what of their settings tells them apart."""
     settings = {row.setting for row in rows}
     return [", ".join([row.scheduler, *row.setting.words(settings)]) for row in rows]
-
-
-def _readable(row: TimingRow, name: str) -> tuple[str, ...]:
-    return (
-        name,
-        str(row.steps),
-        str(row.nfe),
-        seconds(row.latency_s),
-        seconds(row.latency_iqr_s),
-        seconds(row.s_per_nfe),
-        NONE if row.doubt else f"{row.relative:.2f}×",
-        str(row.n),
-        seconds(row.scheduler_overhead_s),
-        mebibytes(row.peak_memory_bytes),
-    )
 
 
 def _timing_row(members: Sequence[StoredCell]) -> TimingRow:

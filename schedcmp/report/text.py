@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import ceil
 from typing import Literal
 
@@ -116,15 +117,8 @@ def _fit(text: str, style: Style, width: float, lines: int, cut: Literal["end", 
     def kept(count: int) -> list[str]:
         return _wrap(shorten(text, count), style, width)
 
-    return kept(_largest(lambda count: len(kept(count)) <= lines, min(len(text) - 1, LONGEST)))
-
-
-def _largest(holds: Callable[[int], bool], high: int) -> int:
-    low = 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low
+    counts = range(1, min(len(text) - 1, LONGEST) + 1)
+    return kept(bisect_right(counts, lines, key=lambda count: len(kept(count))))
 
 
 def _shorten_end(text: str, count: int) -> str:
@@ -163,15 +157,10 @@ def _break_anywhere(piece: str, style: Style, width: float) -> list[str]:
     return lines
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _pieces(text: str) -> list[str]:
     """Parts between which a line may end: after spaces, hyphens and slashes, and around ideographs."""
-    start = 0
-    for i in range(1, len(text)):
-        if _may_break(text[i - 1], text[i]):
-            yield text[start:i]
-            start = i
-    if text:
-        yield text[start:]
+    breaks = [i for i, (before, after) in enumerate(pairwise(text), 1) if _may_break(before, after)]
+    return [text[start:end] for start, end in pairwise([0, *breaks, len(text)])]
 
 
 def _may_break(before: str, after: str) -> bool:

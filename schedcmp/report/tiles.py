@@ -26,7 +26,7 @@ def draw_tile(sheet: Image.Image, left: int, top: int, stored: StoredCell | None
     draw = ImageDraw.Draw(sheet)
     if stored is None:
         return _draw_blank(draw, left, top, look)
-    box = _draw_picture(sheet, draw, left, top, stored, folder, look)
+    box = _draw_picture(sheet, left, top, stored, folder, look)
     below = top + look.tile[1] + look.px(4)
     draw_block(draw, left, below, paragraph(caption(stored.result), look.quiet, look.column, 1))
     if stored.result.status == "flagged":
@@ -57,29 +57,21 @@ def on_white(picture: Image.Image) -> Image.Image:
     return opaque.convert("RGB")
 
 
-def _draw_picture(
-    sheet: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    left: int,
-    top: int,
-    stored: StoredCell,
-    folder: Path,
-    look: Look,
-) -> Box:
+def _draw_picture(sheet: Image.Image, left: int, top: int, stored: StoredCell, folder: Path, look: Look) -> Box:
     if stored.image_path is None:
-        return _draw_message(draw, left, top, stored.result.status, stored.result.error or "no image", look)
+        return _draw_message(sheet, left, top, stored.result.status, stored.result.error or "no image", look)
     try:
         picture = scaled(open_picture(folder, stored.image_path), look.tile)
     except OSError as error:
         reason = "not there" if isinstance(error, FileNotFoundError) else "not readable"
-        return _draw_message(draw, left, top, f"image {reason}", stored.image_path, look)
+        return _draw_message(sheet, left, top, f"image {reason}", stored.image_path, look)
     sheet.paste(picture, (left, top))
     return left, top, *picture.size
 
 
-def _draw_message(draw: ImageDraw.ImageDraw, left: int, top: int, title: str, text: str, look: Look) -> Box:
+def _draw_message(sheet: Image.Image, left: int, top: int, title: str, text: str, look: Look) -> Box:
     """A tinted tile with a title and the text below; a cross beside the title where something went wrong."""
-    width, height = look.column, look.tile[1]
+    draw, width, height = ImageDraw.Draw(sheet), look.column, look.tile[1]
     wrong = title != "unsupported"
     fill, edge, ink = (FAILED_FILL, FAILED_EDGE, FAILED_INK) if wrong else (LEFT_OUT_FILL, LEFT_OUT_EDGE, LEFT_OUT_INK)
     pad, head = look.px(10), look.style(13, ink, bold=True)

@@ -99,7 +99,7 @@ def prepared(
 
 
 def prepare_all(path: Path, overrides: tuple[str, ...] = (), *, progress: bool = False) -> Prepared | Several:
-    """As `prepare.prepare`, of one checkpoint or several. Raises RequestError."""
+    """A sweep file, read and checked as far as that takes no weights. Raises RequestError."""
     return prepared(read(path, overrides), slug(path.stem), progress=progress)
 
 

@@ -1,4 +1,6 @@
-"""What the sampler functions share: evaluating the model, steps in log sigma, ancestral noise.
+"""What the sampler functions share: the way down the noise levels, steps in log sigma, ancestral noise.
+
+A method is a loop over the steps of a `Descent`; `solver` makes a function in k-diffusion's convention of it.
 
 With lambda = -log sigma, the probability-flow ODE is dx/dlambda = denoised - x. Over a step of length h it is solved
 for a constant denoised by exp(-h) x + (1 - exp(-h)) denoised; higher orders add phi functions times its derivatives.
@@ -6,32 +8,113 @@ for a constant denoised by exp(-h) x + (1 - exp(-h)) denoised; higher orders add
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from schedcmp.samplers.contract import SamplerFunction
+
 NoiseSampler = Callable[[Any, Any], Tensor]
-OwnNoise = NoiseSampler | None  # None: of torch's global generator
+
+GAUSS_NODES, GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(32)  # Gauss' rule on (-1, 1)
 
 
-def steps(sigmas: Tensor) -> list[tuple[float, float]]:
-    """(sigma, next sigma) of each step."""
-    return list(pairwise(sigmas.tolist()))
+class Descent:
+    """A sampler's way down its noise levels.
+
+    Attributes:
+        model: gives the denoised estimate, and in `model.unconditional` the one without the prompt.
+        x: (B, ...), where it stands.
+        levels: those that its steps go through.
+        noise: standard normal noise for the step from one level to another, in the shape of x.
+    """
+
+    def __init__(self, model: Any, x: Tensor, sigmas: Tensor, noise: NoiseSampler | None) -> None:
+        self.model, self.x = model, x
+        self.levels: list[float] = sigmas.tolist()
+        self.noise = noise or (lambda sigma, sigma_next: torch.randn_like(x))
+        self._ends = math.nan, math.nan
+
+    def steps(self) -> Iterator[tuple[Tensor, float, float]]:
+        """x, its level and the next one, for each step; `go` ends a step."""
+        for sigma, to in pairwise(self.levels):
+            self._ends = sigma, to
+            yield self.x, sigma, to
+
+    def estimates(
+        self, *, cfg_pp: bool = False, denoise_last: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor, float, float]]:
+        """x, its denoised estimate, its level and the next one, for each step; with `denoise_last` a step to 0 is not
+        among them, but ends with the estimate.
+
+        CFG++ (Chung et al. 2024, algorithm 1) denoises with guidance and renoises without: the noise is
+        (x - unconditional) / sigma. That is the plain step from x + denoised - unconditional.
+        """
+        for x, sigma, to in self.steps():
+            denoised = self.denoise(x, sigma)
+            if to == 0 and denoise_last:
+                self.go(denoised)
+            else:
+                yield x + denoised - self.model.unconditional if cfg_pp else x, denoised, sigma, to
+
+    def go(self, x: Tensor, up: float = 0.0) -> None:
+        """End the step with this x, and noise of standard deviation `up` added to it."""
+        self.x = self.renoised(x, up, *self._ends)
+
+    def renoised(self, x: Tensor, up: float, sigma: float, to: float) -> Tensor:
+        """x with the noise of a step, of standard deviation `up`; none is drawn where that is 0."""
+        return x + up * self.noise(sigma, to) if up > 0 else x
+
+    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+        """The denoised estimate of x."""
+        return denoise(self.model, x, sigma)
+
+    def slope(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dsigma at x."""
+        return (x - self.denoise(x, sigma)) / sigma
+
+
+def solver(
+    *, noisy: bool = False, needs_unconditional: bool = False, coordinates: Literal["own", "exploding"] | None = None
+) -> Callable[[Callable[..., None]], SamplerFunction]:
+    """A sampler function (model, x, sigmas, ...) of a method (descent, ...) whose other arguments are its options.
+
+    `noisy`: it takes a noise sampler; without one its noise is of torch's global generator. `needs_unconditional`: it
+    reads `model.unconditional`. `coordinates`: what it must have on flow matching: those that the model has, its noise
+    included, or x0 + sigma noise, as what steps in log sigma.
+    """
+
+    def made(method: Callable[..., None]) -> SamplerFunction:
+        def sample(
+            model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler | None = None, **options: Any
+        ) -> Tensor:
+            descent = Descent(model, x, sigmas, noise_sampler)
+            method(descent, **options)
+            return descent.x
+
+        convention = [p for p in inspect.signature(sample).parameters.values() if p.name != "options"]
+        options = list(inspect.signature(method).parameters.values())[1:]
+        functools.update_wrapper(sample, method)
+        sample.__signature__ = inspect.Signature([*convention[: 4 if noisy else 3], *options])  # type: ignore[attr-defined]
+        sample.needs_unconditional = needs_unconditional  # type: ignore[attr-defined]
+        if coordinates:
+            sample.coordinates = coordinates  # type: ignore[attr-defined]
+        return sample
+
+    return made
 
 
 def denoise(model: Any, x: Tensor, sigma: float) -> Tensor:
     """The denoised estimate of x, (B, ...). The rows' levels stay on the CPU: reading them costs no wait."""
     denoised: Tensor = model(x, torch.full((len(x),), sigma, dtype=torch.float64))
     return denoised
-
-
-def noise_for(x: Tensor, sampler: OwnNoise) -> NoiseSampler:
-    """The noise sampler; torch's global generator if there is none."""
-    return sampler or (lambda sigma, sigma_next: torch.randn_like(x))
 
 
 def decay(h: float) -> float:
@@ -60,9 +143,9 @@ def ancestral(sigma: float, to: float, eta: float) -> tuple[float, float]:
     return math.sqrt(to**2 - up**2), up
 
 
-def renoise(x: Tensor, up: float, sampler: NoiseSampler, sigma: float, to: float) -> Tensor:
-    """Add noise of standard deviation `up`; none is drawn where that is 0."""
-    return x + up * sampler(sigma, to) if up > 0 else x
+def stochastic(sigma: float, to: float, eta: float) -> float:
+    """The standard deviation of the noise that SDE-DPM-Solver++ adds in a step."""
+    return to * math.sqrt(decay(2 * eta * math.log(sigma / to)))
 
 
 def weighed(weights: Sequence[float], parts: Sequence[Tensor]) -> Tensor:
@@ -73,13 +156,8 @@ def weighed(weights: Sequence[float], parts: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def guided(model: Any, x: Tensor, sigma: float, cfg_pp: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """x, its denoised estimate, and the estimate whose changes the solver follows.
-
-    CFG++ (Chung et al. 2024, algorithm 1) denoises with guidance and renoises without: the noise is
-    (x - unconditional) / sigma. That is the plain step from x + denoised - unconditional.
-    """
-    denoised = denoise(model, x, sigma)
-    if not cfg_pp:
-        return x, denoised, denoised
-    return x + denoised - model.unconditional, denoised, model.unconditional
+def lagrange(nodes: Sequence[float], at: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """The values at (N,) of each Lagrange polynomial on the nodes."""
+    for i, node in enumerate(nodes):
+        others = np.delete(nodes, i)
+        yield np.prod((at - others[:, None]) / (node - others[:, None]), axis=0)

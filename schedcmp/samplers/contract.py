@@ -21,24 +21,6 @@ _GIVEN = {"sigmas", "sigma_min", "sigma_max", "n", "extra_args", "callback", "di
 _MOST_EVALUATIONS = 20_000  # of a trial
 
 
-def needs_unconditional(function: SamplerFunction) -> SamplerFunction:
-    """Mark a function that reads `model.unconditional`: what the model last denoised without the prompt."""
-    function.needs_unconditional = True  # type: ignore[attr-defined]
-    return function
-
-
-def in_own_coordinates(function: SamplerFunction) -> SamplerFunction:
-    """Mark a function that is written for flow matching as it is, x = (1 - s) x0 + s noise, its noise included."""
-    function.coordinates = "own"  # type: ignore[attr-defined]
-    return function
-
-
-def in_exploding_coordinates(function: SamplerFunction) -> SamplerFunction:
-    """Mark a function that must have x0 + sigma noise on flow matching too: it steps in log sigma."""
-    function.coordinates = "exploding"  # type: ignore[attr-defined]
-    return function
-
-
 @dataclass(frozen=True)
 class Trial:
     """What a function did when it was tried."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ class Coordinates:
 
     name: str = "own"
 
-    def sigma(self, level: float) -> float:
-        """The function's level, of the model's."""
+    def sigma(self, level: Any) -> Any:
+        """The function's level, of the model's: a number, or a tensor of them."""
         return level
 
     def level(self, sigma: float) -> float:
@@ -38,8 +39,9 @@ class Coordinates:
         return levels
 
     def sigmas(self, levels: Tensor) -> Tensor:
-        """`sigma` of each of the levels (N + 1,)."""
-        return levels
+        """`sigma` of each of the levels (N + 1,), in float32."""
+        converted: Tensor = self.sigma(levels.double())
+        return converted.float()
 
     def denoiser(self, model: Denoiser) -> Denoiser:
         """A denoiser of the function's latents, of one of the model's."""
@@ -53,7 +55,7 @@ class VarianceExploding(Coordinates):
     name: str = "variance exploding"
     highest: float = 1 - 1e-4  # where it begins instead of at 1, which is infinite here
 
-    def sigma(self, level: float) -> float:
+    def sigma(self, level: Any) -> Any:
         return level / (1 - level)
 
     def level(self, sigma: float) -> float:
@@ -64,10 +66,6 @@ class VarianceExploding(Coordinates):
 
     def begun(self, levels: Tensor) -> Tensor:
         return torch.cat([levels[:1].clamp(max=self.highest), levels[1:]])
-
-    def sigmas(self, levels: Tensor) -> Tensor:
-        wide = levels.double()
-        return (wide / (1 - wide)).float()
 
 
 OWN = Coordinates()

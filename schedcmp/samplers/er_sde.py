@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from schedcmp.samplers.common import OwnNoise, denoise, noise_for, renoise, steps
-
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
+from schedcmp.samplers.common import GAUSS_NODES, GAUSS_WEIGHTS, Descent, solver
 
 
-def er_sde(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: OwnNoise = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-    max_stage: int = 3,
-    rectangles: int = 0,
-) -> Tensor:
+@solver(noisy=True)
+def er_sde(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0, max_stage: int = 3, rectangles: int = 0) -> None:
     """ER-SDE-Solver-1 to -3 (Cui et al. 2023, arXiv:2309.06169), in its variance-exploding form.
 
     The noise is set by phi(sigma) = sigma (exp(sigma^0.3) + 10)^eta, the paper's ER SDE 5 for eta 1, the ODE for 0.
     `rectangles`: so many, instead of an exact rule, for the integrals; the authors' code and ComfyUI's have 200.
     """
-    noise = noise_for(x, noise_sampler)
     past: list[tuple[float, Tensor, Tensor | None]] = []  # level, estimate, its slope; the last first
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
-        if to == 0:
-            return denoised
+    for x, denoised, sigma, to in way.estimates():
         ratio = _phi(to, eta) / _phi(sigma, eta)
         first, second = _integrals(sigma, to, eta, rectangles)
         x = ratio * x + (1 - ratio) * denoised
@@ -47,9 +31,8 @@ def er_sde(
             if before is not None and max_stage >= 3:
                 x = x + second * (slope - before) / ((sigma - past[1][0]) / 2)
         up = math.sqrt(max(0.0, to**2 - (sigma * ratio) ** 2)) if eta else 0.0
-        x = renoise(x, up * s_noise, noise, sigma, to)
+        way.go(x, up * s_noise)
         past = [(sigma, denoised, slope), *past[:1]]
-    return x
 
 
 def _phi(sigma: float, eta: float) -> float:
@@ -66,8 +49,8 @@ def _integrals(sigma: float, to: float, eta: float, rectangles: int) -> tuple[fl
         lengths = np.full(rectangles, (sigma - to) / rectangles)
     else:
         half = math.log(sigma / to) / 2
-        s = np.exp(math.log(to) + half * (_NODES + 1))
-        lengths = half * _WEIGHTS * s
+        s = np.exp(math.log(to) + half * (GAUSS_NODES + 1))
+        lengths = half * GAUSS_WEIGHTS * s
     density = lengths / (s * (np.exp(s**0.3) + 10) ** eta)
     scale, step = _phi(to, eta), to - sigma
     return step + scale * float(density.sum()), step**2 / 2 + scale * float((density * (s - sigma)).sum())

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor
-
-from schedcmp.samplers.common import denoise, steps
-from schedcmp.samplers.contract import needs_unconditional
+from schedcmp.samplers.common import Descent, solver
 
 
-@needs_unconditional
+@solver(needs_unconditional=True)
 def cfgpp_ud10_ab(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    history: float = 0.25,
-    unconditional_history: float = 0.1,
-    to_zero: float = 1.0,
-) -> Tensor:
+    way: Descent, *, history: float = 0.25, unconditional_history: float = 0.1, to_zero: float = 1.0
+) -> None:
     """CFG++ (Chung et al. 2024) with memories, as ComfyUI has it; no paper defines it.
 
     The noise without guidance is extrapolated by the part `unconditional_history` to the end of the step; so much as
@@ -28,9 +17,9 @@ def cfgpp_ud10_ab(
     """
     last_slope = last_noise = last_denoised = None
     before = 0.0
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
-        ahead = noise = (x - model.unconditional) / sigma
+    for x, sigma, to in way.steps():
+        denoised = way.denoise(x, sigma)
+        ahead = noise = (x - way.model.unconditional) / sigma
         if last_noise is not None:
             ahead = noise + unconditional_history * (to - sigma) / (sigma - before) * (noise - last_noise)
         slope = (denoised + to * ahead - x) / (to - sigma)
@@ -42,4 +31,4 @@ def cfgpp_ud10_ab(
             line = denoised - sigma * (denoised - last_denoised) / (sigma - before)
             x = x + to_zero * (line - x)
         last_slope, last_noise, last_denoised, before = slope, noise, denoised, sigma
-    return x
+        way.go(x)

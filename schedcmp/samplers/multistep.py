@@ -12,136 +12,134 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from torch import Tensor
 
-from schedcmp.samplers.common import denoise, exponential_euler, guided, steps, weighed
-from schedcmp.samplers.contract import needs_unconditional
-
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
+from schedcmp.samplers.common import (
+    GAUSS_NODES,
+    GAUSS_WEIGHTS,
+    Descent,
+    exponential_euler,
+    lagrange,
+    solver,
+    weighed,
+)
 
 # Adams-Bashforth's weights of the present slope and those before, for steps of equal length
 _ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
-def gradient_estimation(model: Any, x: Tensor, sigmas: Tensor, *, ge_gamma: float = 2.0) -> Tensor:
+@solver()
+def gradient_estimation(way: Descent, *, ge_gamma: float = 2.0) -> None:
     """Gradient estimation (Permenter and Yuan 2024, arXiv:2306.04848, algorithm 2): the slope is extrapolated by
     `ge_gamma` from the last one to the present; 1 is Euler's method."""
-    return _gradient_estimation(model, x, sigmas, ge_gamma)
+    _gradient_estimation(way, ge_gamma)
 
 
-@needs_unconditional
-def gradient_estimation_cfg_pp(model: Any, x: Tensor, sigmas: Tensor, *, ge_gamma: float = 2.0) -> Tensor:
+@solver(needs_unconditional=True)
+def gradient_estimation_cfg_pp(way: Descent, *, ge_gamma: float = 2.0) -> None:
     """Gradient estimation of the slope without guidance, with CFG++ (Chung et al. 2024)."""
-    return _gradient_estimation(model, x, sigmas, ge_gamma, cfg_pp=True)
+    _gradient_estimation(way, ge_gamma, cfg_pp=True)
 
 
-def ipndm(model: Any, x: Tensor, sigmas: Tensor, *, max_order: int = 4) -> Tensor:
+@solver()
+def ipndm(way: Descent, *, max_order: int = 4) -> None:
     """iPNDM (Zhang and Chen 2023, arXiv:2204.13902) on sigmas: Adams-Bashforth's weights for equal steps, whatever the
     steps are, so that the method is of second order."""
     slopes: list[Tensor] = []
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
+    for x, denoised, sigma, to in way.estimates():
         slopes = [(x - denoised) / sigma, *slopes][:max_order]
-        weights = _ADAMS_BASHFORTH[len(slopes) - 1]
-        x = x + (to - sigma) * weighed(weights, slopes) if to else denoised
-    return x
+        way.go(x + (to - sigma) * weighed(_ADAMS_BASHFORTH[len(slopes) - 1], slopes))
 
 
-def ipndm_v(model: Any, x: Tensor, sigmas: Tensor, *, max_order: int = 4, published: bool = False) -> Tensor:
+@solver()
+def ipndm_v(way: Descent, *, max_order: int = 4, published: bool = False) -> None:
     """iPNDM with Adams-Bashforth's weights for the steps as they are: the polynomial through the slopes, integrated.
 
     `published`: the weights of its authors' code and ComfyUI's, which from order 3 on are others by a slip.
     """
-    weights = _ipndm_v_as_published if published else _integrals
-    return _adams_bashforth(model, x, sigmas, max_order, weights)
+    _adams_bashforth(way, max_order, _ipndm_v_as_published if published else _integrals)
 
 
-def lms(model: Any, x: Tensor, sigmas: Tensor, *, order: int = 4, denoise_last: bool = False) -> Tensor:
+@solver()
+def lms(way: Descent, *, order: int = 4, denoise_last: bool = False) -> None:
     """Linear multistep, as in k-diffusion: Adams-Bashforth's method for the steps as they are, to the last one.
 
     `denoise_last`: the last step is the denoised estimate, as in ComfyUI.
     """
-    return _adams_bashforth(model, x, sigmas, order, _integrals, denoise_last=denoise_last)
+    _adams_bashforth(way, order, _integrals, denoise_last=denoise_last)
 
 
-def deis(model: Any, x: Tensor, sigmas: Tensor, *, max_order: int = 3) -> Tensor:
+@solver()
+def deis(way: Descent, *, max_order: int = 3) -> None:
     """tAB-DEIS (Zhang and Chen 2023, arXiv:2204.13902): the polynomial through the slopes is one in the time of a
     variance-preserving process whose noise grows linearly from sigma 0.002 to 80, and is integrated exactly."""
-    return _adams_bashforth(model, x, sigmas, max_order, _integrals_in_time)
+    _adams_bashforth(way, max_order, _integrals_in_time)
 
 
-def plms(model: Any, x: Tensor, sigmas: Tensor, *, max_order: int = 4, to_unit_variance: bool = False) -> Tensor:
+@solver()
+def plms(way: Descent, *, max_order: int = 4, to_unit_variance: bool = False) -> None:
     """PNDM's linear multistep part (Liu et al. 2022, arXiv:2202.09778), as in CompVis's code, on sigmas: the first step
     is Heun's, and the last level above 0 is where it ends. Of order 1 it is DDIM.
 
     `to_unit_variance`: what it ends with is scaled as the latents of a variance-preserving process are.
     """
     slopes: list[Tensor] = []
-    levels = [level for level in sigmas.tolist() if level > 0]
-    for sigma, to in pairwise(levels):
-        slopes = [(x - denoise(model, x, sigma)) / sigma, *slopes][:max_order]
+    way.levels = [level for level in way.levels if level > 0]
+    for x, sigma, to in way.steps():
+        slopes = [way.slope(x, sigma), *slopes][:max_order]
         if len(slopes) == 1 < max_order:
             ahead = x + (to - sigma) * slopes[0]
-            x = x + (to - sigma) / 2 * (slopes[0] + (ahead - denoise(model, ahead, to)) / to)
+            way.go(x + (to - sigma) / 2 * (slopes[0] + way.slope(ahead, to)))
         else:
-            x = x + (to - sigma) * weighed(_ADAMS_BASHFORTH[len(slopes) - 1], slopes)
-    return x / math.hypot(1, levels[-1]) if to_unit_variance else x
+            way.go(x + (to - sigma) * weighed(_ADAMS_BASHFORTH[len(slopes) - 1], slopes))
+    if to_unit_variance:
+        way.go(way.x / math.hypot(1, way.levels[-1]))
 
 
-def heunpp2(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+@solver()
+def heunpp2(way: Descent) -> None:
     """Heun++ as ComfyUI has it: slopes at this level and the next two, weighed by their levels over the first level.
 
     No paper defines it. Towards the end of the schedule it has fewer slopes; its order is 1.
     """
-    levels = sigmas.tolist()
-    for i, (sigma, to) in enumerate(steps(sigmas)):
-        nodes = [level for level in levels[i + 1 : i + 3] if level > 0]
-        slopes, at, ahead = [(x - denoise(model, x, sigma)) / sigma], sigma, x
+    for i, (x, sigma, to) in enumerate(way.steps()):
+        nodes = [level for level in way.levels[i + 1 : i + 3] if level > 0]
+        slopes, at, ahead = [way.slope(x, sigma)], sigma, x
         for node in nodes:
             ahead, at = ahead + (node - at) * slopes[-1], node
-            slopes.append((ahead - denoise(model, ahead, at)) / at)
-        weights = [node / (len(slopes) * levels[0]) for node in nodes]
-        x = x + (to - sigma) * weighed([1 - sum(weights), *weights], slopes)
-    return x
+            slopes.append(way.slope(ahead, at))
+        weights = [node / (len(slopes) * way.levels[0]) for node in nodes]
+        way.go(x + (to - sigma) * weighed([1 - sum(weights), *weights], slopes))
 
 
-@needs_unconditional
-def ddim_cfg_pp(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+@solver(needs_unconditional=True)
+def ddim_cfg_pp(way: Descent) -> None:
     """DDIM with CFG++ (Chung et al. 2024, algorithm 1), which ends as `plms` does, scaled to unit variance."""
-    levels = [level for level in sigmas.tolist() if level > 0]
-    for sigma, to in pairwise(levels):
-        x, denoised, _ = guided(model, x, sigma, cfg_pp=True)
-        x = exponential_euler(x, denoised, sigma, to)
-    return x / math.hypot(1, levels[-1])
+    way.levels = [level for level in way.levels if level > 0]
+    for x, denoised, sigma, to in way.estimates(cfg_pp=True):
+        way.go(exponential_euler(x, denoised, sigma, to))
+    way.go(way.x / math.hypot(1, way.levels[-1]))
 
 
 def _adams_bashforth(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
+    way: Descent,
     order: int,
     weights: Callable[[tuple[float, ...], float], tuple[float, ...]],
     *,
     denoise_last: bool = True,
-) -> Tensor:
+) -> None:
     """`weights`: of the slopes at the last levels, for the step from the first of these to another level."""
     slopes: list[Tensor] = []
     levels: list[float] = []
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
+    for x, denoised, sigma, to in way.estimates(denoise_last=denoise_last):
         slopes, levels = [(x - denoised) / sigma, *slopes][:order], [sigma, *levels][:order]
-        x = x + weighed(weights(tuple(levels), to), slopes) if to or not denoise_last else denoised
-    return x
+        way.go(x + weighed(weights(tuple(levels), to), slopes))
 
 
-def _gradient_estimation(model: Any, x: Tensor, sigmas: Tensor, gamma: float, cfg_pp: bool = False) -> Tensor:
+def _gradient_estimation(way: Descent, gamma: float, cfg_pp: bool = False) -> None:
     last = None
-    for sigma, to in steps(sigmas):
-        x, denoised, _ = guided(model, x, sigma, cfg_pp)
-        if to == 0:
-            return denoised
+    for x, denoised, sigma, to in way.estimates(cfg_pp=cfg_pp):
         slope = (x - denoised) / sigma
-        x = x + (to - sigma) * (slope if last is None else gamma * slope + (1 - gamma) * last)
+        way.go(x + (to - sigma) * (slope if last is None else gamma * slope + (1 - gamma) * last))
         last = slope
-    return x
 
 
 @functools.lru_cache(maxsize=4096)
@@ -160,14 +158,10 @@ def _integrals(levels: tuple[float, ...], to: float) -> tuple[float, ...]:
 @functools.lru_cache(maxsize=4096)
 def _integrals_in_time(levels: tuple[float, ...], to: float) -> tuple[float, ...]:
     """Integrals over sigma from levels[0] to `to` of the Lagrange polynomials in time on the times of `levels`."""
-    s = (levels[0] + to) / 2 + (to - levels[0]) / 2 * _NODES
-    nodes, t = _time(np.array(levels)), _time(s)
-    weights = []
-    for i, node in enumerate(nodes):
-        others = np.delete(nodes, i)
-        values = np.prod((t - others[:, None]) / (node - others[:, None]), axis=0)
-        weights.append(float((to - levels[0]) / 2 * (_WEIGHTS * values).sum()))
-    return tuple(weights)
+    half = (to - levels[0]) / 2
+    t = _time((levels[0] + to) / 2 + half * GAUSS_NODES)
+    basis = lagrange(_time(np.array(levels)), t)
+    return tuple(float(half * (GAUSS_WEIGHTS * values).sum()) for values in basis)
 
 
 def _time(sigma: Any) -> Any:

@@ -8,77 +8,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
-from schedcmp.samplers.common import OwnNoise, denoise, exponential_euler, noise_for, steps
-from schedcmp.samplers.contract import in_own_coordinates
+from schedcmp.samplers.common import Descent, exponential_euler, solver
 
 _HIGHEST = 0.9999  # where the middle of a step from 1 is taken
 
 
-@in_own_coordinates
-def euler_ancestral(
-    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
-) -> Tensor:
+@solver(noisy=True, coordinates="own")
+def euler_ancestral(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0) -> None:
     """Euler's method with ancestral noise; eta 0 is Euler."""
-    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, _euler)
+    _ancestral(way, eta, s_noise, lambda x, denoised, s, to: exponential_euler(x, denoised, s, to))
 
 
-@in_own_coordinates
-def dpmpp_2s_ancestral(
-    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
-) -> Tensor:
+@solver(noisy=True, coordinates="own")
+def dpmpp_2s_ancestral(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0) -> None:
     """DPM-Solver++(2S) (Lu et al. 2022, arXiv:2211.01095, algorithm 1, r = 1/2) with ancestral noise.
 
-    The last step, to 0, evaluates once.
+    The last step, to 0, evaluates once. A step's middle is half the way in log((1 - s) / s).
     """
-    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, _two_stages)
+
+    def advance(x: Tensor, denoised: Tensor, s: float, to: float) -> Tensor:
+        sigma = math.sqrt(s / (1 - s) * to / (1 - to)) if s < 1 else math.inf
+        middle = sigma / (1 + sigma) if s < 1 else _HIGHEST
+        return exponential_euler(x, way.denoise(exponential_euler(x, denoised, s, middle), middle), s, to)
+
+    _ancestral(way, eta, s_noise, advance)
 
 
-@in_own_coordinates
-def dpm_2_ancestral(
-    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
-) -> Tensor:
+@solver(noisy=True, coordinates="own")
+def dpm_2_ancestral(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0) -> None:
     """The midpoint method with the midpoint in log s, as k-diffusion's DPM2, with ancestral noise; eta 0 is DPM2.
 
     The last step, to 0, evaluates once.
     """
-    return _ancestral(model, x, sigmas, noise_sampler, eta, s_noise, _midpoint)
 
+    def advance(x: Tensor, denoised: Tensor, s: float, to: float) -> Tensor:
+        middle = math.sqrt(s * to)
+        ahead = exponential_euler(x, denoised, s, middle)
+        return x + (to - s) * (ahead - way.denoise(ahead, middle)) / middle
 
-Advance = Callable[[Any, Tensor, Tensor, float, float], Tensor]
-
-
-def _euler(model: Any, x: Tensor, denoised: Tensor, s: float, to: float) -> Tensor:
-    """From s to `to`, above 0, with the denoised estimate at s."""
-    return exponential_euler(x, denoised, s, to)
-
-
-def _two_stages(model: Any, x: Tensor, denoised: Tensor, s: float, to: float) -> Tensor:
-    """Its middle is half the way in log((1 - s) / s)."""
-    sigma = math.sqrt(s / (1 - s) * to / (1 - to)) if s < 1 else math.inf
-    middle = sigma / (1 + sigma) if s < 1 else _HIGHEST
-    return exponential_euler(x, denoise(model, exponential_euler(x, denoised, s, middle), middle), s, to)
-
-
-def _midpoint(model: Any, x: Tensor, denoised: Tensor, s: float, to: float) -> Tensor:
-    middle = math.sqrt(s * to)
-    ahead = exponential_euler(x, denoised, s, middle)
-    return x + (to - s) * (ahead - denoise(model, ahead, middle)) / middle
+    _ancestral(way, eta, s_noise, advance)
 
 
 def _ancestral(
-    model: Any, x: Tensor, sigmas: Tensor, noise_sampler: OwnNoise, eta: float, s_noise: float, advance: Advance
-) -> Tensor:
-    noise = noise_for(x, noise_sampler)
-    for s, to in steps(sigmas):
-        denoised = denoise(model, x, s)
+    way: Descent, eta: float, s_noise: float, advance: Callable[[Tensor, Tensor, float, float], Tensor]
+) -> None:
+    """`advance`: x, with its denoised estimate, from its level to another one above 0."""
+    for x, s, to in way.steps():
+        denoised = way.denoise(x, s)
         down = to * (1 + (to / s - 1) * eta)
-        x = advance(model, x, denoised, s, down) if down > 0 else denoised
+        x = advance(x, denoised, s, down) if down > 0 else denoised
         kept = (1 - to) / (1 - down)
-        up = math.sqrt(max(0.0, to**2 - (down * kept) ** 2))
-        if up > 0:
-            x = kept * x + up * s_noise * noise(s, to)
-    return x
+        way.go(kept * x, math.sqrt(max(0.0, to**2 - (down * kept) ** 2)) * s_noise)

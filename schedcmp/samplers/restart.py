@@ -3,58 +3,51 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from schedcmp.samplers.common import OwnNoise, denoise, noise_for, renoise
+from schedcmp.samplers.common import Descent, solver
 
 
+@solver(noisy=True)
 def restart(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
+    way: Descent,
     *,
-    noise_sampler: OwnNoise = None,
     s_noise: float = 1.0,
     restart_min: float = 0.1,
     restart_max: float = 2.0,
     restarts: int | None = None,
     karras: bool = False,
-) -> Tensor:
+) -> None:
     """Restart (Xu et al. 2023, arXiv:2306.14878, algorithm 2) with Heun's method, for N steps in all.
 
     Like A1111's it has no restart below 20 steps, one of 9 steps from 20, two of N/4 from 36, unless `restarts` says
     otherwise. The steps of the restarts are taken from the schedule, which is thinned out evenly, so that the number of
     evaluations is that of Heun's method. `karras`: its fewer steps are Karras' instead, as A1111's.
     """
-    noise = noise_for(x, noise_sampler)
-    total = len(sigmas) - 1
+    total = len(way.levels) - 1
     times = restarts if restarts is not None else (total >= 20) + (total >= 36)
     inner = min(total // 4 if total >= 36 else 9, total // (times + 1))
     if times and total < times + 2:
         raise ValueError(f"{times} restarts need {times + 2} steps or more")
-    levels = sigmas.tolist()
     if times:
-        outer = (_karras if karras else _thinned)(levels[:-1], total - inner * times)
-        levels = [*_with_restarts(outer, inner, times, restart_min, restart_max), levels[-1]]
-    for sigma, to in pairwise(levels):
+        outer = (_karras if karras else _thinned)(way.levels[:-1], total - inner * times)
+        way.levels = [*_with_restarts(outer, inner, times, restart_min, restart_max), way.levels[-1]]
+    for x, sigma, to in way.steps():
         if to > sigma:
-            x = renoise(x, math.sqrt(to**2 - sigma**2) * s_noise, noise, sigma, to)
+            way.go(x, math.sqrt(to**2 - sigma**2) * s_noise)
         else:
-            x = _heun(model, x, sigma, to)
-    return x
+            way.go(_heun(way, x, sigma, to))
 
 
-def _heun(model: Any, x: Tensor, sigma: float, to: float) -> Tensor:
+def _heun(way: Descent, x: Tensor, sigma: float, to: float) -> Tensor:
     """Heun's step (Karras et al. 2022, algorithm 1); Euler's where it ends at 0."""
-    slope = (x - denoise(model, x, sigma)) / sigma
+    slope = way.slope(x, sigma)
     ahead = x + (to - sigma) * slope
     if to == 0:
         return ahead
-    return x + (to - sigma) / 2 * (slope + (ahead - denoise(model, ahead, to)) / to)
+    return x + (to - sigma) / 2 * (slope + way.slope(ahead, to))
 
 
 def _with_restarts(outer: list[float], inner: int, times: int, low: float, high: float) -> list[float]:

@@ -7,59 +7,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 from torch import Tensor
 
-from schedcmp.samplers.common import OwnNoise, ancestral, denoise, noise_for, renoise, steps, weighed
-from schedcmp.samplers.contract import in_exploding_coordinates
+from schedcmp.samplers.common import Descent, ancestral, solver, weighed
 from schedcmp.samplers.tableaus import Tableau, explicit, exponential
 
 
-def runge_kutta(model: Any, x: Tensor, sigmas: Tensor, *, tableau: str = "rk4") -> Tensor:
+@solver()
+def runge_kutta(way: Descent, *, tableau: str = "rk4") -> None:
     """An explicit Runge-Kutta method for dx/dsigma = (x - denoised) / sigma, by the name of its tableau."""
     method = explicit(tableau)
-    for sigma, to in steps(sigmas):
-        if to == 0:
-            return denoise(model, x, sigma)
-        h = to - sigma
-        levels = [sigma + place * h for place in method.c]
-        x = _step(method, partial(_slope, model), x, h, levels, [1.0] * len(levels))
-    return x
+    for x, sigma, to in way.steps():
+        if to > 0:
+            h = to - sigma
+            levels = [sigma + place * h for place in method.c]
+            way.go(_step(method, way.slope, x, h, levels, [1.0] * len(levels)))
+        else:
+            way.go(way.denoise(x, sigma))
 
 
-@in_exploding_coordinates
-def exponential_rk(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: OwnNoise = None,
-    tableau: str = "krogstad",
-    eta: float = 0.0,
-    s_noise: float = 1.0,
-) -> Tensor:
+@solver(noisy=True, coordinates="exploding")
+def exponential_rk(way: Descent, *, tableau: str = "krogstad", eta: float = 0.0, s_noise: float = 1.0) -> None:
     """An exponential Runge-Kutta method for dx/dlambda = denoised - x, lambda = -log sigma, by the name of its tableau.
 
     With ancestral noise for eta above 0: the method goes to below the next level, noise up to it.
     """
-    noise = noise_for(x, noise_sampler)
-    for sigma, to in steps(sigmas):
+    for x, sigma, to in way.steps():
         down, up = ancestral(sigma, to, eta)
         if down > 0:
             h = math.log(sigma / down)
             method = exponential(tableau, h)
             kept = [math.exp(-place * h) for place in (*method.c, 1.0)]
-            x = _step(method, partial(denoise, model), x, h, [sigma * k for k in kept[:-1]], kept[1:])
+            x = _step(method, way.denoise, x, h, [sigma * k for k in kept[:-1]], kept[1:])
         else:
-            x = denoise(model, x, sigma)
-        x = renoise(x, up * s_noise, noise, sigma, to)
-    return x
-
-
-def _slope(model: Any, x: Tensor, sigma: float) -> Tensor:
-    return (x - denoise(model, x, sigma)) / sigma
+            x = way.denoise(x, sigma)
+        way.go(x, up * s_noise)
 
 
 def _step(

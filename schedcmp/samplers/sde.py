@@ -7,115 +7,64 @@ variance sigma_next^2 (1 - exp(-2 eta h)) is added: the marginal distributions s
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from schedcmp.samplers.common import (
-    OwnNoise,
-    ancestral,
-    decay,
-    denoise,
-    exponential_euler,
-    noise_for,
-    phi2,
-    phi3,
-    renoise,
-    steps,
-)
-from schedcmp.samplers.contract import in_exploding_coordinates
+from schedcmp.samplers.common import Descent, ancestral, decay, exponential_euler, phi2, phi3, solver, stochastic
 
 
-@in_exploding_coordinates
-def dpmpp_sde(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: OwnNoise = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-    r: float = 0.5,
-) -> Tensor:
+@solver(noisy=True, coordinates="exploding")
+def dpmpp_sde(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0, r: float = 0.5) -> None:
     """SDE-DPM-Solver++(2S) (Lu et al. 2022, arXiv:2211.01095), as in k-diffusion: a stage at `r` of the step in log
     sigma, whose noise is the beginning of the whole step's, as they are increments of one Brownian path."""
-    noise = noise_for(x, noise_sampler)
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
-        if to == 0:
-            return denoised
+    for x, denoised, sigma, to in way.estimates():
         middle = sigma ** (1 - r) * to**r
         down, up = ancestral(sigma, middle, eta)
-        stage = renoise(exponential_euler(x, denoised, sigma, down), up * s_noise, noise, sigma, middle)
-        denoised = denoised + (denoise(model, stage, middle) - denoised) / (2 * r)
+        stage = way.renoised(exponential_euler(x, denoised, sigma, down), up * s_noise, sigma, middle)
+        denoised = denoised + (way.denoise(stage, middle) - denoised) / (2 * r)
         down, up = ancestral(sigma, to, eta)
-        x = renoise(exponential_euler(x, denoised, sigma, down), up * s_noise, noise, sigma, to)
-    return x
+        way.go(exponential_euler(x, denoised, sigma, down), up * s_noise)
 
 
-@in_exploding_coordinates
+@solver(noisy=True, coordinates="exploding")
 def dpmpp_2m_sde(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: OwnNoise = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-    solver_type: Literal["midpoint", "heun"] = "midpoint",
-) -> Tensor:
+    way: Descent, *, eta: float = 1.0, s_noise: float = 1.0, solver_type: Literal["midpoint", "heun"] = "midpoint"
+) -> None:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095), as in k-diffusion: the derivative of the estimate is
     weighed exactly (`heun`) or to second order (`midpoint`)."""
     if solver_type not in ("midpoint", "heun"):
         raise ValueError(f"solver_type must be midpoint or heun, not {solver_type!r}")
-    noise = noise_for(x, noise_sampler)
-    past: list[tuple[Tensor, float]] = []
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
-        if to == 0:
-            return denoised
-        h = math.log(sigma / to)
-        wide = (1 + eta) * h
-        first, _ = _differences(denoised, h, past)
-        x = math.exp(-wide) * x + decay(wide) * denoised
-        x = x + (phi2(wide) if solver_type == "heun" else decay(wide) / 2) * first
-        x = renoise(x, to * math.sqrt(decay(2 * eta * h)) * s_noise, noise, sigma, to)
-        past = [(denoised, h)]
-    return x
+    _multistep(way, eta, s_noise, phi2 if solver_type == "heun" else lambda h: decay(h) / 2)
 
 
-@in_exploding_coordinates
-def dpmpp_3m_sde(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: OwnNoise = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-    corrected: bool = False,
-) -> Tensor:
+@solver(noisy=True, coordinates="exploding")
+def dpmpp_3m_sde(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0, corrected: bool = False) -> None:
     """SDE-DPM-Solver++ with three steps (Lu et al. 2022, arXiv:2211.01095), with k-diffusion's coefficients.
 
     They weigh the second divided difference of the estimates, which is half a second derivative, as if it were a whole
     one, so that the method is of second order even without noise. `corrected` weighs it as Taylor's theorem does,
     which makes it of third.
     """
-    noise = noise_for(x, noise_sampler)
+    _multistep(way, eta, s_noise, phi2, lambda h: phi3(h) * (2 if corrected else 1))
+
+
+Weight = Callable[[float], float]
+
+
+def _multistep(way: Descent, eta: float, s_noise: float, first: Weight, second: Weight | None = None) -> None:
+    """`first`, `second`: of h D' and h^2 D'' / 2, over a step of length (1 + eta) h."""
     past: list[tuple[Tensor, float]] = []  # the last two estimates, each with the length of the step from it
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
-        if to == 0:
-            return denoised
+    for x, denoised, sigma, to in way.estimates():
         h = math.log(sigma / to)
         wide = (1 + eta) * h
-        first, second = _differences(denoised, h, past)
-        x = math.exp(-wide) * x + decay(wide) * denoised + phi2(wide) * first
-        x = x + phi3(wide) * (2 if corrected else 1) * second
-        x = renoise(x, to * math.sqrt(decay(2 * eta * h)) * s_noise, noise, sigma, to)
-        past = [(denoised, h), *past[:1]]
-    return x
+        slope, bend = _differences(denoised, h, past)
+        x = math.exp(-wide) * x + decay(wide) * denoised + first(wide) * slope
+        x = x + second(wide) * bend if second else x
+        way.go(x, stochastic(sigma, to, eta) * s_noise)
+        past = [(denoised, h), *past[:1]] if second else [(denoised, h)]
 
 
 def _differences(denoised: Tensor, h: float, past: list[tuple[Tensor, float]]) -> tuple[Tensor, Tensor]:

@@ -6,86 +6,51 @@ Stages share one Brownian path: what is drawn on the way to a stage is damped, a
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from schedcmp.samplers.common import NoiseSampler, OwnNoise, decay, denoise, noise_for, phi2, steps
-from schedcmp.samplers.contract import in_exploding_coordinates
+from schedcmp.samplers.common import Descent, decay, phi2, solver
+
+Weights = Literal["phi_1", "phi_2"]
 
 
-@in_exploding_coordinates
+@solver(noisy=True, coordinates="exploding")
 def seeds_2(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: OwnNoise = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-    r: float = 0.5,
-    solver_type: Literal["phi_1", "phi_2"] = "phi_1",
-) -> Tensor:
+    way: Descent, *, eta: float = 1.0, s_noise: float = 1.0, r: float = 0.5, solver_type: Weights = "phi_1"
+) -> None:
     """SEEDS-2 (Gonzalez et al. 2023, arXiv:2305.14267): two stages, the second at `r` of the step in log sigma.
 
     Without noise (eta 0), `phi_1` with r = 1/2 is DPM-Solver++(2S), `phi_2` with r = 1 is the exponential Heun method.
     """
-    if solver_type not in ("phi_1", "phi_2"):
-        raise ValueError(f"solver_type must be phi_1 or phi_2, not {solver_type!r}")
-    noise = noise_for(x, noise_sampler)
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
-        if to == 0:
-            return denoised
-        step = _Step(x, denoised, sigma, to, eta, s_noise, noise)
-        change = denoise(model, step.ahead(r), step.sigma(r)) - denoised
-        wide = (1 + eta) * step.h
-        weight = phi2(wide) if solver_type == "phi_2" else decay(wide) / 2
-        x = step.ahead(1.0) + weight / r * change
-    return x
+    _two_stages(way, eta, s_noise, r, solver_type)
 
 
-@in_exploding_coordinates
-def seeds_3(
-    model: Any, x: Tensor, sigmas: Tensor, *, noise_sampler: OwnNoise = None, eta: float = 1.0, s_noise: float = 1.0
-) -> Tensor:
+@solver(noisy=True, coordinates="exploding")
+def seeds_3(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0) -> None:
     """SEEDS-3 (Gonzalez et al. 2023): three stages, at thirds of the step; without noise DPM-Solver++(3S)."""
-    noise = noise_for(x, noise_sampler)
     r1, r2 = 1 / 3, 2 / 3
-    for sigma, to in steps(sigmas):
-        denoised = denoise(model, x, sigma)
-        if to == 0:
-            return denoised
-        step = _Step(x, denoised, sigma, to, eta, s_noise, noise)
+    for x, denoised, sigma, to in way.estimates():
+        step = _Step(way, x, denoised, sigma, to, eta, s_noise)
         wide = (1 + eta) * step.h
-        change = denoise(model, step.ahead(r1), step.sigma(r1)) - denoised
+        change = way.denoise(step.ahead(r1), step.sigma(r1)) - denoised
         second = step.ahead(r2) + r2 / r1 * phi2(r2 * wide) * change
-        x = step.ahead(1.0) + phi2(wide) / r2 * (denoise(model, second, step.sigma(r2)) - denoised)
-    return x
+        way.go(step.ahead(1.0) + phi2(wide) / r2 * (way.denoise(second, step.sigma(r2)) - denoised))
 
 
-@in_exploding_coordinates
-def exp_heun_2_x0(model: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+@solver(coordinates="exploding")
+def exp_heun_2_x0(way: Descent) -> None:
     """The exponential Heun method for the denoised estimate: SEEDS-2 without noise, its second stage at the end."""
-    return seeds_2(model, x, sigmas, eta=0.0, r=1.0, solver_type="phi_2")
+    _two_stages(way, eta=0.0, s_noise=1.0, r=1.0, solver_type="phi_2")
 
 
-@in_exploding_coordinates
-def exp_heun_2_x0_sde(
-    model: Any,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: OwnNoise = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-    draw_twice: bool = False,
-) -> Tensor:
+@solver(noisy=True, coordinates="exploding")
+def exp_heun_2_x0_sde(way: Descent, *, eta: float = 1.0, s_noise: float = 1.0, draw_twice: bool = False) -> None:
     """The exponential Heun method with SEEDS' noise.
 
     `draw_twice`: each step draws once more and throws that away, as ComfyUI's, so that the same draws make its image.
     """
-    draw = noise_for(x, noise_sampler)
+    draw = way.noise
 
     def noise(sigma: float, to: float) -> Tensor:
         drawn = draw(sigma, to)
@@ -93,18 +58,30 @@ def exp_heun_2_x0_sde(
             draw(to, to)
         return drawn
 
-    return seeds_2(model, x, sigmas, noise_sampler=noise, eta=eta, s_noise=s_noise, r=1.0, solver_type="phi_2")
+    way.noise = noise
+    _two_stages(way, eta, s_noise, r=1.0, solver_type="phi_2")
+
+
+def _two_stages(way: Descent, eta: float, s_noise: float, r: float, solver_type: Weights) -> None:
+    if solver_type not in ("phi_1", "phi_2"):
+        raise ValueError(f"solver_type must be phi_1 or phi_2, not {solver_type!r}")
+    for x, denoised, sigma, to in way.estimates():
+        step = _Step(way, x, denoised, sigma, to, eta, s_noise)
+        change = way.denoise(step.ahead(r), step.sigma(r)) - denoised
+        wide = (1 + eta) * step.h
+        weight = phi2(wide) if solver_type == "phi_2" else decay(wide) / 2
+        way.go(step.ahead(1.0) + weight / r * change)
 
 
 class _Step:
     """A step from sigma to `to` along one path of noise, for a constant denoised; stages are asked for in order."""
 
     def __init__(
-        self, x: Tensor, denoised: Tensor, sigma: float, to: float, eta: float, s_noise: float, noise: NoiseSampler
+        self, way: Descent, x: Tensor, denoised: Tensor, sigma: float, to: float, eta: float, s_noise: float
     ) -> None:
         self.h = math.log(sigma / to)
         self._x, self._denoised, self._sigma = x, denoised, sigma
-        self._eta, self._s_noise, self._noise = eta, s_noise, noise
+        self._eta, self._s_noise, self._noise = eta, s_noise, way.noise
         self._at = 0.0
         self._path: Tensor | float = 0.0  # noise so far, in units of the level where it stands
 

@@ -3,50 +3,49 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-from schedcmp.samplers.common import denoise, exponential_euler, weighed
-from schedcmp.samplers.contract import in_exploding_coordinates, in_own_coordinates
+from schedcmp.samplers.common import Descent, exponential_euler, solver, weighed
 
 Variant = Literal["bh1", "bh2"]
 
 
-@in_exploding_coordinates
-def uni_pc(
-    model: Any, x: Tensor, sigmas: Tensor, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0
-) -> Tensor:
+@solver(coordinates="exploding")
+def uni_pc(way: Descent, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0) -> None:
     """UniPC-p for the denoised estimate with B(h) = h (`bh1`) or exp(h) - 1 (`bh2`), with lower orders at both ends.
 
     The last step is of first order, to 0 or, as in ComfyUI, to the level `end` in its place.
     """
+    _uni_pc(way, order, variant, end)
+
+
+@solver(coordinates="own")
+def uni_pc_in_sigma(way: Descent, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0) -> None:
+    """`uni_pc` with lambda = -log sigma on flow matching too, as ComfyUI has it."""
+    _uni_pc(way, order, variant, end)
+
+
+def _uni_pc(way: Descent, order: int, variant: Variant, end: float) -> None:
     if variant not in ("bh1", "bh2"):
         raise ValueError(f"variant must be bh1 or bh2, not {variant!r}")
-    levels = sigmas.tolist()
+    levels = way.levels
     levels[-1] = levels[-1] or end
     total = len(levels) - 1
     order = min(order, max(1, total - 1))
     past: list[tuple[float, Tensor]] = []  # lambda = -log sigma, and the estimate; the last first
-    step, ahead = None, x
-    for i, (sigma, to) in enumerate(pairwise(levels)):
-        denoised = denoise(model, ahead, sigma)
-        x = step.corrected(denoised) if step else x
+    step = None
+    for i, (ahead, sigma, to) in enumerate(way.steps()):
+        denoised = way.denoise(ahead, sigma)
+        x = step.corrected(denoised) if step else ahead
         past = [(-math.log(sigma), denoised), *past][:order]
         if i < total - 1:
             step = _Step(x, past[: total - i], sigma, to, variant)
-            ahead = step.predicted()
-    return exponential_euler(x, past[0][1], *levels[-2:])
-
-
-@in_own_coordinates
-def uni_pc_in_sigma(
-    model: Any, x: Tensor, sigmas: Tensor, *, order: int = 3, variant: Variant = "bh2", end: float = 0.0
-) -> Tensor:
-    """`uni_pc` with lambda = -log sigma on flow matching too, as ComfyUI has it."""
-    return uni_pc(model, x, sigmas, order=order, variant=variant, end=end)
+            way.go(step.predicted())
+        else:
+            way.go(exponential_euler(x, denoised, sigma, to))
 
 
 class _Step:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schedcmp.spacing import levels as lists
-from schedcmp.spacing.written import read_levels
 
 Levels = NDArray[np.float64]
 
@@ -133,11 +132,6 @@ def flux2(n: int, trained: Trained) -> Levels:
     return trailing(n, Trained(math.exp(mu), trained.count))
 
 
-def given(values: tuple[float, ...], n: int, trained: Trained) -> Levels:
-    """A list of the user's own."""
-    return lists.given(values, n, trained.sigmas)
-
-
 def _between(published: tuple[float, ...]) -> Schedule:
     """At other numbers of steps than a published list's own log-linear in between, as its authors do."""
     return lambda n, trained: lists.interpolated(published, n)
@@ -145,14 +139,9 @@ def _between(published: tuple[float, ...]) -> Schedule:
 
 def schedule_called(name: str) -> Schedule:
     """By its name here; those of `spacing.levels` run over the shifted levels; or the list that the name is."""
-    values = read_levels(name)
-    if values:
-        return partial(given, values)
-    return _SCHEDULES.get(name) or _over_levels(name)
-
-
-def _over_levels(name: str) -> Schedule:
-    schedule = lists.SCHEDULES[name]
+    if name in _SCHEDULES:
+        return _SCHEDULES[name]
+    schedule = lists.schedule_called(name)
     return lambda n, trained: schedule(n, trained.sigmas)
 
 

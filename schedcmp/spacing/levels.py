@@ -2,13 +2,14 @@
 
 Each function takes the number of steps n and `sigmas`, the checkpoint's own noise levels, ascending over its training
 timesteps, and returns n descending, positive levels. The final 0 is the scheduler's business. A ValueError says why
-there is no such list; `Listed` brings one into a scheduler.
+there is no such list; `listed` brings one into a scheduler, through its Karras option.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+
+from schedcmp.spacing.written import read_levels
 
 Levels = NDArray[np.float64]
 Schedule = Callable[[int, Levels], Levels]
@@ -181,3 +184,43 @@ SCHEDULES: dict[str, Schedule] = {
     "beta57": partial(beta_timesteps, alpha=0.5, beta=0.7),  # as RES4LYF has it
     **{f"ays_{name}": partial(_starting, published) for name, published in _ALIGNED.items()},
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ListedLevels:
+    """What stands in for a scheduler's `_convert_to_karras`: it answers with the levels of a schedule instead.
+
+    The schedulers that have `use_karras_sigmas` all take their noise levels from that method, find the timesteps that
+    belong to them and add their final level. Holds no reference to the scheduler, so that this can be copied.
+    """
+
+    schedule: Schedule
+    sigmas: Levels
+
+    def __call__(self, in_sigmas: Any, num_inference_steps: int | None = None) -> Levels:
+        """n levels; some classes tell n only by the length of `in_sigmas`. Raises ValueError where there are none."""
+        n = num_inference_steps or len(in_sigmas)
+        levels = self.schedule(n, self.sigmas)
+        if not (np.diff(levels) < 0).all():
+            raise ValueError(f"{n} steps have equal noise levels among them; ask for fewer steps")
+        return levels
+
+
+def listed(name: str, scheduler: Any) -> ListedLevels:
+    """The schedule called `name`, for an unused scheduler's own noise levels. Raises ValueError."""
+    return ListedLevels(schedule_called(name), own_sigmas(scheduler))
+
+
+def schedule_called(name: str) -> Schedule:
+    """By its name here, or the list that the name is. Raises ValueError."""
+    values = read_levels(name)
+    return partial(given, values) if values else SCHEDULES[name]
+
+
+def own_sigmas(scheduler: Any) -> Levels:
+    """The noise levels that the model was trained on, ascending, of a scheduler for betas that has not been used."""
+    config = scheduler.config
+    if config.get("timestep_type") == "continuous" and config.get("sigma_max"):  # Stable Video Diffusion
+        return array(np.geomspace(config["sigma_min"], config["sigma_max"], config["num_train_timesteps"]))
+    alphas = array(scheduler.alphas_cumprod.double().cpu())
+    return array(np.sqrt(1 / alphas - 1))

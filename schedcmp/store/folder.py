@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from schedcmp.errors import RunFolderError
-from schedcmp.files import UNFINISHED, is_address, is_whole_png, open_regular, write_atomically
+from schedcmp.files import UNFINISHED, is_address, open_regular, write_atomically
 
 DATABASE = "run.sqlite"
 LOCK = ".run.lock"
@@ -26,6 +26,7 @@ RESULT_FOLDERS = ("images", "grids", "plots", "thumbs", "latents", "references",
 TIMINGS = tuple(f"timings.{ending}" for ending in ("csv", "md", "json", "tex"))
 LIST = ".written.json"  # of what the run wrote into one of its folders; see `written`
 _JUNCTION = 0xA0000003  # stat.IO_REPARSE_TAG_MOUNT_POINT, which only Windows has
+_PNG_END = b"IEND\xaeB`\x82"
 _IMAGE = re.compile(r"(images|references)/([^/]+/)+steps-\d{3,}/seed-\d{4,}\.(png|webp)")
 
 
@@ -91,7 +92,8 @@ def has_whole_png(folder: Path, name: object) -> bool:
     """Whether a file of a run is there and ends as a PNG does; a torn or emptied one does not."""
     try:
         with open_file(folder, name) as file:
-            return is_whole_png(file)
+            file.seek(max(file.seek(0, os.SEEK_END) - len(_PNG_END), 0))
+            return file.read() == _PNG_END
     except OSError:
         return False
 

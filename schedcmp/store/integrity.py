@@ -36,7 +36,9 @@ class Damage:
 
 def damages(store: Store) -> Iterator[Damage]:
     """All that is not what was written, of all plans that the folder has seen."""
-    prints, unsealed = store.fingerprints(), _unsealed(store)
+    prints = store.fingerprints()
+    with store.database.reading() as database:
+        unsealed = set(broken(database)) if store.database.has("seals") else set()
     for id_, stored, why in _every_cell(store):
         unsealed_too = ("cells", id_) in unsealed
         unsealed.discard(("cells", id_))
@@ -52,12 +54,6 @@ def damages(store: Store) -> Iterator[Damage]:
         yield Damage(DATABASE, f"{count} rows of the table {table} cannot be read")
     if not (store.folder / "sweep.yaml").is_file():
         yield Damage("sweep.yaml", "is missing")
-
-
-def _unsealed(store: Store) -> set[tuple[str, ...]]:
-    """Table and key of rows that are not what was written."""
-    with store.database.reading() as database:
-        return set(broken(database)) if store.database.has("seals") else set()
 
 
 def _every_cell(store: Store) -> Iterator[tuple[str, StoredCell | None, str]]:

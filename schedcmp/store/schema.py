@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -51,28 +51,25 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """
     refuse_links(path.parent)
     mode = "rwc" if write else "rw"  # a reader must undo what a killed run left half written
+    address = f"{path.absolute().as_uri()}?mode={mode}"
     try:
-        database = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
-        )
+        with ExitStack() as failing:
+            database = sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
+            failing.callback(database.close)
+            database.row_factory, database.text_factory = sqlite3.Row, decoded
+            _refuse_programs(database, path)
+            database.execute("PRAGMA cache_size = -32000")  # KiB: tables of a million rows keep their indexes at hand
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise RunFolderError(
+                    f"{path}: was written by a newer schedcmp; upgrade, or choose another folder with -o"
+                )
+            if write:
+                _make_tables(database, version)
+            database.execute("SELECT machine, packed FROM cells LIMIT 1")
+            failing.pop_all()
     except sqlite3.DatabaseError as error:
         raise unusable(path, error) from error
-    try:
-        database.row_factory, database.text_factory = sqlite3.Row, decoded
-        _refuse_programs(database, path)
-        database.execute("PRAGMA cache_size = -32000")  # KiB: tables of a million rows keep their indexes at hand
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise RunFolderError(f"{path}: was written by a newer schedcmp; upgrade, or choose another folder with -o")
-        if write:
-            _make_tables(database, version)
-        database.execute("SELECT machine, packed FROM cells LIMIT 1")
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise unusable(path, error) from error
-    except BaseException:
-        database.close()
-        raise
     return database
 
 

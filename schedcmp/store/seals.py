@@ -21,13 +21,13 @@ _SEALED = {
 
 def seal(database: sqlite3.Connection, table: str, keys: Iterable[Sequence[str]] = ((),)) -> None:
     """Note what the rows are now, or that they are gone, in the transaction that has changed them."""
-    rows = ((json.dumps([table, *key]), _digest(database.execute(_SEALED[table], key))) for key in keys)
+    rows = ((json.dumps([table, *key]), _digest(database, table, key)) for key in keys)
     database.executemany("INSERT OR REPLACE INTO seals VALUES (?, ?)", rows)
 
 
 def broken(database: sqlite3.Connection) -> list[tuple[str, ...]]:
     """Table and key of rows that are not what was written, or are gone."""
-    return [name for name, known in _seals(database) if _now(database, *name) != known]
+    return [name for name, known in _seals(database) if _digest(database, name[0], name[1:]) != known]
 
 
 def _seals(database: sqlite3.Connection) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -38,12 +38,9 @@ def _seals(database: sqlite3.Connection) -> Iterator[tuple[tuple[str, ...], obje
                 yield (table, *key), known
 
 
-def _now(database: sqlite3.Connection, table: str, *key: str) -> bytes | None:
-    return _digest(database.execute(_SEALED[table], key))
-
-
-def _digest(rows: Iterable[sqlite3.Row]) -> bytes | None:
-    """Of names and values; NULL is nothing, as a column that comes later has it in rows that are there. None for no
-    row."""
+def _digest(database: sqlite3.Connection, table: str, key: Sequence[str]) -> bytes | None:
+    """Of names and values as they are now; NULL is nothing, as a column that comes later has it in rows that are there.
+    None for no row."""
+    rows = database.execute(_SEALED[table], key)
     told = [[(name, row[name]) for name in row.keys() if row[name] is not None] for row in rows]  # noqa: SIM118
     return blake2s(repr(told).encode("utf-8", "backslashreplace"), digest_size=8).digest() if told else None

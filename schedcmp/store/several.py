@@ -79,19 +79,16 @@ class SeveralRuns(RunFolder):
         """Raises RunFolderError."""
         self.folder = folder
         self.files = self
-        self._stack = ExitStack()
         self.members: dict[str, Results] = {}
         try:
-            for label in labels:
-                refuse_links_to(folder, f"{FOLDER}/{slug(label)}", itself=True)
-                if (place_of(folder, label) / DATABASE).is_file():
-                    self.members[label] = self._stack.enter_context(Store.open(place_of(folder, label)))
+            with ExitStack() as stack:
+                for label in labels:
+                    refuse_links_to(folder, f"{FOLDER}/{slug(label)}", itself=True)
+                    if (place_of(folder, label) / DATABASE).is_file():
+                        self.members[label] = stack.enter_context(Store.open(place_of(folder, label)))
+                self._stack = stack.pop_all()
         except OSError as error:
-            self.close()
             raise RunFolderError(f"{folder}: {error.filename}: {error.strerror}") from error
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         self._stack.close()

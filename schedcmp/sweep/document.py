@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -12,7 +11,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from schedcmp.axes import AXES
 from schedcmp.errors import SweepError, shown
-from schedcmp.files import slug
 from schedcmp.sweep.keys import FILES, Exclude, Keys, OfRun
 from schedcmp.sweep.parts.executor import Executor, Executors
 from schedcmp.sweep.parts.fields import Groups, Part, Words
@@ -20,7 +18,7 @@ from schedcmp.sweep.parts.grid import Grid
 from schedcmp.sweep.parts.making import Jax, Optimize
 from schedcmp.sweep.parts.measuring import Metrics, Timing, Timings
 from schedcmp.sweep.parts.steps import Search
-from schedcmp.sweep.source import Source, read
+from schedcmp.sweep.source import Source
 from schedcmp.sweep.values import MAX_IN_ALL, count
 from schedcmp.sweep.words import SYNONYMS, in_words
 
@@ -160,19 +158,12 @@ class Sweep(Keys):
             raise ValueError("executor: ray.gpus_per_worker is 0, but device is cuda; keep one of the two")
 
 
-def load(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Sweep, Source]:
-    """Read, override and check a sweep file; the source tells later problems where they stand.
+def checked(source: Source) -> Sweep:
+    """The sweep of a document.
 
     Raises:
         SweepError: with file:line, the key, what is wrong and the nearest right word.
     """
-    source = read(path, overrides)
-    sweep = checked(source)
-    return (sweep if sweep.name else sweep.model_copy(update={"name": slug(path.stem)})), source
-
-
-def checked(source: Source) -> Sweep:
-    """The sweep of a document. Raises SweepError, as `load` does."""
     if count(source.data) > MAX_IN_ALL:
         raise SweepError(f"{source.name}: its ranges have over {MAX_IN_ALL:,} values together; use fewer")
     try:

@@ -10,17 +10,20 @@ from hashlib import blake2s
 from itertools import product
 from math import prod
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schedcmp.axes import AXES, INPUTS, Axis, request_of
-from schedcmp.errors import RegistryError, SweepError
+from schedcmp.errors import RegistryError, SweepError, raised_as
 from schedcmp.records import Cell
 from schedcmp.registry.entry import Entry
 from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
 from schedcmp.sweep.keys import Exclude
-from schedcmp.sweep.select import Appraiser, Index, Selected, Selection, in_step
+from schedcmp.sweep.select import Index, Selected, Selection, in_step
 from schedcmp.sweep.source import Source
+
+if TYPE_CHECKING:
+    from schedcmp.registry.appraisal import Appraisal
 
 MOST_CELLS = 1_000_000
 Rule = Mapping[str, set[Any]]
@@ -45,7 +48,7 @@ def make_plan(
     sweep: Sweep,
     source: Source,
     registry: Registry,
-    appraiser: Appraiser,
+    appraiser: Appraisal,
     searched: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> Plan:
     """Look up the sweep's schedulers and lay out its cells; its LoRAs and its guidance are found already.
@@ -164,10 +167,8 @@ class _Exclusion:
 def _rules(sweep: Sweep, source: Source, registry: Registry) -> list[Rule]:
     rules = []
     for i, exclude in enumerate(sweep.exclude):
-        try:
+        with raised_as(SweepError, f"{source.where(('exclude', i))}: exclude.{i}", RegistryError):
             rules.append(_rule(exclude, registry))
-        except RegistryError as error:
-            raise SweepError(f"{source.where(('exclude', i))}: exclude.{i}: {error}") from error
     return rules
 
 

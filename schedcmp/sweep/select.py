@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from schedcmp.errors import RegistryError, SweepError
+from schedcmp.errors import RegistryError, SweepError, raised_as
 from schedcmp.registry.entry import Entry, SigmaSchedule
 from schedcmp.registry.table import Registry
 from schedcmp.sweep.document import Sweep
@@ -16,20 +16,13 @@ from schedcmp.sweep.parts.entries import EntrySpec
 from schedcmp.sweep.parts.steps import Search
 from schedcmp.sweep.source import Source
 
+if TYPE_CHECKING:
+    from schedcmp.registry.appraisal import Appraisal
+
 EVERYTHING = "*"
 Index = dict[str, int]  # a position on each axis, by the sweep's key
 MOST_ENTRIES = 1_000
 _NAMED = 3
-
-
-class Appraiser(Protocol):
-    """What is known of entries on the sweep's checkpoint; see `registry.appraisal`."""
-
-    def unlisted(self, known: Iterable[Entry]) -> list[Entry]: ...
-    def judge(self, entry: Entry) -> tuple[str, str]: ...
-    def most_steps(self, entry: Entry, nfe: int) -> int: ...
-    def work(self, entry: Entry) -> str: ...
-    def shift_refusal(self, shift: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +55,7 @@ class Selection:
     sweep: Sweep
     source: Source
     registry: Registry
-    appraiser: Appraiser
+    appraiser: Appraisal
     warnings: list[str] = field(default_factory=list)
     found: dict[str, Selected] = field(default_factory=dict)
     searched: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # steps by label, where they are looked for
@@ -76,10 +69,8 @@ class Selection:
         if not self.source.lenient:
             self._refuse_shifts()
         for i, item in enumerate(self.sweep.schedulers):
-            try:
+            with raised_as(SweepError, f"{self.source.where(('schedulers', i))}: schedulers.{i}", RegistryError):
                 self._add(i, item)
-            except RegistryError as error:
-                raise SweepError(f"{self.source.where(('schedulers', i))}: schedulers.{i}: {error}") from error
         self.warnings += map(_told_left_out, self._left_out.values())
         if all(selected.refusal for selected in self.found.values()):
             where = self.source.where(("schedulers",))
@@ -140,10 +131,8 @@ class Selection:
         return self.registry.entry(label)
 
     def _sigmas(self) -> tuple[SigmaSchedule, ...]:
-        try:
+        with raised_as(SweepError, self.source.at("sigmas"), RegistryError):
             return tuple(self.registry.sigma_schedule(name) for name in self.sweep.sigmas)
-        except RegistryError as error:
-            raise SweepError(f"{self.source.at('sigmas')}: {error}") from error
 
     def _refusal(self, entry: Entry, everything: bool, *, swept: bool) -> str | None:
         """Why the entry's cells cannot be made ("" if they can), or None to leave the entry out."""

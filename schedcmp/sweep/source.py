@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,9 @@ def _override_value(text: str, override: str) -> Any:
         return None
     if "\n" in text.strip():
         _refuse_lines(text, override)
-    node = yaml.compose(text, Loader=yaml.SafeLoader) if _parses(text) else None
+    node = None
+    with suppress(yaml.YAMLError, RecursionError):
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     if node is None:
         like = """'schedulers="*"'""" if text.strip()[0] in _MEANING else "'steps=[4,8]'"
         raise SweepError(f"--set {shown_line(override)}: the value is not YAML; quote it, as in --set {like}")
@@ -129,14 +132,6 @@ def _refuse_lines(text: str, override: str) -> None:
             f"--set {override.partition('=')[0]}=...: the value has {len(text.strip().splitlines())} lines; give a list"
             " in brackets, or for prompts a file: --set 'prompt={file: FILE}'"
         )
-
-
-def _parses(text: str) -> bool:
-    try:
-        yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError):
-        return False
-    return True
 
 
 def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) -> dict[str, Any]:

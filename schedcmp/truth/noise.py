@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from schedcmp.errors import RegistryError
+from schedcmp.errors import RegistryError, raised_as
 from schedcmp.registry.build import Recipe, constructor_defaults, load_class
 from schedcmp.registry.build.kinds import kind_of, noise_kind
 from schedcmp.spacing.flow import is_flow
@@ -101,10 +101,9 @@ def noise_schedule(scheduler_config: Mapping[str, Any]) -> NoiseSchedule:
         return Edm(1.0, prediction_type, kind)
     if kind != "betas":
         raise RegistryError(f"{cls.__name__} defines no noise schedule that the oracle knows")
-    try:
+    told = f"the checkpoint's {cls.__name__} refuses its own config"
+    with raised_as(RegistryError, told, Exception):  # third-party constructors raise what they like
         table = np.asarray(cls(**config).alphas_cumprod, dtype=np.float64)
-    except Exception as error:  # third-party constructors raise what they like
-        raise RegistryError(f"the checkpoint's {cls.__name__} refuses its own config: {error}") from error
     return Betas(table, prediction_type)
 
 

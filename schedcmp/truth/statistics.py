@@ -44,6 +44,11 @@ class Estimate:
     high: float | None
     n: int
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Of the interval, where there is one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -55,6 +60,10 @@ class Difference:
     estimate: Estimate
     p: float | None  # None with fewer than two pairs
     pairs_needed: int | None  # to tell them apart with a power of 0.8; None: they are equal for all that is known
+
+    @property
+    def told_apart(self) -> bool:
+        return self.p is not None and self.p <= 1 - LEVEL
 
 
 def estimate(values: Sequence[float], statistic: Statistic = "mean") -> Estimate:

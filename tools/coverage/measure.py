@@ -29,11 +29,12 @@ from schedcmp.pipelines.arguments import called_by
 from schedcmp.pipelines.inputs import OUTPUTS
 from schedcmp.pipelines.packages import packages
 from schedcmp.pipelines.videos import makes_video
-from schedcmp.prepare import Prepared, prepare
+from schedcmp.prepare import Prepared
 from schedcmp.records import Cell, CellResult
 from schedcmp.registry.appraisal import Appraisal
 from schedcmp.registry.compat import compatibility
 from schedcmp.registry.table import builtin_registry
+from schedcmp.runs.several import prepare_all
 from tools.coverage.families import FAMILIES
 from tools.coverage.family import GUIDANCE, Family
 from tools.coverage.parts import filled
@@ -133,7 +134,7 @@ def prepared(family: Family, folder: Path, schedulers: Sequence[str], seeds: int
         sweep["num_frames"] = family.frames
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(sweep), encoding="utf-8")
-    return prepare(path)
+    return prepare_all(path)
 
 
 def _other(first: Prepared) -> list[str]:

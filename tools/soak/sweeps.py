@@ -122,13 +122,13 @@ def attack(case: Case) -> None:
 
 def _same_again(case: Case, overrides: tuple[str, ...]) -> None:
     """What a run writes down of its sweep asks for the same cells."""
-    from schedcmp.prepare import prepare
+    from schedcmp.runs.several import prepare_all
     from schedcmp.sweep.document import dump
 
-    first = prepare(case.sweep, overrides)
+    first = prepare_all(case.sweep, overrides)
     again = case.folder / "again.yaml"
     again.write_text(dump(first.portable_sweep), encoding="utf-8")
     here(case, "check", again, codes=(0,))
-    if [cell.id for cell in prepare(again).plan.cells] != [cell.id for cell in first.plan.cells]:
+    if [cell.id for cell in prepare_all(again).plan.cells] != [cell.id for cell in first.plan.cells]:
         raise Failed("silent change: the sweep that a run writes down asks for other cells")
     case.seen["written down"] += 1

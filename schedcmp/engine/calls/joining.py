@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from schedcmp.engine.calls.call import Call
-from schedcmp.engine.calls.rows import has_rows, is_row_list, is_timestep, items_per_row, row_dimension
+from schedcmp.engine.calls.rows import is_row_list, is_timestep, items_per_row, row_dimension
 from schedcmp.engine.hosted import sent
 
 
@@ -60,7 +60,7 @@ def _join(name: str, values: Sequence[Any], rows: Sequence[int]) -> Any:
     if is_timestep(name, first, rows[0]):
         return _timesteps(values, rows)
     if isinstance(first, torch.Tensor):
-        return torch.cat(list(values), row_dimension(name)) if has_rows(name, first, rows[0]) else first
+        return torch.cat(list(values), row_dimension(name)) if items_per_row(name, first, rows[0]) else first
     if isinstance(first, Mapping):
         return {k: _join(k, [v[k] for v in values], rows) for k in first}
     if is_row_list(name, first, rows[0]):

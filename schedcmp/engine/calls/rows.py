@@ -48,10 +48,6 @@ def is_by_block(name: str) -> bool:
     return any(word in str(name) for word in _BY_BLOCK)
 
 
-def has_rows(name: str, value: torch.Tensor, rows: int) -> bool:
-    return items_per_row(name, value, rows) > 0
-
-
 def items_per_row(name: str, value: torch.Tensor, rows: int) -> int:
     """How many a row has, one after the other: one, or one for each frame; 0 of what all rows share."""
     at = row_dimension(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
-from schedcmp.errors import RegistryError
+from schedcmp.errors import RegistryError, raised_as
 from schedcmp.guard.foreign import TRIAL_S, contained
 from schedcmp.guard.private import answer_with_levels
 from schedcmp.registry.build.classes import refuse_huge
@@ -103,15 +103,14 @@ class Recipe:
 
     def _construct(self, more: Mapping[str, Any]) -> Any:
         refuse_huge(self.entry.name, self.config)
-        try:
+        told = f"{self.entry.name}: {self.cls.__name__} refuses its options"
+        with raised_as(RegistryError, told, Exception):  # third-party constructors raise what they like
             with contained(self.patience()), self.alike():
                 scheduler = _hasty(self.cls)(**{**self.config, **more})
             scheduler.__class__ = self.cls
             if self.told:
                 scheduler.register_to_config(**self.told)
             return self._spaced(scheduler)
-        except Exception as error:  # third-party constructors raise what they like
-            raise RegistryError(f"{self.entry.name}: {self.cls.__name__} refuses its options: {error}") from error
 
     def _spaced(self, scheduler: Any) -> Any:
         """The scheduler, visiting the noise levels that the recipe has for it."""
@@ -120,7 +119,7 @@ class Recipe:
 
             return placed(scheduler, self.spacing)
         if self.entry.sigmas.levels:
-            from schedcmp.spacing.listed import listed
+            from schedcmp.spacing.levels import listed
 
             answer_with_levels(scheduler, listed(self.entry.sigmas.levels, scheduler))
         return scheduler

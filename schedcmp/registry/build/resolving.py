@@ -8,7 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from schedcmp.errors import RegistryError
+from schedcmp.errors import RegistryError, raised_as
 from schedcmp.guard.private import knows_its_step
 from schedcmp.pipelines.scheduling import timestep_arguments
 from schedcmp.registry.build.classes import MissingExtraError, constructor_defaults, load_class, require_extras
@@ -35,10 +35,8 @@ def resolve(entry: Entry, scheduler_config: Mapping[str, Any]) -> Recipe:
         RegistryError: no such class, or an option or a sigma schedule that no implementation takes.
     """
     if entry.shift:
-        try:
+        with raised_as(RegistryError, entry.name, ValueError):
             scheduler_config = shifted(scheduler_config, entry.shift)
-        except ValueError as error:
-            raise RegistryError(f"{entry.name}: {error}") from error
     entry = _for_pipeline(entry, str(scheduler_config.get(PIPELINE, "")))
     unsuitable: list[Recipe] = []
     refusal = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 
 from schedcmp.errors import RunError
 from schedcmp.report.answer import Answer, answer
@@ -13,7 +14,10 @@ from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import thumbnails
 from schedcmp.store.several import Shown
 
-__all__ = ["write_page"]
+__all__ = ["LivePage", "write_page"]
+
+_EVERY_S = 10.0
+_SHARE = 0.02  # of the run's time, at most: writing the page takes the longer, the more cells there are
 
 
 def write_page(
@@ -43,3 +47,20 @@ def write_page(
     except OSError as error:
         raise RunError(f"{store.folder / 'thumbs'}: cannot be written: {error.strerror or error}") from error
     return store.write_text("report.html", render(page_data(store, cells, thumbs, inert, answers, running=running)))
+
+
+class LivePage:
+    """Writes the page of a run that goes on, every ten seconds or more seldom."""
+
+    def __init__(self, store: Shown) -> None:
+        self._store = store
+        self._due = monotonic() + _EVERY_S
+
+    def update(self) -> None:
+        """Write the page if it is due. To be called between cells, never beside a timed one. Raises RunError."""
+        start = monotonic()
+        if start < self._due:
+            return
+        write_page(self._store, running=True)
+        end = monotonic()
+        self._due = end + max(_EVERY_S, (end - start) / _SHARE)

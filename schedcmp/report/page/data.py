@@ -14,7 +14,7 @@ from typing import Any
 from schedcmp import __version__
 from schedcmp.axes import AXES, OPTIONAL, Value
 from schedcmp.errors import RequestError
-from schedcmp.files import to_json
+from schedcmp.files import from_json, to_json
 from schedcmp.readings import Reading
 from schedcmp.records import Cell, Length, StoredCell, Task, length_of
 from schedcmp.report.across import recommended_cell
@@ -37,7 +37,6 @@ BASE = "base"  # stands for `scheduler` where `sigma_schedule` or `shift` is an 
 _TITLES = {BASE: AXES["scheduler"].title} | {axis.name: axis.title for axis in AXES.values()}
 _TOLD_ELSEWHERE = (BASE, "nfe", "size", "prompt")  # in a cell's details: as it came out, or as a text
 _MOST_VARIANTS = 1_000  # that a sweep may have
-_SORTED = ("nfe",)  # it has no order of its own in a sweep
 
 
 def page_data(
@@ -52,12 +51,15 @@ def page_data(
     """Everything the page shows, of finished `cells` in the sweep's order. Times in seconds, unrounded."""
     sweep_text, sweep = store.meta("sweep"), store.sweep()
     rows = timing_rows(cells)
-    points = _points(cells)
+    base = scheduler_values(cells)
+    points = [point(stored, stored.cell.scheduler) | {BASE: base(stored.cell)} for stored in cells]
     unset = {axis.name for axis in OPTIONAL if not any(axis.is_set(stored.cell) for stored in cells)}
-    axes = {axis: _values(axis, [p[axis] for p in points]) for axis in _TITLES if axis not in unset}
+    axes = {axis: list(dict.fromkeys(p[axis] for p in points)) for axis in _TITLES if axis not in unset}
+    axes["nfe"].sort()  # it has no order of its own in a sweep
     places = {axis: {value: i for i, value in enumerate(values)} for axis, values in axes.items()}
     tasks = {task: i for i, task in enumerate(dict.fromkeys(stored.cell.task for stored in cells))}
-    recipes, programs = _Recipes(store.trajectories()), Programs(store)
+    recipes: dict[str, int] = {}
+    trajectories, programs = store.trajectories(), Programs(store)
     latency = {(r.scheduler, r.steps, *r.setting): r.latency_s for r in rows}
     metrics = _metrics(cells, store.readings())
     cost = "nfe" if sweep.get("nfe") else "steps"
@@ -71,7 +73,7 @@ def page_data(
         "grid": asdict(GridAxes.asked(sweep["grid"], cells)),
         "cost": cost,
         "cells": [
-            _cell(stored, [places[axis][p[axis]] for axis in axes], recipes.place(stored))
+            _cell(stored, [places[axis][p[axis]] for axis in axes], _recipe(stored, trajectories, recipes))
             | {
                 "latency_s": latency.get(timed_group(stored)),  # the median of its like
                 "task": tasks[stored.cell.task],
@@ -81,7 +83,7 @@ def page_data(
             }
             for stored, p in zip(cells, points, strict=True)
         ],
-        "recipes": recipes.found,
+        "recipes": [from_json(text) for text in recipes],
         "programs": programs.found,
         "metrics": metrics,
         "references": _references(store, tasks),
@@ -102,16 +104,6 @@ def page_data(
         "warnings": store.meta("warnings") or [],
         "sweep": sweep_text,
     }
-
-
-def _points(cells: Sequence[StoredCell]) -> list[dict[str, Value]]:
-    base = scheduler_values(cells)
-    return [point(stored, stored.cell.scheduler) | {BASE: base(stored.cell)} for stored in cells]
-
-
-def _values(axis: str, values: Iterable[Value]) -> list[Any]:
-    found: list[Any] = list(dict.fromkeys(values))
-    return sorted(found) if axis in _SORTED else found
 
 
 def _axis(
@@ -168,40 +160,22 @@ def _cell(stored: StoredCell, at: Sequence[int], recipe: int | None) -> dict[str
     }
 
 
-class _Recipes:
-    """Resolved scheduler configs with their timesteps and noise levels: many cells share one."""
-
-    def __init__(self, trajectories: Mapping[Length, Mapping[str, Any]]) -> None:
-        self.found: list[dict[str, Any]] = []
-        self._places: dict[str, int] = {}
-        self._sigmas = {length: row.get("sigmas") for length, row in trajectories.items()}
-
-    def place(self, stored: StoredCell) -> int | None:
-        result = stored.result
-        if not result.scheduler_config and not result.timesteps:
-            return None
-        recipe = {
-            "config": result.scheduler_config,
-            "timesteps": result.timesteps,
-            "sigmas": self._sigmas.get(length_of(stored.cell)),
-        }
-        place = self._places.setdefault(to_json(recipe), len(self.found))
-        if place == len(self.found):
-            self.found.append(recipe)
-        return place
+def _recipe(stored: StoredCell, trajectories: Mapping[Length, Mapping[str, Any]], known: dict[str, int]) -> int | None:
+    """The place among those `known` of a resolved scheduler config with its timesteps and noise levels: many cells
+    share one."""
+    config, timesteps = stored.result.scheduler_config, stored.result.timesteps
+    if not config and not timesteps:
+        return None
+    sigmas = trajectories.get(length_of(stored.cell), {}).get("sigmas")
+    return known.setdefault(to_json({"config": config, "timesteps": timesteps, "sigmas": sigmas}), len(known))
 
 
 def _metrics(cells: Iterable[StoredCell], read: Mapping[str, Reading]) -> list[dict[str, Any]]:
     """What was measured, the known ones first; a metric that nothing is known of has no better end."""
     names = {name for stored in cells if stored.counts for name in stored.metrics}
-    known = [
-        {"name": m.name, "label": m.title, "higher": m.higher, "whole": m.whole, "near": m.near}
-        for m in read.values()
-        if m.name in names
-    ]
-    others = sorted(names - read.keys())
-    plain = {"higher": None, "whole": False, "near": None}
-    return known + [{"name": name, "label": name.replace("_", " "), **plain} for name in others]
+    others = [Reading(name, name.replace("_", " "), "", higher=None) for name in sorted(names - read.keys())]
+    shown = [m for m in (*read.values(), *others) if m.name in names]
+    return [{"name": m.name, "label": m.title, "higher": m.higher, "whole": m.whole, "near": m.near} for m in shown]
 
 
 def _references(store: Shown, tasks: Mapping[Task, int]) -> dict[int, dict[str, Any]]:
@@ -260,17 +234,14 @@ def _pastes(store: Shown, cells: Sequence[StoredCell], answers: Sequence[Answer]
 def _decides(answers: Sequence[Answer]) -> dict[str, str] | None:
     """What the answers weigh: a metric against a cost."""
     metric = answers[0].metric if answers else None
-    if metric is None:
-        return None
-    return {"metric": metric.name, "cost": "latency" if all(a.by_latency for a in answers) else "nfe"}
+    cost = "latency" if all(a.by_latency for a in answers) else "nfe"
+    return {"metric": metric.name, "cost": cost} if metric else None
 
 
 def _answer(folder: Path) -> str:
-    try:
-        with open_file(folder, "answer.md") as file:
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    with suppress(OSError), open_file(folder, "answer.md") as file:
+        return file.read().decode(errors="replace")
+    return ""
 
 
 def _own(image: str | None) -> str | None:

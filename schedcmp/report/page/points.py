@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean, median
 from typing import Any
 
+from schedcmp.grouped import grouped
 from schedcmp.records import StoredCell
 from schedcmp.report.answer import Answer
 from schedcmp.report.quality import undominated
@@ -34,10 +34,8 @@ def plotted(
         metrics: the run's.
         whole: those of all images together, of which cells have shares.
     """
-    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for i, stored in enumerate(cells):
-        if stored.counts and stored.image_path:
-            groups[timed_group(stored)].append(i)
+    counted = (i for i, stored in enumerate(cells) if stored.counts and stored.image_path)
+    groups = grouped(counted, lambda i: timed_group(cells[i]))
     estimates = {
         (name, p.steps, *a.setting): (a.metric.name, p.quality)
         for a in answers
@@ -66,16 +64,13 @@ def _median(values: Iterable[float | None], statistic: Callable[[Sequence[float]
 
 
 def _mark_fronts(points: Mapping[tuple[Any, ...], dict[str, Any]], better: Better, answers: Sequence[Answer]) -> None:
-    settings: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for key, point in points.items():
-        settings[key[2:]].append(point)
     decided: dict[tuple[Any, ...], tuple[str, str]] = {
         a.setting: ("latency" if a.by_latency else "nfe", a.metric.name) for a in answers if a.metric
     }
-    for setting, found in settings.items():
+    for setting, keys in grouped(points, lambda key: key[2:]).items():
         for pair in combinations([name for name, more in better.items() if more is not None], 2):
             if decided.get(setting) != pair:
-                _mark(found, pair, better)
+                _mark([points[key] for key in keys], pair, better)
     for a in answers:
         for key in ((name, p.steps, *a.setting) for p in a.front for name in p.names):
             points[key]["front"].append(" ".join(decided[a.setting]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from PIL import Image, features
 
 from schedcmp.files import slug
+from schedcmp.pictures.image import encoded
 from schedcmp.records import StoredCell
 from schedcmp.report.tiles import open_picture
 from schedcmp.store.folder import open_file
@@ -37,9 +37,8 @@ def thumbnails(cells: Iterable[StoredCell], folder: Path) -> Mapping[str, str]:
 
 def _is_wanted(stored: StoredCell) -> bool:
     result = stored.result
-    return stored.image_path is not None and (
-        (result.frames or 1) > 1 or max(result.width or 0, result.height or 0) > SIDE
-    )
+    large = (result.frames or 1) > 1 or max(result.width or 0, result.height or 0) > SIDE
+    return large and stored.image_path is not None
 
 
 def _is_there(stored: StoredCell, folder: Path, name: str, made: Written) -> bool:
@@ -58,7 +57,5 @@ def _make(stored: StoredCell, folder: Path, name: str, made: Written) -> bool:
     except OSError:
         return False
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    buffer = io.BytesIO()
-    picture.save(buffer, _FORMAT[1], quality=85)
-    made.write(name, buffer.getvalue())
+    made.write(name, encoded(picture, _FORMAT[1], quality=85))
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
+from pkgutil import resolve_name
 
 from schedcmp.axes import OPTIONAL
 from schedcmp.errors import RequestError
@@ -11,11 +11,11 @@ from schedcmp.records import Cell
 from schedcmp.report.paste.subject import Subject
 
 _WRITERS = {
-    "diffusers": "diffusers_code",
-    "a1111": "infotext",
-    "comfyui": "comfyui",
-    "comfyui-workflow": "comfyui_workflow",
-    "invokeai": "invokeai",
+    "diffusers": "diffusers_code:write",
+    "a1111": "infotext:write",
+    "comfyui": "comfyui:write",
+    "comfyui-workflow": "comfyui:write_workflow",
+    "invokeai": "invokeai:write",
 }
 FORMS = tuple(_WRITERS)
 # Axes that an image need not have and that the text of another program has a place for, or its user
@@ -33,7 +33,7 @@ def paste(subject: Subject, form: str) -> str:
     sampler, or its text no place for something."""
     if form in _PLACES and (left := [*_left_out(subject.cell, form)]):
         raise RequestError(f"{form}'s text has no place for {', '.join(left)}; --as diffusers has it")
-    write: Callable[[Subject], str] = import_module(f"schedcmp.report.paste.{_WRITERS[form]}").write
+    write: Callable[[Subject], str] = resolve_name(f"{__name__}.{_WRITERS[form]}")
     return write(subject)
 
 

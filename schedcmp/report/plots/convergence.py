@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.drawing import Line, line_figure, nfe_axis, quality_axis
+from schedcmp.grouped import grouped
 from schedcmp.readings import Reading
 from schedcmp.registry.table import builtin_registry
 from schedcmp.report.answer import Answer
@@ -30,10 +31,8 @@ def convergence_data(found: Answer, orders: Mapping[str, Mapping[str, Any]] = Ma
     for point in sorted(found.measured, key=lambda p: p.nfe):
         for name in point.names:
             lines.setdefault(name, []).append(point)
-    names: dict[tuple[int, ...], list[str]] = {}
-    for name, at in lines.items():
-        names.setdefault(tuple(map(id, at)), []).append(name)
-    distinct = [(" = ".join(same), lines[same[0]]) for same in names.values()]
+    alike = grouped(lines, lambda name: tuple(map(id, lines[name])))
+    distinct = [(" = ".join(names), lines[names[0]]) for names in alike.values()]
     told = dict(_told_orders(found, orders))
     return [_line(name + told.get(at[0].scheduler, ""), at) for name, at in distinct if len({p.nfe for p in at}) > 1]
 
@@ -52,7 +51,7 @@ def draw_convergence(lines: Sequence[Line], metric: Reading, title: str) -> Figu
 
 def _line(name: str, at: Sequence[Point]) -> Line:
     qualities = [p.quality for p in at if p.quality]
-    band = [(q.low, q.high) for q in qualities if q.low is not None and q.high is not None]
+    band = [q.ends for q in qualities if q.ends]
     return Line(
         name,
         builtin_registry().family(at[0].base),

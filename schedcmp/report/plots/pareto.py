@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from schedcmp.drawing import COLOURS, GREY, figure, label, log_ticks, nfe_axis, place, plain, quality_axis
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer
-from schedcmp.report.quality import Point, cost
+from schedcmp.report.quality import cost
 from schedcmp.report.words.parts import short
 
 if TYPE_CHECKING:
@@ -31,8 +31,12 @@ class Spot:
 
 def pareto_data(found: Answer) -> list[Spot]:
     """All points that can be compared, cheapest first."""
-    ordered = sorted(found.measured, key=lambda p: cost(p, by_latency=found.by_latency))
-    return [_place(p, by_latency=found.by_latency, on_front=p in found.front) for p in ordered]
+    spots = []
+    for p in sorted(found.measured, key=lambda p: cost(p, by_latency=found.by_latency)):
+        assert p.quality
+        x, y = cost(p, by_latency=found.by_latency), p.quality.value
+        spots.append(Spot(short(p), x, y, p.quality.ends, p in found.front))
+    return spots
 
 
 def draw_pareto(places: list[Spot], metric: Reading, title: str, *, by_latency: bool) -> Figure:
@@ -75,10 +79,3 @@ def _make_room(ax: Axes) -> None:
     ax.set_xticks([at for at in ax.get_xticks() if low <= at <= high])
     ax.spines["bottom"].set_bounds(low, high)
     ax.set_xlim(high * (low / high) ** (1 / (1 - _NAMES)), high)
-
-
-def _place(p: Point, *, by_latency: bool, on_front: bool) -> Spot:
-    q = p.quality
-    assert q
-    band = None if q.low is None or q.high is None else (q.low, q.high)
-    return Spot(short(p), cost(p, by_latency=by_latency), q.value, band, on_front)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from schedcmp.drawing import Line, line_figure, log_ticks
+from schedcmp.grouped import grouped
 from schedcmp.registry.table import builtin_registry
 from schedcmp.report.words.parts import few
 
@@ -41,9 +42,8 @@ def sigma_data(trajectories: Iterable[Mapping[str, Any]], bases: Mapping[str, st
         return None
     counts = Counter(row["steps"] for row in rows if _positive(row))
     steps = max(counts, key=lambda n: (counts[n], n))
-    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in (r for r in rows if r["steps"] == steps):
-        alike.setdefault(tuple(f"{s:.3g}" for s in _positive(row)), []).append(row)
+    those = (row for row in rows if row["steps"] == steps)
+    alike = grouped(those, lambda row: tuple(f"{s:.3g}" for s in _positive(row)))
     without = [row["scheduler"] for row in alike.pop((), [])]
     return Levels(steps, tuple(_line(found, bases) for found in alike.values()), tuple(without))
 

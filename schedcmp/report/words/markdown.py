@@ -57,9 +57,8 @@ def _front(found: Answer, metric: Reading) -> str:
 
 def _ranking(found: Answer, metric: Reading, choice: Choice) -> str:
     """All schedulers of a budget in one table, the best first."""
-    alike = {id(p) for p, _ in choice.alike}
     rows = [[*_row(found, choice.best), "the best"]]
-    rows += [[*_row(found, p), "not told apart" if id(p) in alike else "worse"] for p, _ in choice.others]
+    rows += [[*_row(found, p), "worse" if d.told_apart else "not told apart"] for p, d in choice.others]
     return _table(
         f"All up to {budget_words(choice.budget)}, each with the most steps.", metric, rows, "against the best"
     )

@@ -23,9 +23,8 @@ def number(estimate: Estimate | None) -> str:
     """ "0.0831 [0.0702, 0.0987]": the estimate with its 95 % interval, if it has one."""
     if estimate is None:
         return NONE
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3g}"
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+    ends = f" [{estimate.low:.3g}, {estimate.high:.3g}]" if estimate.ends else ""
+    return f"{estimate.value:.3g}{ends}"
 
 
 def quality(point: Point, metric: Reading) -> str:

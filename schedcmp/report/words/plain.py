@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+from schedcmp.grouped import grouped
 from schedcmp.records import StoredCell
 
 _METRIC = "plain_rmse"  # see `metrics.plain`
@@ -12,11 +13,8 @@ _METRIC = "plain_rmse"  # see `metrics.plain`
 
 def from_plain(cells: Iterable[StoredCell]) -> list[str]:
     """A sentence for each checkpoint that was compared with itself unchanged."""
-    found: dict[str, list[StoredCell]] = {}
-    for stored in cells:
-        if _METRIC in stored.metrics:
-            found.setdefault(stored.cell.model, []).append(stored)
-    return [_sentence(model, those) for model, those in found.items()]
+    compared = (stored for stored in cells if _METRIC in stored.metrics)
+    return [_sentence(model, those) for model, those in grouped(compared, lambda stored: stored.cell.model).items()]
 
 
 def markdown(cells: Iterable[StoredCell]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from schedcmp.readings import Reading
 from schedcmp.report.answer import Answer, Choice
@@ -39,6 +40,14 @@ def headings(answers: Sequence[Answer]) -> list[str]:
     """Of each answer its setting; nothing where all have the same."""
     settings = {found.setting for found in answers}
     return [", ".join(found.setting.words(settings)) for found in answers]
+
+
+def under_headings(answers: Sequence[Answer], most: int | None = None) -> list[str]:
+    """The sentences of each answer, or so many of the first, after its setting where there are several."""
+    lines = []
+    for found, heading in zip(answers, headings(answers), strict=True):
+        lines += [*([f"{heading}:"] if heading else []), *sentences(found)[:most]]
+    return lines
 
 
 def _speed(found: Answer) -> Iterator[str]:
@@ -90,8 +99,7 @@ def _budget(found: Answer, choice: Choice) -> str:
         return f"Best u{best}; better than {_lead(found.metric, choice)}."
     if len(found.pairs) < 2:
         return f"On one image each, u{best}; next {_ranked(found.metric, choice)}."
-    alike = {id(p) for p, _ in choice.alike}
-    told = [p for p, _ in choice.others if id(p) not in alike]
+    told = [p for p, d in choice.others if d.told_apart]
     rest = f"; better than {named(told)}" if told else ""
     needed = seeds_needed(choice.alike[0][1], found.pairs)
     return f"U{best}; not told apart from {named([p for p, _ in choice.alike])}{needed}{rest}."
@@ -163,8 +171,7 @@ def _timing(found: Answer) -> Iterator[str]:
 
 def _unsound(found: Answer) -> Iterator[str]:
     """What is left out as its images cannot be trusted, by reason."""
-    for (status, reason), members in groupby(
-        sorted(found.unsound, key=lambda u: (u.status, u.reason)), lambda u: (u.status, u.reason)
-    ):
+    why = attrgetter("status", "reason")
+    for (status, reason), members in groupby(sorted(found.unsound, key=why), why):
         told = few([f"{short(u)} ({u.bad} of {u.images} images)" for u in members])
         yield f"Left out, {status}: {told}: {reason.rstrip('.')}."

@@ -1,6 +1,6 @@
 // Two images of one task without their names: which is better?
 
-import { $, button, h } from "./dom.js";
+import { $, button, h, keyed } from "./dom.js";
 import { plural } from "./format.js";
 import { address, at, axes, byId, cells, group, isCounted, label, run, values } from "./run.js";
 import { choose, state } from "./state.js";
@@ -40,19 +40,19 @@ function nextPair() {
 }
 
 const meeting = (a, b) => [a, b].sort().join(" | ");
-const fewest = (keys, rank) =>
-  keys
-    .map((key) => [rank(key), key])
-    .sort(([a], [b]) => a - b)
-    .map(([, key]) => key);
-const pick = (items) => items[Math.floor(Math.random() * items.length)];
+
+function fewest(keys, rank) {
+  const ranks = new Map(keys.map((key) => [key, rank(key)]));
+  return keys.toSorted((a, b) => ranks.get(a) - ranks.get(b));
+}
 
 function sharedTask(first, second) {
   const byTask = new Map(second.map((cell) => [cell.task, cell]));
   const found = first.filter((cell) => byTask.has(cell.task));
   const seen = new Set(blind.votes.flatMap((v) => [`${v.left} ${v.right}`, `${v.right} ${v.left}`]));
   const unseen = found.filter((cell) => !seen.has(`${cell.id} ${byTask.get(cell.task).id}`));
-  const cell = pick(unseen.length ? unseen : found);
+  const among = unseen.length ? unseen : found;
+  const cell = among[Math.floor(Math.random() * among.length)];
   return cell ? [cell, byTask.get(cell.task)] : null;
 }
 
@@ -61,17 +61,18 @@ export function drawBlind(changed) {
   const view = $("view-blind");
   const open = view.querySelector("details")?.open ?? false;
   const focused = view.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const rows = ranked();
   const steps = [["", "all"], ...values(cost).map((value) => [String(value.value), value.label])];
   view.replaceChildren(
-    h("h2", {}, "Which is better?"),
-    h("div", { class: "row-of" }, choose("by", "At", steps)),
-    ...(blind.pair ? ballot(...blind.pair) : [h("p", { class: "empty" }, "There are no two images to compare.")]),
+    h("h2", "Which is better?"),
+    h("div.row-of", choose("by", "At", steps)),
+    ...(blind.pair ? ballot(...blind.pair) : [h("p.empty", "There are no two images to compare.")]),
     h("p", { id: "told", role: "status" }, blind.told),
     h(
-      "details",
-      { class: "ranking", open },
-      h("summary", {}, `Ranking from ${plural(counted().length, "vote")}`),
-      ranking(),
+      "details.ranking",
+      { open },
+      h("summary", `Ranking from ${plural(counted().length, "vote")}`),
+      rows.length ? rankingTable(rows) : h("p.quiet", "No votes yet."),
     ),
     exchange(),
   );
@@ -82,13 +83,12 @@ export function drawBlind(changed) {
 function ballot(first, second) {
   const image = (cell, side) =>
     h("img", { src: address(cell.image), alt: `${side} image`, draggable: "false", onclick: () => vote(side) });
-  const keys = (text, key) => [text, h("kbd", {}, key)];
+  const keys = (text, key) => [text, h("kbd", key)];
   return [
-    h("p", { class: "prompt", dir: "auto" }, at(first, "prompt").text),
-    h("div", { class: "ballot" }, image(first, "left"), image(second, "right")),
+    h("p.prompt", { dir: "auto" }, at(first, "prompt").text),
+    h("div.ballot", image(first, "left"), image(second, "right")),
     h(
-      "div",
-      { class: "row-of votes" },
+      "div.row-of.votes",
       button(keys("Left", "←"), () => vote("left"), { "data-key": "left" }),
       button(keys("No difference", "↓"), () => vote("tie"), { "data-key": "tie" }),
       button(keys("Right", "→"), () => vote("right"), { "data-key": "right" }),
@@ -132,26 +132,13 @@ function undo() {
   drawBlind(new Set());
 }
 
-function ranking() {
-  const rows = ranked();
-  return rows.length ? rankingTable(rows) : h("p", { class: "quiet" }, "No votes yet.");
-}
-
 // The contestants that have votes, best first
 function ranked() {
   const votes = counted();
-  const found = new Map(
-    votes.flatMap(([a, b]) => [
-      [contestant(a), a],
-      [contestant(b), b],
-    ]),
-  );
+  const found = new Map(votes.flatMap((vote) => vote.slice(0, 2).map((cell) => [contestant(cell), cell])));
   const places = new Map([...found.keys()].map((key, i) => [key, i]));
-  const results = votes.map(([a, b, choice]) => [
-    places.get(contestant(a)),
-    places.get(contestant(b)),
-    CHOICES[choice],
-  ]);
+  const place = (cell) => places.get(contestant(cell));
+  const results = votes.map(([a, b, choice]) => [place(a), place(b), CHOICES[choice]]);
   const strengths = places.size ? bradleyTerry(places.size, results) : [];
   const rows = [...found].map(([key, cell]) => ({
     name: contestantName(cell),
@@ -182,13 +169,6 @@ const BLIND_KEYS = {
   u: undo,
 };
 
-document.addEventListener("keydown", (event) => {
-  const elsewhere =
-    state.view !== "blind" ||
-    document.querySelector("dialog[open]") ||
-    event.target.closest("input, select, [role=tab]");
-  const act = BLIND_KEYS[event.key];
-  if (elsewhere || !act || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  act();
-});
+const isElsewhere = (event) =>
+  state.view !== "blind" || document.querySelector("dialog[open]") || event.target.closest("input, select, [role=tab]");
+document.addEventListener("keydown", keyed(BLIND_KEYS, isElsewhere));

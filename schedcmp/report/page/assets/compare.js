@@ -59,105 +59,83 @@ export function choices(cell) {
 
 function fullImage(shown, name) {
   const src = isVideo(shown) && isStill.matches ? smallImage(shown) : address(shown.image);
-  const image = h("img", { src, alt: name, class: "full", draggable: "false" });
-  image.addEventListener("load", () => fit(image.closest(".stage")));
-  image.addEventListener("error", () => image.replaceWith(lostImage(shown)));
-  return image;
+  const onload = (event) => fit(event.target.closest(".stage"));
+  const onerror = (event) => event.target.replaceWith(lostImage(shown));
+  return h("img.full", { src, alt: name, draggable: "false", onload, onerror });
 }
 
 // The stage of the lightbox, with the controls that its mode has
 export function stage(cell) {
   clearInterval(compare.timer);
   const other = state.mode === "single" ? null : otherOf(cell);
-  if (!isMade(cell)) return [h("div", { class: "stage" }, trouble(cell))];
+  if (!isMade(cell)) return [h("div.stage", trouble(cell))];
   const first = fullImage(cell, describe(cell));
-  if (!other) return [h("div", { class: "stage single" }, first), null];
+  if (!other) return [h("div.stage.single", first)];
   const second = fullImage(other, other.name);
   return { slider, blink, difference, beside }[state.mode](first, second, nameBeside(cell, cell), other.name);
 }
 
-const stacked = (mode, ...layers) => h("div", { class: `stage ${mode}` }, h("div", { class: "stack" }, layers));
-
-function titled(box, ...tags) {
-  box.append(h("div", { class: "names" }, tags));
-  return box;
-}
-
-const tag = (side, text) => h("span", { class: `tag ${side}`, dir: "auto" }, text);
+const stacked = (mode, layers, names) => h(`div.stage.${mode}`, h("div.stack", layers), names);
+const tag = (side, text) => h(`span.tag.${side}`, { dir: "auto" }, text);
+const rangeInput = (name, max, value, oninput) =>
+  h("input", { type: "range", min: 0, max, step: 0.5, value, "aria-label": name, oninput });
 
 function slider(first, second, name, otherName) {
-  const box = stacked("slider", second, first, h("i", { class: "seam" }), tag("a", name), tag("b", otherName));
-  const range = h("input", {
-    type: "range",
-    min: 0,
-    max: 100,
-    step: 0.5,
-    value: compare.split,
-    "aria-label": `From ${otherName} to ${name}`,
-  });
+  const box = stacked("slider", [second, first, h("i.seam"), tag("a", name), tag("b", otherName)]);
+  const split = rangeInput(`From ${otherName} to ${name}`, 100, compare.split, () => move(split.valueAsNumber));
   const move = (part) => {
     compare.split = Math.max(0, Math.min(100, part));
     box.style.setProperty("--split", `${compare.split}%`);
-    range.value = compare.split;
+    split.value = compare.split;
   };
   const drag = (event) => {
     if (!event.buttons && event.type !== "pointerdown") return;
     const edge = first.getBoundingClientRect();
     move((100 * (event.clientX - edge.left)) / edge.width);
   };
-  range.addEventListener("input", () => move(range.valueAsNumber));
   box.addEventListener("pointerdown", (event) => {
     box.setPointerCapture(event.pointerId);
     drag(event);
   });
   box.addEventListener("pointermove", drag);
   move(compare.split);
-  return [box, field("Split", range)];
+  return [box, field("Split", split)];
 }
 
 function blink(first, second, name, otherName) {
-  const box = stacked("blink", second, first, tag("a", name), tag("b", otherName));
+  const box = stacked("blink", [second, first, tag("a", name), tag("b", otherName)]);
   const swap = () => box.classList.toggle("other");
-  const still = isStill.matches;
-  const running = h("button", { type: "button", "aria-pressed": String(!still) }, "Blink");
+  const running = button("Blink", () => play(running.getAttribute("aria-pressed") !== "true"));
   const play = (on) => {
     clearInterval(compare.timer);
     running.setAttribute("aria-pressed", String(on));
     if (on) compare.timer = setInterval(swap, BLINK_MS);
   };
-  running.addEventListener("click", () => play(running.getAttribute("aria-pressed") !== "true"));
   const swapByHand = () => {
     play(false);
     swap();
   };
-  play(!still);
-  return [box, h("div", { class: "row-of" }, running, button("Swap", swapByHand, { "data-key": "x" }))];
+  play(!isStill.matches);
+  return [box, h("div.row-of", running, button("Swap", swapByHand, { "data-key": "x" }))];
 }
 
 function difference(first, second, name, otherName) {
-  const box = titled(stacked("difference", second, first), tag("a", `|${name} − ${otherName}|`)); // not amplified
-  const gain = h("input", {
-    type: "range",
-    min: 0,
-    max: 5,
-    step: 0.5,
-    value: Math.log2(compare.gain),
-    "aria-label": "Amplification",
-  });
-  const shown = h("output", {});
+  const names = h("div.names", tag("a", `|${name} − ${otherName}|`)); // not amplified
+  const box = stacked("difference", [second, first], names);
+  const gain = rangeInput("Amplification", 5, Math.log2(compare.gain), () => amplify());
+  const shown = h("output");
   const amplify = () => {
     compare.gain = 2 ** gain.valueAsNumber;
     box.style.setProperty("--gain", compare.gain);
     shown.textContent = `× ${digits(compare.gain, 2)}`;
   };
-  gain.addEventListener("input", amplify);
   amplify();
-  return [box, field("Amplified", h("span", { class: "row-of" }, gain, shown))];
+  return [box, field("Amplified", h("span.row-of", gain, shown))];
 }
 
 function beside(first, second, name, otherName) {
-  const figure = (image, text) => h("figure", {}, image, h("figcaption", { dir: "auto" }, text));
-  return [h("div", { class: "stage beside" }, figure(first, name), figure(second, otherName)), null];
+  const figure = (image, text) => h("figure", image, h("figcaption", { dir: "auto" }, text));
+  return [h("div.stage.beside", figure(first, name), figure(second, otherName))];
 }
 
 // Small images are enlarged by whole numbers, so that their pixels stay square

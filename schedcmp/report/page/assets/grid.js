@@ -1,7 +1,7 @@
 // The grid draws only what is in view, however many cells there are.
 
 import { GAP, TILE_SIZES } from "./sizes.js";
-import { $, h, pictureOf } from "./dom.js";
+import { $, h, keyed, pictureOf } from "./dom.js";
 import { NONE, plural, seconds } from "./format.js";
 import { at, axes, cells, describe, mark, values } from "./run.js";
 import { state } from "./state.js";
@@ -22,9 +22,7 @@ export const grid = {
 };
 export const scroller = $("grid");
 
-function cellSize() {
-  return { width: grid.tile + GAP, height: grid.tile + captionHeight() + GAP };
-}
+const cellSize = () => ({ width: grid.tile + GAP, height: grid.tile + captionHeight() + GAP });
 
 function sizeTiles() {
   const [width, height] = [scroller.clientWidth - start() - GAP, scroller.clientHeight - headHeight()];
@@ -41,9 +39,7 @@ const hasPictures = (axis) => values(resolved(axis)).some((value) => value.pictu
 const headHeight = () =>
   isGallery() || !state.cols ? 0 : state.cols === "prompt" ? 48 : hasPictures(state.cols) ? 84 : 30;
 
-function across() {
-  return Math.max(1, Math.floor((scroller.clientWidth - start() - GAP) / cellSize().width));
-}
+const across = () => Math.max(1, Math.floor((scroller.clientWidth - start() - GAP) / cellSize().width));
 
 export function drawGrid() {
   sizeTiles();
@@ -53,8 +49,7 @@ export function drawGrid() {
   const { rows, cols, shown } = grid.layout;
   const size = cellSize();
   grid.at = [Math.min(grid.at[0], Math.max(0, rows.length - 1)), Math.min(grid.at[1], Math.max(0, cols.length - 1))];
-  grid.canvas = h("div", {
-    class: "canvas",
+  grid.canvas = h("div.canvas", {
     role: "grid",
     "aria-label": "Images",
     "aria-rowcount": rows.length + (headHeight() ? 1 : 0),
@@ -68,7 +63,7 @@ export function drawGrid() {
   });
   grid.head = headHeight() ? headRow() : null;
   if (grid.head) grid.canvas.append(grid.head.element);
-  const nothing = h("p", { class: "empty" }, cells.length ? "No cell fits this choice." : "No cell is finished yet.");
+  const nothing = h("p.empty", cells.length ? "No cell fits this choice." : "No cell is finished yet.");
   scroller.replaceChildren(shown.length ? grid.canvas : nothing);
   $("count").textContent = `${plural(shown.length, "cell")} shown`;
   $("prompt").replaceChildren(...sharedPictures(shown), sharedPrompt(shown));
@@ -86,22 +81,16 @@ function sharedPictures(shown) {
   const shared = Object.keys(axes).filter((axis) => new Set(shown.map((cell) => at(cell, axis))).size === 1);
   return shared.flatMap((axis) => {
     const value = at(shown[0], axis);
-    return value.picture ? [h("span", { class: "shared", title: value.label }, pictureOf(value))] : [];
+    return value.picture ? [h("span.shared", { title: value.label }, pictureOf(value))] : [];
   });
 }
 
 function headRow() {
-  const corner = headWidth() ? h("div", { class: "corner-cell", role: "columnheader" }, ...cornerText()) : null;
-  const element = h(
-    "div",
-    { class: "head-row", role: "row", "aria-rowindex": 1, style: { height: `${headHeight()}px` } },
-    corner,
-  );
-  return { element, cells: new Map() };
+  const titles = [`${axes[state.rows]?.title} ↓`, `${axes[state.cols]?.title} →`].map((text) => h("span", text));
+  const corner = headWidth() ? h("div.corner-cell", { role: "columnheader" }, titles) : null;
+  const style = { height: `${headHeight()}px` };
+  return { element: h("div.head-row", { role: "row", "aria-rowindex": 1, style }, corner), cells: new Map() };
 }
-
-const cornerText = () =>
-  [`${axes[state.rows]?.title} ↓`, `${axes[state.cols]?.title} →`].map((text) => h("span", {}, text));
 
 // The first and last row and column in view, with some beyond
 function range() {
@@ -120,83 +109,54 @@ function range() {
 function drawView() {
   if (!grid.layout?.shown.length || !scroller.clientHeight) return;
   const view = range();
-  keepOnly(grid.drawn, view.rows, (row) => row.element.remove());
-  if (grid.head) drawHead(grid.head, view.cols);
+  keepOnly(grid.drawn, view.rows);
+  if (grid.head) fillRow(grid.head, view.cols, colHead);
   for (let row = view.rows[0]; row < view.rows[1]; row++) {
     if (!grid.drawn.has(row)) grid.drawn.set(row, newRow(row));
-    fillRow(grid.drawn.get(row), row, view.cols);
+    fillRow(grid.drawn.get(row), view.cols, (col) => place(row, col));
   }
 }
 
-function keepOnly(map, [first, end], drop) {
-  for (const [key, value] of map) {
+function keepOnly(map, [first, end]) {
+  for (const [key, drawn] of map) {
     if (key >= first && key < end) continue;
-    drop(value);
+    (drawn.element ?? drawn).remove();
     map.delete(key);
   }
 }
 
-function drawHead(head, cols) {
-  keepOnly(head.cells, cols, (element) => element.remove());
+function fillRow(drawn, cols, make) {
+  keepOnly(drawn.cells, cols);
   for (let col = cols[0]; col < cols[1]; col++) {
-    if (head.cells.has(col)) continue;
-    const value = grid.layout.cols[col];
-    const { label: text, text: full } = value;
-    const element = h(
-      "div",
-      { class: "col-head", role: "columnheader", dir: "auto", title: full, style: left(col) },
-      pictureOf(value),
-      h("span", {}, full ?? text),
-    );
-    head.cells.set(col, element);
-    head.element.append(element);
+    if (drawn.cells.has(col)) continue;
+    drawn.cells.set(col, make(col));
+    drawn.element.append(drawn.cells.get(col));
   }
+}
+
+function colHead(col) {
+  const value = grid.layout.cols[col];
+  const properties = { role: "columnheader", dir: "auto", title: value.text, style: left(col) };
+  return h("div.col-head", properties, pictureOf(value), h("span", value.text ?? value.label));
 }
 
 const left = (col) => ({ left: `${start() + col * cellSize().width + GAP / 2}px` });
 
 function newRow(row) {
   const value = grid.layout.rows[row];
-  const { label: text, text: full } = value;
-  const size = cellSize();
-  const top = `${headHeight() + row * size.height + GAP / 2}px`;
-  const head = headWidth()
-    ? h(
-        "div",
-        { class: "row-head", role: "rowheader" },
-        pictureOf(value),
-        h("span", { dir: "auto", title: full }, full ?? text),
-      )
-    : null;
-  const element = h(
-    "div",
-    {
-      class: "row",
-      role: "row",
-      "aria-rowindex": row + 1 + (grid.head ? 1 : 0),
-      style: { top, height: `${size.height - GAP}px` },
-    },
-    head,
-  );
+  const { height } = cellSize();
+  const style = { top: `${headHeight() + row * height + GAP / 2}px`, height: `${height - GAP}px` };
+  const name = h("span", { dir: "auto", title: value.text }, value.text ?? value.label);
+  const head = headWidth() ? h("div.row-head", { role: "rowheader" }, pictureOf(value), name) : null;
+  const element = h("div.row", { role: "row", "aria-rowindex": row + 1 + (grid.head ? 1 : 0), style }, head);
   grid.canvas.append(element);
   return { element, cells: new Map() };
-}
-
-function fillRow(drawn, row, cols) {
-  keepOnly(drawn.cells, cols, (element) => element.remove());
-  for (let col = cols[0]; col < cols[1]; col++) {
-    if (drawn.cells.has(col)) continue;
-    const element = place(row, col);
-    drawn.cells.set(col, element);
-    drawn.element.append(element);
-  }
 }
 
 function place(row, col) {
   const here = grid.layout.at(row, col);
   const current = grid.at[0] === row && grid.at[1] === col;
-  const element = h("div", {
-    class: "place",
+  const element = h("div.place", {
     role: "gridcell",
     tabindex: current ? 0 : -1,
     "aria-colindex": col + 1 + (headWidth() ? 1 : 0),
@@ -207,7 +167,7 @@ function place(row, col) {
   if (here.length) {
     element.append(tile(here[0], here.length));
     paint(element.firstChild, grid.tint(here[0]));
-  } else if (!isGallery()) element.append(h("div", { class: "blank" }, NONE));
+  } else if (!isGallery()) element.append(h("div.blank", NONE));
   return element;
 }
 
@@ -216,7 +176,7 @@ const spoken = (cell) =>
 
 const elementAt = (row, col) => grid.drawn.get(row)?.cells.get(col);
 
-function moveTo(row, col, focus = true) {
+export function moveTo(row, col, focus = true) {
   const { rows, cols } = grid.layout;
   elementAt(...grid.at)?.setAttribute("tabindex", -1);
   grid.at = [Math.max(0, Math.min(row, rows.length - 1)), Math.max(0, Math.min(col, cols.length - 1))];
@@ -236,28 +196,26 @@ function bringIntoView(row, col) {
   scroller.scrollLeft = into(scroller.scrollLeft, width, start, start + size.width + GAP);
 }
 
-function gridKey(event) {
-  const [row, col] = grid.at;
-  const page = Math.max(1, Math.floor(scroller.clientHeight / cellSize().height));
-  const moves = {
-    ArrowUp: [row - 1, col],
-    ArrowDown: [row + 1, col],
-    ArrowLeft: [row, col - 1],
-    ArrowRight: [row, col + 1],
-    PageUp: [row - page, col],
-    PageDown: [row + page, col],
-    Home: [row, 0],
-    End: [row, Infinity],
-  };
-  if (moves[event.key] && !event.ctrlKey && !event.metaKey && !event.altKey) {
-    event.preventDefault();
-    moveTo(...moves[event.key]);
-  } else if (event.key === "Enter" || event.key === " ") {
-    event.preventDefault();
-    const [cell] = grid.layout.at(row, col);
-    if (cell) openCell(cell.id);
-  }
+const moveBy = (rows, cols) => moveTo(grid.at[0] + rows, grid.at[1] + cols);
+const page = () => Math.max(1, Math.floor(scroller.clientHeight / cellSize().height));
+
+function openHere() {
+  const [cell] = grid.layout.at(...grid.at);
+  if (cell) openCell(cell.id);
 }
+
+const GRID_KEYS = {
+  ArrowUp: () => moveBy(-1, 0),
+  ArrowDown: () => moveBy(1, 0),
+  ArrowLeft: () => moveBy(0, -1),
+  ArrowRight: () => moveBy(0, 1),
+  PageUp: () => moveBy(-page(), 0),
+  PageDown: () => moveBy(page(), 0),
+  Home: () => moveBy(0, -Infinity),
+  End: () => moveBy(0, Infinity),
+  Enter: openHere,
+  " ": openHere,
+};
 
 export function placeOf(id) {
   const { rows, cols } = grid.layout;
@@ -267,5 +225,8 @@ export function placeOf(id) {
 }
 
 scroller.addEventListener("scroll", () => requestAnimationFrame(drawView), { passive: true });
-scroller.addEventListener("keydown", (event) => event.target.closest(".place") && gridKey(event));
+scroller.addEventListener(
+  "keydown",
+  keyed(GRID_KEYS, (event) => !event.target.closest(".place")),
+);
 new ResizeObserver(() => state.view === "images" && grid.layout && drawGrid()).observe(scroller);

@@ -11,12 +11,12 @@ const PLACE = `schedcmp-place-${run.id}`;
 
 export function drawLive() {
   if (!run.running) return;
-  const box = h("input", { type: "checkbox", id: "follow", checked: recall(`${PLACE}-follow`, true) });
-  box.addEventListener("change", () => remember(`${PLACE}-follow`, box.checked));
+  const onchange = () => remember(`${PLACE}-follow`, box.checked);
+  const box = h("input", { type: "checkbox", id: "follow", checked: recall(`${PLACE}-follow`, true), onchange });
   const remaining = run.planned - cells.length;
   $("live").replaceChildren(
     `The run goes on: ${remaining.toLocaleString("en")} of ${plural(run.planned, "cell")} to come. `,
-    h("label", {}, box, " load anew every 10 s"),
+    h("label", box, " load anew every 10 s"),
   );
   $("live").hidden = false;
   setInterval(() => box.checked && !isBusy() && reload(), RELOAD_MS);

@@ -1,6 +1,6 @@
 // Tabs, theme, keys, and who draws what when the state changes.
 
-import { $, button, h, recall, remember } from "./dom.js";
+import { $, button, h, keyed, recall, remember } from "./dom.js";
 import { isSelector, onChange, readAddress, set, state, touches } from "./state.js";
 import { drawGrid } from "./grid.js";
 import { drawLightbox } from "./lightbox.js";
@@ -21,26 +21,18 @@ export const VIEWS = [
 const DRAWN = { plots: drawPlots, timings: drawTimings, blind: drawBlind, run: drawOverview };
 
 function drawTabs() {
-  const isShown = (name) => name === state.view;
-  $("views").replaceChildren(
-    ...VIEWS.map(([name, text]) =>
-      button(text, () => set({ view: name }), {
-        id: `tab-${name}`,
-        role: "tab",
-        "aria-selected": String(isShown(name)),
-        "aria-controls": `view-${name}`,
-        tabindex: isShown(name) ? 0 : -1,
-      }),
-    ),
-  );
-  for (const [name] of VIEWS) $(`view-${name}`).hidden = !isShown(name);
+  $("views").replaceChildren();
+  for (const [name, text] of VIEWS) {
+    const isShown = name === state.view;
+    const aria = { role: "tab", "aria-selected": String(isShown), "aria-controls": `view-${name}` };
+    const properties = { id: `tab-${name}`, tabindex: isShown ? 0 : -1, ...aria };
+    $("views").append(button(text, () => set({ view: name }), properties));
+    $(`view-${name}`).hidden = !isShown;
+  }
   $("finding").hidden = state.view === "blind"; // who knows the answer is not blind
 }
 
-function tabKey(event) {
-  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (!by) return;
-  event.preventDefault();
+function nextTab(by) {
   const place = VIEWS.findIndex(([name]) => name === state.view);
   set({ view: VIEWS[(place + by + VIEWS.length) % VIEWS.length][0] });
   $(`tab-${state.view}`).focus();
@@ -91,10 +83,10 @@ const KEYS = [
 ];
 
 function drawKeys() {
-  const rows = KEYS.flatMap(([key, text]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)]);
+  const rows = KEYS.flatMap(([key, text]) => [h("dt", h("kbd", key)), h("dd", text)]);
   $("keys").replaceChildren(
     h("h2", { id: "keys-title" }, "Keys"),
-    h("dl", { class: "pairs" }, rows),
+    h("dl.pairs", rows),
     button("Close", () => $("keys").close(), { autofocus: true }),
   );
   $("keys").addEventListener("click", (event) => event.target === $("keys") && $("keys").close());
@@ -106,19 +98,19 @@ function findFilter() {
   toolbar.elements.q.focus();
 }
 
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
-  if (event.key === "?" && !$("keys").open) $("keys").showModal();
-  else if (document.querySelector("dialog[open]")) return;
-  else if (event.key === "/") findFilter();
-  else if (VIEWS[Number(event.key) - 1]) set({ view: VIEWS[Number(event.key) - 1][0] });
-  else return;
-  event.preventDefault();
-});
+const showKeys = () => $("keys").showModal();
+const isTyping = (event) => event.target.closest("input, select, textarea");
+const isCovered = (event) => isTyping(event) || document.querySelector("dialog[open]");
+const toViews = VIEWS.map(([name], i) => [i + 1, () => set({ view: name })]);
 
-$("views").addEventListener("keydown", tabKey);
+document.addEventListener("keydown", keyed({ "/": findFilter, ...Object.fromEntries(toViews) }, isCovered));
+document.addEventListener(
+  "keydown",
+  keyed({ "?": showKeys }, (event) => isTyping(event) || $("keys").open),
+);
+$("views").addEventListener("keydown", keyed({ ArrowLeft: () => nextTab(-1), ArrowRight: () => nextTab(1) }));
 $("theme").addEventListener("click", nextTheme);
-$("help").addEventListener("click", () => $("keys").showModal());
+$("help").addEventListener("click", showKeys);
 
 theme(THEMES.includes(recall("schedcmp-theme", "")) ? recall("schedcmp-theme", "") : THEMES[0]);
 drawKeys();

@@ -59,39 +59,20 @@ function inverted(matrix) {
 }
 
 export function rankingTable(rows) {
-  const head = ["", "votes", "wins against the average", "95 % interval", ""].map((text) =>
-    h("th", { scope: "col" }, text),
-  );
+  const names = ["", "votes", "wins against the average", "95 % interval", ""];
+  const head = names.map((text) => h("th", { scope: "col" }, text));
   const about =
     `Bradley–Terry with a normal prior of ${PRIOR_SD} logits; ties count half for each. ` +
     "Where intervals overlap widely, more votes are needed.";
-  return h(
-    "div",
-    { class: "wide" },
-    h("table", { class: "timings" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(rankingRow))),
-    h("p", { class: "quiet" }, about),
-  );
+  const table = h("table.timings", h("thead", h("tr", head)), h("tbody", rows.map(rankingRow)));
+  return h("div.wide", table, h("p.quiet", about));
 }
 
 function rankingRow({ name, votes, value, sd }) {
   const share = (x) => `${(100 * logistic(x)).toFixed(0)}%`;
   const percent = (x) => share(x).replace("%", " %");
   const [low, high] = [value - 1.96 * sd, value + 1.96 * sd];
-  const whisker = h("span", {
-    class: "whisker",
-    style: {
-      "--low": share(low),
-      "--high": share(high),
-      "--mid": share(value),
-    },
-  });
-  return h(
-    "tr",
-    {},
-    h("th", { scope: "row" }, name),
-    h("td", {}, String(votes)),
-    h("td", {}, percent(value)),
-    h("td", {}, `${percent(low)} to ${percent(high)}`),
-    h("td", {}, whisker),
-  );
+  const style = { "--low": share(low), "--high": share(high), "--mid": share(value) };
+  const shown = [votes, percent(value), `${percent(low)} to ${percent(high)}`, h("span.whisker", { style })];
+  return h("tr", h("th", { scope: "row" }, name), ...shown.map((part) => h("td", part)));
 }

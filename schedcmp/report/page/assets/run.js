@@ -73,13 +73,8 @@ export function searchText(cell) {
 // The cell as a program for diffusers, or null; cells that differ in their seed share its lines
 export function program(cell) {
   const { lines, programs, seed } = run.programs;
-  const own = String(at(cell, "seed").value);
-  return programs[cell.program]
-    ? `${programs[cell.program]
-        .map((i) => lines[i])
-        .join("\n")
-        .replaceAll(seed, own)}\n`
-    : null;
+  const text = programs[cell.program]?.map((i) => `${lines[i]}\n`).join("");
+  return text?.replaceAll(seed, String(at(cell, "seed").value)) ?? null;
 }
 
 // The sweep's rules that leave out all values of an axis but one

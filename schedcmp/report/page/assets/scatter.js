@@ -1,6 +1,6 @@
 // Cost against quality: a point per scheduler and number of steps, a line per scheduler.
 
-import { $, h, svg } from "./dom.js";
+import { $, h, keyed, svg } from "./dom.js";
 import { digits, isNumber, plural, seconds } from "./format.js";
 import { SETTING, address, at, axes, cells, group, label, measures, run, smallImage, varies } from "./run.js";
 import { choose, state } from "./state.js";
@@ -21,68 +21,47 @@ let PLOT = WIDE;
 export function drawPlots() {
   const named = [...measures].map(([name, measure]) => [name, measure.label]);
   const settings = SETTING.filter(varies).map(selector);
+  const about =
+    "A point is a scheduler at one number of steps: the answer's mean with its 95 % interval where it has one, else " +
+    "the median of its images. Choose one to see an image. Where nothing as cheap is better, it has a ring.";
   $("view-plots").replaceChildren(
-    h("h2", {}, "Cost and quality"),
-    h("div", { class: "row-of" }, choose("x", "Across", named), choose("y", "Up", named), ...settings),
+    h("h2", "Cost and quality"),
+    h("div.row-of", choose("x", "Across", named), choose("y", "Up", named), settings),
     scatter(),
-    h(
-      "p",
-      { class: "quiet" },
-      "A point is a scheduler at one number of steps: the answer's mean with its 95 % interval where it has one, else " +
-        "the median of its images. Choose one to see an image. Where nothing as cheap is better, it has a ring.",
-    ),
+    h("p.quiet", about),
     ...run.plots.map(savedPlot),
   );
 }
 
 function savedPlot(name) {
   const title = name.replace(/\.svg$/, "").replaceAll(/[-_]/g, " ");
-  return h(
-    "figure",
-    { class: "plot" },
-    h(
-      "a",
-      { href: address(`plots/${name}`), target: "_blank" },
-      h("img", { src: address(`plots/${name}`), alt: title, loading: "lazy" }),
-    ),
-    h("figcaption", {}, title),
-  );
+  const src = address(`plots/${name}`);
+  const link = h("a", { href: src, target: "_blank" }, h("img", { src, alt: title, loading: "lazy" }));
+  return h("figure.plot", link, h("figcaption", title));
 }
 
 function scatter() {
   PLOT = matchMedia(PHONE).matches ? NARROW : WIDE;
   const curves = series();
   const points = curves.flatMap((line) => line.points);
-  if (!points.length) return h("p", { class: "empty" }, "No image has both numbers.");
-  const x = scale(
-    points.map((p) => p.x),
-    PLOT.left,
-    PLOT.width - PLOT.right,
-    measures.get(state.x).near,
-  );
-  const y = scale(
-    points.flatMap((p) => [p.y, ...(p.ends ?? [])]).filter(isNumber),
-    PLOT.height - PLOT.bottom,
-    PLOT.top,
-    measures.get(state.y).near,
-  );
-  const chart = svg("svg", {
+  if (!points.length) return h("p.empty", "No image has both numbers.");
+  const [across, up] = [measures.get(state.x), measures.get(state.y)];
+  const xs = points.map((p) => p.x);
+  const ys = points.flatMap((p) => [p.y, ...(p.ends ?? [])]).filter(isNumber);
+  const x = scale(xs, PLOT.left, PLOT.width - PLOT.right, across.near);
+  const y = scale(ys, PLOT.height - PLOT.bottom, PLOT.top, up.near);
+  for (const p of points) {
+    const [low, high] = (p.ends ?? []).map((end) => (isNumber(end) ? y.place(end) : null));
+    Object.assign(p, { left: x.place(p.x), top: y.place(p.y), low, high });
+  }
+  const properties = {
     viewBox: `0 0 ${PLOT.width} ${PLOT.height}`,
-    class: "scatter",
-    role: "group",
-    "aria-label": `${measures.get(state.y).label} against ${measures.get(state.x).label}`,
-  });
-  chart.append(
-    ...frame(x, y),
-    frontLine(
-      points.filter((p) => p.isBest),
-      x,
-      y,
-    ),
-    ...curves.map((line, i) => drawSeries(line, style(i, curves.length), x, y)),
-    ...names(curves, x, y),
-  );
-  return h("div", { class: "chart" }, chart, h("div", { id: "hover", class: "hover", hidden: true }));
+    "aria-label": `${up.label} against ${across.label}`,
+  };
+  const drawn = curves.map((line, i) => drawSeries(line, style(i, curves.length)));
+  const parts = [...frame(x, y), frontLine(points.filter((p) => p.isBest)), ...drawn, ...names(curves)];
+  const chart = svg("svg.scatter", { role: "group", ...properties }, parts);
+  return h("div.chart", chart, h("div.hover", { id: "hover", hidden: true }));
 }
 
 function style(i, count) {
@@ -91,10 +70,10 @@ function style(i, count) {
 }
 
 // Stairs: what each cost gets at best
-function frontLine(points, x, y) {
-  const ordered = points.map((p) => [x.place(p.x), y.place(p.y)]).sort(([a], [b]) => a - b);
-  const d = ordered.map(([a, b], i) => (i ? `H${a}V${b}` : `M${a} ${b}`)).join("");
-  return svg("path", { class: "front", d });
+function frontLine(points) {
+  const ordered = points.toSorted((a, b) => a.left - b.left);
+  const d = ordered.map((p, i) => (i ? `H${p.left}V${p.top}` : `M${p.left} ${p.top}`)).join("");
+  return svg("path.front", { d });
 }
 
 function series() {
@@ -168,21 +147,17 @@ function evenTicks(from, to) {
 function frame(x, y) {
   const [bottom, right] = [PLOT.height - PLOT.bottom, PLOT.width - PLOT.right];
   const text = (name, v) => (name === "latency" ? seconds(v) : digits(v));
-  const rule = (x1, y1, x2, y2) => svg("line", { class: "rule", x1, y1, x2, y2 });
+  const rule = (x1, y1, x2, y2) => svg("line.rule", { x1, y1, x2, y2 });
   return [
     ...y.ticks.map((v) => rule(PLOT.left, y.place(v), right, y.place(v))),
     ...y.ticks.map((v) =>
-      svg("text", { class: "tick", x: PLOT.left - 8, y: y.place(v) + 4, "text-anchor": "end" }, text(state.y, v)),
+      svg("text.tick", { x: PLOT.left - 8, y: y.place(v) + 4, "text-anchor": "end" }, text(state.y, v)),
     ),
     ...x.ticks.map((v) =>
-      svg("text", { class: "tick", x: x.place(v), y: bottom + 18, "text-anchor": "middle" }, text(state.x, v)),
+      svg("text.tick", { x: x.place(v), y: bottom + 18, "text-anchor": "middle" }, text(state.x, v)),
     ),
     rule(PLOT.left, bottom, right, bottom),
-    svg(
-      "text",
-      { class: "axis", x: (PLOT.left + right) / 2, y: PLOT.height - 6, "text-anchor": "middle" },
-      directed(state.x),
-    ),
+    svg("text.axis", { x: (PLOT.left + right) / 2, y: PLOT.height - 6, "text-anchor": "middle" }, directed(state.x)),
     ...upper(state.y),
   ];
 }
@@ -201,52 +176,30 @@ function better(name) {
 function upper(name) {
   const lines = PLOT === NARROW ? [measures.get(name).label, better(name)] : [directed(name)];
   const x = PLOT === NARROW ? 0 : PLOT.left;
-  return lines.map((text, i) => svg("text", { class: "axis", x, y: PLOT.top - 4 - 15 * (lines.length - 1 - i) }, text));
+  return lines.map((text, i) => svg("text.axis", { x, y: PLOT.top - 4 - 15 * (lines.length - 1 - i) }, text));
 }
 
-function drawSeries(line, style, x, y) {
-  const path = line.points.map((p, i) => `${i ? "L" : "M"}${x.place(p.x)} ${y.place(p.y)}`).join("");
-  return svg(
-    "g",
-    { class: "series", style },
-    svg("path", { d: path, class: "trace" }),
-    line.points.map((p) => marker(line, p, x, y)),
-  );
+function drawSeries(line, style) {
+  const d = line.points.map((p, i) => `${i ? "L" : "M"}${p.left} ${p.top}`).join("");
+  const markers = line.points.map((point) => marker(line, point));
+  return svg("g.series", { style }, svg("path.trace", { d }), markers);
 }
 
-function marker(line, point, x, y) {
-  const show = () => hover(line, point, x, y);
+function marker(line, point) {
+  const { left, top, low, high } = point;
+  const show = () => hover(line, point);
   const open = () => openCell(point.cell.id);
-  const [low, high] = (point.ends ?? []).map((end) => (isNumber(end) ? y.place(end) : null));
-  const ends =
-    isNumber(low) && svg("line", { class: "ends", x1: x.place(point.x), x2: x.place(point.x), y1: low, y2: high });
   const text = `${line.name}, ${plural(point.steps, "step")}: ${numbersOf(point).join(", ")}`;
-  const hit = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 12, class: "hit" });
-  const seen = svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 4.5, class: "dot" });
-  const ring = point.isBest && svg("circle", { cx: x.place(point.x), cy: y.place(point.y), r: 8, class: "ring" });
-  const press = (event) => {
-    if (!["Enter", " "].includes(event.key)) return;
-    event.preventDefault();
-    open();
-  };
+  const circle = (name, r) => svg(`circle.${name}`, { cx: left, cy: top, r });
+  const shown = { onfocus: show, onpointerenter: show, onblur: unhover, onpointerleave: unhover };
+  const pressed = { onclick: open, onkeydown: keyed({ Enter: open, " ": open }) };
   return svg(
-    "g",
-    {
-      class: "point",
-      tabindex: 0,
-      role: "button",
-      "aria-label": text,
-      onclick: open,
-      onkeydown: press,
-      onfocus: show,
-      onpointerenter: show,
-      onblur: unhover,
-      onpointerleave: unhover,
-    },
-    hit,
-    ends,
-    ring,
-    seen,
+    "g.point",
+    { tabindex: 0, role: "button", "aria-label": text, ...shown, ...pressed },
+    circle("hit", 12),
+    isNumber(low) && svg("line.ends", { x1: left, x2: left, y1: low, y2: high }),
+    point.isBest && circle("ring", 8),
+    circle("dot", 4.5),
   );
 }
 
@@ -256,22 +209,16 @@ function numbersOf(point) {
   return [across.text(point.x), up.text(point.y) + ends];
 }
 
-function hover(line, point, x, y) {
+function hover(line, point) {
   const box = $("hover");
   box.hidden = false;
-  box.style.left = `${(100 * x.place(point.x)) / PLOT.width}%`;
-  box.style.top = `${(100 * y.place(point.y)) / PLOT.height}%`;
-  box.classList.toggle("flip", x.place(point.x) > PLOT.width / 2);
-  box.classList.toggle("up", y.place(point.y) > PLOT.height / 2);
-  const numbers = numbersOf(point).join(" · ");
+  box.style.left = `${(100 * point.left) / PLOT.width}%`;
+  box.style.top = `${(100 * point.top) / PLOT.height}%`;
+  box.classList.toggle("flip", point.left > PLOT.width / 2);
+  box.classList.toggle("up", point.top > PLOT.height / 2);
+  const facts = [plural(point.steps, "step"), numbersOf(point).join(" · "), plural(point.count, "image")];
   const image = h("img", { src: smallImage(point.cell), alt: "" });
-  box.replaceChildren(
-    image,
-    h("strong", {}, line.name),
-    h("span", {}, plural(point.steps, "step")),
-    h("span", {}, numbers),
-    h("span", {}, plural(point.count, "image")),
-  );
+  box.replaceChildren(image, h("strong", line.name), ...facts.map((text) => h("span", text)));
 }
 
 function unhover() {
@@ -279,23 +226,19 @@ function unhover() {
 }
 
 // Each line's name beside its last point, pushed apart; with very many lines only on hover
-function names(curves, x, y) {
+function names(curves) {
   if (curves.length > 30) return [];
-  const placed = curves
-    .map((line, i) => ({ line, i, last: line.points.at(-1) }))
-    .map((n) => ({ ...n, y: y.place(n.last.y) }))
-    .sort((a, b) => a.y - b.y);
+  const ends = curves.map((line, i) => ({ name: line.name, i, ...line.points.at(-1) }));
+  const placed = ends.toSorted((a, b) => a.top - b.top);
   const [top, bottom] = [PLOT.top, PLOT.height - PLOT.bottom];
-  const heights = spread(
-    placed.map((n) => n.y),
-    Math.min(15, (bottom - top) / placed.length),
-  );
+  const wanted = placed.map((n) => n.top);
+  const heights = spread(wanted, Math.min(15, (bottom - top) / placed.length));
   const over = Math.max(0, heights.at(-1) - bottom) || Math.min(0, heights[0] - top);
   const right = PLOT.width - PLOT.right + 14;
   return placed.map((n, i) => {
     const height = heights[i] - over;
-    const name = svg("text", { class: "name", x: right, y: height + 4 }, fittingName(n.line.name));
-    const lead = svg("path", { class: "lead", d: `M${x.place(n.last.x) + 7} ${n.y}L${right - 4} ${height}` });
+    const name = svg("text.name", { x: right, y: height + 4 }, fittingName(n.name));
+    const lead = svg("path.lead", { d: `M${n.left + 7} ${n.top}L${right - 4} ${height}` });
     return svg("g", { style: style(n.i, curves.length) }, lead, name);
   });
 }

@@ -13,40 +13,23 @@ const LINE = 16; // px
 export const captionHeight = () => (isGallery() ? 4 : 2) * LINE + 8;
 
 export function tile(cell, more) {
-  const marked = mark(cell);
   const wrong = cell.status === "failed" || cell.status === "unsupported";
   return h(
-    "div",
-    {
-      class: `tile ${cell.status}${cell.inert ? " inert" : ""}`,
-      "data-id": cell.id,
-      title: marked ?? cell.reason,
-      onclick: () => openCell(cell.id),
-    },
-    h("div", { class: "picture" }, cell.image ? picture(cell) : trouble(cell)),
+    `div.tile.${cell.status}${cell.inert ? ".inert" : ""}`,
+    { "data-id": cell.id, title: mark(cell) ?? cell.reason, onclick: () => openCell(cell.id) },
+    h("div.picture", cell.image ? picture(cell) : trouble(cell)),
     wrong ? null : caption(cell, more),
   );
 }
 
 function picture(cell) {
-  const image = h("img", {
-    src: smallImage(cell),
-    alt: describe(cell),
-    loading: "lazy",
-    decoding: "async",
-    draggable: "false",
-  });
-  image.classList.toggle("crisp", !cell.thumb && (cell.width ?? 0) < grid.tile);
-  image.addEventListener("error", () => lose(cell, image));
-  if (isVideo(cell) && !isStill.matches) {
-    const shown = { pointerenter: address(cell.image), pointerleave: smallImage(cell) };
-    for (const [when, source] of Object.entries(shown)) {
-      image.addEventListener(when, () => {
-        image.src = source;
-      });
-    }
-  }
-  return image;
+  const crisp = !cell.thumb && (cell.width ?? 0) < grid.tile ? ".crisp" : "";
+  const about = { alt: describe(cell), loading: "lazy", decoding: "async", draggable: "false" };
+  const show = (src) => (event) => event.target.setAttribute("src", src);
+  const playing = { onpointerenter: show(address(cell.image)), onpointerleave: show(smallImage(cell)) };
+  const moving = isVideo(cell) && !isStill.matches ? playing : {};
+  const onerror = (event) => lose(cell, event.target);
+  return h(`img${crisp}`, { src: smallImage(cell), ...about, ...moving, onerror });
 }
 
 function lose(cell, image) {
@@ -63,7 +46,7 @@ export const lostImage = (cell) => {
 
 export function trouble(cell) {
   const title = `${cell.status === "unsupported" ? "" : "✕ "}${cell.status}`;
-  return h("div", { class: "trouble" }, h("strong", {}, title), h("span", { dir: "auto" }, cell.reason ?? "no image"));
+  return h("div.trouble", h("strong", title), h("span", { dir: "auto" }, cell.reason ?? "no image"));
 }
 
 function caption(cell, more) {
@@ -73,11 +56,11 @@ function caption(cell, more) {
   const second =
     marked ?? (measure && isNumber(measure.of(cell)) ? `${measure.short} ${measure.text(measure.of(cell))}` : "");
   return h(
-    "div",
-    { class: "caption", style: { height: `${captionHeight() - 2}px` } },
+    "div.caption",
+    { style: { height: `${captionHeight() - 2}px` } },
     isGallery() ? namesInGallery(cell) : null,
-    h("div", {}, first.join(" · ") || NONE, more > 1 ? h("span", { class: "more" }, ` 1 of ${more}`) : null),
-    h("div", { class: marked ? "mark" : "measure" }, marked ? `⚠ ${second}` : second),
+    h("div", first.join(" · ") || NONE, more > 1 ? h("span.more", ` 1 of ${more}`) : null),
+    h(marked ? "div.mark" : "div.measure", marked ? `⚠ ${second}` : second),
   );
 }
 
@@ -85,7 +68,7 @@ function caption(cell, more) {
 function namesInGallery(cell) {
   const free = selectors().filter((axis) => chosen(axis) < 0 && axis !== "scheduler");
   const rest = free.map((axis) => label(cell, resolved(axis))).join(", ");
-  return [h("strong", {}, label(cell, "scheduler")), h("div", {}, rest)];
+  return [h("strong", label(cell, "scheduler")), h("div", rest)];
 }
 
 // Tints: 0 the worst of what is shown, 1 the best; by logarithm where values span more than a factor of ten
@@ -112,11 +95,7 @@ export function legend(shown) {
   const ends = measure ? extent(shown, measure) : [NaN, NaN];
   if (!ends.every(isNumber)) return [];
   if (measure.higher === false) ends.reverse();
-  return [
-    h("span", {}, `${measure.label} ${measure.text(ends[0])}`),
-    h("i", { class: "ramp" }),
-    h("span", {}, measure.text(ends[1])),
-  ];
+  return [h("span", `${measure.label} ${measure.text(ends[0])}`), h("i.ramp"), h("span", measure.text(ends[1]))];
 }
 
 export const least = (numbers) => numbers.reduce((a, b) => Math.min(a, b), Infinity);

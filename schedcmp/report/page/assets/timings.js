@@ -23,51 +23,38 @@ const COLUMNS = [
 const timingOrder = { key: null, down: false };
 
 export function drawTimings() {
-  const parts = run.timings.length ? [timingTable()] : [h("p", { class: "empty" }, "Nothing was timed in this run.")];
+  const parts = run.timings.length ? [timingTable()] : [h("p.empty", "Nothing was timed in this run.")];
   const doubt = run.timings[0]?.doubt;
-  if (doubt)
-    parts.unshift(h("p", { class: "finding", role: "note" }, `These latencies must not be compared: ${doubt}.`));
+  if (doubt) parts.unshift(h("p.finding", { role: "note" }, `These latencies must not be compared: ${doubt}.`));
   const about =
     "Latency is the wall time of one image made alone, after a warm-up: the median of n, with the interquartile " +
     "range. NFE counts denoiser evaluations. Relative is against the fastest row of the same setting.";
-  $("view-timings").replaceChildren(h("h2", {}, "Timings"), h("p", { class: "quiet" }, about), ...parts);
+  $("view-timings").replaceChildren(h("h2", "Timings"), h("p.quiet", about), ...parts);
 }
 
 function timingTable() {
   const shown = COLUMNS.filter(([key]) => run.timings.some((row) => row[key] !== null));
   const slowest = most(run.timings.map((row) => row.latency_s));
-  const body = ordered(run.timings).map((row) =>
-    h(
-      "tr",
-      {},
-      shown.map(([key, , text], i) => timingCell(row, key, text, i, slowest)),
-    ),
-  );
-  return h(
-    "div",
-    { class: "wide" },
-    h("table", { class: "timings" }, h("thead", {}, h("tr", {}, shown.map(timingHead))), h("tbody", {}, body)),
-  );
-}
-
-function timingCell(row, key, text, i, slowest) {
-  if (i === 0) return h("th", { scope: "row" }, text(row));
-  const bar = key === "latency_s" ? { class: "bar", style: { "--part": `${(100 * row.latency_s) / slowest}%` } } : {};
-  return h("td", bar, text(row));
+  const bar = (row) => ({ style: { "--part": `${(100 * row.latency_s) / slowest}%` } });
+  const cell =
+    (row) =>
+    ([key, , text]) => {
+      if (key === "scheduler") return h("th", { scope: "row" }, text(row));
+      return key === "latency_s" ? h("td.bar", bar(row), text(row)) : h("td", text(row));
+    };
+  const body = ordered(run.timings).map((row) => h("tr", shown.map(cell(row))));
+  return h("div.wide", h("table.timings", h("thead", h("tr", shown.map(timingHead))), h("tbody", body)));
 }
 
 function timingHead([key, name]) {
-  const sort = timingOrder.key === key ? (timingOrder.down ? "descending" : "ascending") : null;
+  const [sort, arrow] =
+    timingOrder.key !== key ? [null, ""] : timingOrder.down ? ["descending", " ↓"] : ["ascending", " ↑"];
   const press = () => {
     Object.assign(timingOrder, { down: timingOrder.key === key && !timingOrder.down, key });
     drawTimings();
     $("view-timings").querySelector(`[data-key="${key}"]`).focus();
   };
-  return h(
-    "th",
-    { scope: "col", "aria-sort": sort },
-    button(`${name}${sort ? (timingOrder.down ? " ↓" : " ↑") : ""}`, press, { "data-key": key }),
-  );
+  return h("th", { scope: "col", "aria-sort": sort }, button(name + arrow, press, { "data-key": key }));
 }
 
 function ordered(rows) {

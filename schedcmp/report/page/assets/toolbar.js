@@ -10,19 +10,8 @@ const toolbar = $("toolbar");
 export function drawToolbar() {
   const focused = toolbar.contains(document.activeElement) ? document.activeElement.name : null;
   toolbar.replaceChildren(
-    h(
-      "div",
-      { class: "row-of" },
-      axisChoice("rows", "Rows"),
-      axisChoice("cols", "Columns"),
-      ...selectors().map(selector),
-    ),
-    h(
-      "details",
-      { class: "more-tools", open: moreOpen() },
-      h("summary", {}, "Sort, filter, show"),
-      h("div", { class: "row-of" }, ...tools()),
-    ),
+    h("div.row-of", axisChoice("rows", "Rows"), axisChoice("cols", "Columns"), ...selectors().map(selector)),
+    h("details.more-tools", { open: moreOpen() }, h("summary", "Sort, filter, show"), h("div.row-of", ...tools())),
   );
   if (focused) toolbar.elements[focused]?.focus();
 }
@@ -34,25 +23,17 @@ function axisChoice(key, name) {
   const names = Object.keys(axes).filter((axis) => axis !== BASE);
   const usable = names.filter((axis) => varies(axis) || axis === state[key] || axis === DEFAULTS[key]);
   const swap = (value) => ({ [key]: value, ...(value && state[other] === value ? { [other]: state[key] } : {}) });
-  return select(
-    name,
-    [...usable.map((axis) => [axis, axes[axis].title]), ["", "none"]],
-    state[key],
-    (value) => set(swap(value)),
-    { name: key },
-  );
+  const options = [...usable.map((axis) => [axis, axes[axis].title]), ["", "none"]];
+  return select(name, options, state[key], (value) => set(swap(value)), { name: key });
 }
 
 export function selector(axis) {
   const all = isGallery() ? [["*", "all"]] : [];
-  const found = values(resolved(axis)).map((value) => [
-    String(value.value),
-    value.text === null ? String(value.value) || "none" : shortened(value),
-  ]);
-  const value = chosen(axis) < 0 ? "*" : String(values(resolved(axis))[chosen(axis)].value);
-  return select(axes[axis].title, [...all, ...found], value, (v) => set({ [`at.${axis}`]: v === "*" ? null : v }), {
-    name: `at.${axis}`,
-  });
+  const name = (value) => (value.text === null ? String(value.value) || "none" : shortened(value));
+  const found = values(resolved(axis)).map((value) => [String(value.value), name(value)]);
+  const value = chosen(axis) < 0 ? "*" : found[chosen(axis)][0];
+  const change = (v) => set({ [`at.${axis}`]: v === "*" ? null : v });
+  return select(axes[axis].title, [...all, ...found], value, change, { name: `at.${axis}` });
 }
 
 function shortened({ value, text }) {
@@ -84,16 +65,14 @@ function tools() {
 }
 
 function descending() {
-  const box = h("input", { type: "checkbox", name: "down", checked: Boolean(state.down) });
-  box.addEventListener("change", () => set({ down: box.checked ? "1" : "" }));
-  return h("label", { class: "check" }, box, "descending");
+  const onchange = (event) => set({ down: event.target.checked ? "1" : "" });
+  const box = h("input", { type: "checkbox", name: "down", checked: Boolean(state.down), onchange });
+  return h("label.check", box, "descending");
 }
 
 function search() {
   const properties = { type: "search", name: "q", value: state.q, placeholder: "euler karras …", autocomplete: "off" };
-  const input = h("input", properties);
-  input.addEventListener("input", () => set({ q: input.value }));
-  return input;
+  return h("input", { ...properties, oninput: (event) => set({ q: event.target.value }) });
 }
 
 toolbar.addEventListener("submit", (event) => event.preventDefault());

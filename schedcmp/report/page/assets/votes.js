@@ -20,26 +20,16 @@ export function keepVotes() {
 }
 
 export function exchange() {
-  const file = h("input", {
-    type: "file",
-    accept: ".json,application/json",
-    class: "visually-hidden",
-    id: "votes-file",
-    tabindex: -1,
-  });
-  file.addEventListener("change", async () => file.files[0] && importVotes(await file.files[0].text()));
+  const onchange = async () => file.files[0] && importVotes(await file.files[0].text());
+  const properties = { type: "file", accept: ".json,application/json", id: "votes-file", tabindex: -1, onchange };
+  const file = h("input.visually-hidden", properties);
   const save = () => {
     const about = { schedcmp_votes: 1, run: run.id, name: run.name, at: state.by || "all" };
     const text = JSON.stringify({ ...about, ranking: exportedRanking(), votes: blind.votes }, null, 1);
     download(`votes-${run.id}.json`, text);
   };
-  return h(
-    "p",
-    { class: "row-of" },
-    button("Export votes and ranking", save),
-    button("Import votes", () => file.click()),
-    file,
-  );
+  const open = button("Import votes", () => file.click());
+  return h("p.row-of", button("Export votes and ranking", save), open, file);
 }
 
 function importVotes(text) {
