@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "schedcmp"
 FLOORS = (
-    "axes errors readings",
+    "axes errors grouped readings",
     "guard records",
     "files pipelines",
     "drawing pictures spacing",
