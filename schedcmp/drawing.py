@@ -187,9 +187,11 @@ def log_ticks(axis: Axis) -> None:
 
 
 def _set_ticks(axis: Axis, locator: Locator) -> None:
+    from matplotlib.ticker import NullLocator
+
     axis.set_major_locator(locator)
     axis.set_major_formatter("{x:g}")
-    axis.minorticks_off()
+    axis.set_minor_locator(NullLocator())
 
 
 def quality_axis(ax: Axes, metric: Reading) -> None:

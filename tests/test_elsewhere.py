@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from asked import prepare
-from checkpoints import image, scheduler, text_config, tokenizer, unet, vae
+from checkpoints import image, quick_unet, scheduler, text_config, tokenizer, unet, vae
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 from single_file import write_original_layout
@@ -31,7 +31,7 @@ FLOW = Path(__file__).parents[1] / "schedcmp/builtin/tiny-flow"
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline with the configs of `sd1` and other weights."""
     torch.manual_seed(1)
-    parts = (vae(), CLIPTextModel(text_config()), tokenizer(), unet(), scheduler(), None, None)
+    parts = (vae(), CLIPTextModel(text_config()), tokenizer(), quick_unet(), scheduler(), None, None)
     folder = tmp_path_factory.mktemp("other") / "pipeline"
     StableDiffusionPipeline(*parts, requires_safety_checker=False).save_pretrained(folder)
     return folder

@@ -213,3 +213,24 @@ def test_an_option_that_a_scheduler_changes_while_it_runs_is_said_afterwards(
     assert f"- {said}." in text
     assert text.count("while it ran") == 1
     assert {c.result.scheduler_config["timestep_spacing"] for c in cells(tmp_path / "out")} == {"leading", "linspace"}
+
+
+class FickleScheduler(EulerDiscreteScheduler):
+    """Right for some seeds."""
+
+    def step(self, output: torch.Tensor, timestep: object, sample: torch.Tensor, **kwargs: object) -> object:
+        out = super().step(output, timestep, sample, **kwargs)
+        return (out[0] * float("nan"), *out[1:]) if sample.flatten()[0] > 0 else out
+
+
+def test_what_is_recommended_is_what_is_pasted(
+    write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some of the first scheduler's images are sound, and it is no answer for them."""
+    fickle = {"name": "fickle", "class": "test_flags.FickleScheduler"}
+    sweep, out = write_sweep(schedulers=[fickle, "heun"], steps=[2], seeds="0..5"), tmp_path / "out"
+    run("run", sweep, "-o", out)
+    assert {c.result.status for c in cells(out) if c.cell.scheduler == "fickle"} == {"ok", "flagged"}
+    capsys.readouterr()
+    assert run("recommend", out, "--as", "diffusers") == 0
+    assert "HeunDiscreteScheduler" in capsys.readouterr().out

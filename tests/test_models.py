@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from checkpoints import scheduler, text_config, tokenizer, unet, vae
+from checkpoints import quick_unet, scheduler, text_config, tokenizer, vae
 from diffusers import StableDiffusionPipeline
 from test_run import run
 from transformers import CLIPTextModel
@@ -38,7 +38,7 @@ Write = Callable[..., Path]
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `sd1`, with other weights."""
     torch.manual_seed(1)
-    parts = (vae(), CLIPTextModel(text_config()), tokenizer(), unet(), scheduler(), None, None)
+    parts = (vae(), CLIPTextModel(text_config()), tokenizer(), quick_unet(), scheduler(), None, None)
     folder = tmp_path_factory.mktemp("checkpoints") / "other"
     StableDiffusionPipeline(*parts, requires_safety_checker=False).save_pretrained(folder)
     return folder

@@ -21,8 +21,9 @@ from scipy.special import expit, log_expit
 from schedcmp.cli import app
 from schedcmp.pictures.image import pixels_sha256
 from schedcmp.pictures.video import encode_webp
+from schedcmp.report import page as module
 from schedcmp.report.answer import answer
-from schedcmp.report.page import live, write_page
+from schedcmp.report.page import write_page
 from schedcmp.report.page.data import page_data
 from schedcmp.report.page.render import render
 from schedcmp.report.page.thumbs import SIDE
@@ -493,9 +494,9 @@ def test_a_live_page_is_written_when_due_and_the_less_often_the_longer_it_takes(
         written.append(clock[0])
         clock[0] += 1.0
 
-    monkeypatch.setattr(live, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(live, "write_page", write)
-    follower = live.LivePage(store=None)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(module, "write_page", write)
+    follower = module.LivePage(store=None)  # type: ignore[arg-type]
     for _ in range(1200):
         follower.update()
         clock[0] += 0.1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import diffusers
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,9 @@ from schedcmp.registry.entry import Entry
 from schedcmp.registry.preflight import preflight
 from schedcmp.registry.table import Registry, builtin_registry, normalise
 from schedcmp.spacing.flow import PIPELINE
+from schedcmp.truth.drive import Oracle, drive
+from schedcmp.truth.measure import DATA, stratified
+from schedcmp.truth.noise import noise_schedule
 
 # Stable Diffusion 1.5's scheduler_config.json
 SD15: dict[str, Any] = {
@@ -336,6 +341,25 @@ def test_another_package_adds_schedulers(monkeypatch: pytest.MonkeyPatch) -> Non
     assert build.resolve(registry.entry("calm"), SD15).cls.__name__ == "Calm"
     assert build.resolve(registry.entry("calm-karras-5"), SD15).config["use_karras_sigmas"] is True
     assert "entry point" in registry.entry("calm").origin
+
+
+def test_the_examples_of_a_sampler_are_the_midpoint_method(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs/extending.md").read_text(encoding="utf-8").partition("## A scheduler")[2].partition("\n## ")[0]
+    paged = "\n".join(["from itertools import pairwise", *re.findall(r"```python\n(.*?)```", page, re.DOTALL)])
+    (tmp_path / "paged.py").write_text(paged.replace("midway", "paged"), encoding="utf-8")
+    for folder in (root / "examples", tmp_path):
+        monkeypatch.syspath_prepend(str(folder))
+    registry = with_entry_points(monkeypatch, midway="midway:SCHEDULERS", paged="paged:SCHEDULERS")
+    oracle, noise = Oracle(DATA, noise_schedule(SD15)), stratified(64)
+    found = {
+        name: drive(build.resolve(registry.entry(name), SD15), oracle, noise, 6).latents
+        for name in ("midpoint", "midway", "paged", "midway-late", "paged-late")
+    }
+    assert torch.allclose(found["midway"], found["midpoint"], atol=1e-6)
+    assert not torch.allclose(found["midway-late"], found["midway"], atol=1e-3)
+    assert torch.equal(found["midway"], found["paged"])
+    assert torch.equal(found["midway-late"], found["paged-late"])
 
 
 @pytest.mark.usefixtures("plugin")

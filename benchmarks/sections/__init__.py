@@ -13,6 +13,7 @@ from sections.memory import memory
 from sections.on_jax import on_jax
 from sections.options import options
 from sections.peak import peak
+from sections.sweeps import sweeps
 from sections.throughput import compiled, curve, sd15, sd35, sdxl
 from sections.tracing import tracing
 from sections.waiting import synchronisations
@@ -30,6 +31,7 @@ class Section:
 SECTIONS = [
     Section("peak", peak, 1),
     Section("correctness", correctness, 8),
+    Section("sweeps", sweeps, 8),
     Section("sd15", sd15, 10),
     Section("synchronisations", synchronisations, 3),
     Section("sdxl", sdxl, 9),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -69,8 +69,8 @@ def table(
     """A table. Columns in `names` are set left and never broken, those in `left` may wrap, the others are numbers."""
     grid = Table(header_style="bold", box=None, pad_edge=False)
     for name in head:
-        justify: Literal["left", "right"] = "left" if name in left or name in names else "right"
-        grid.add_column(name, justify=justify, no_wrap=name not in left, overflow="fold")
+        is_left = name in left or name in names
+        grid.add_column(name, justify="left" if is_left else "right", no_wrap=name not in left, overflow="fold")
     for row in rows:
         grid.add_row(*map(escape, row))
     out.print(grid)

@@ -29,9 +29,7 @@ def recommend_scheduler(
     """
     budget = Budget.of(budget_s, budget_nfe)
     with reading(run, images=False) as folder, opened(folder) as store:
-        references = store.references().values()
-        known = store.readings()
-        cells = list(store.cells())
+        cells, references, known = list(store.cells()), store.references().values(), store.readings()
         answers = answer(cells, references, metric=metric, budget=budget, limit=limit, known=known)
         tell_unreadable(store, run)
     settings = [] if budget else across(cells, known, metric)
@@ -69,7 +67,7 @@ def paste_recommended(
         RequestError: no run there, nothing that fits, no such cell, or nothing like it in that program.
     """
     with reading(run, images=False) as folder, opened(folder) as store:
-        cells = [stored for stored in store.cells() if stored.counts]
+        cells = list(store.cells())
         if cell is None:
             references, known = store.references().values(), store.readings()
             answers = answer(cells, references, metric=metric, budget=Budget.of(*budget), limit=limit, known=known)
@@ -78,7 +76,8 @@ def paste_recommended(
                 raise RequestError(f"{run}: nothing fits; without a budget or a limit it may")
             chosen = [taken[0]]
         else:
-            chosen = [s for s in cells if cell in (s.cell.id, s.cell.scheduler, f"{s.cell.scheduler}:{s.cell.steps}")]
+            asked = (s for s in cells if cell in (s.cell.id, s.cell.scheduler, f"{s.cell.scheduler}:{s.cell.steps}"))
+            chosen = [stored for stored in asked if stored.counts]
             if not chosen:
                 raise RequestError(
                     f"{run}: has no finished cell {shown(cell)}; results.csv has their ids and schedulers"

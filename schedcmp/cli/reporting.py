@@ -97,8 +97,8 @@ def finish(store: Shown, where: Place, places: Sequence[str] = (), *, packed: bo
 
 def _trouble(stored: StoredCell) -> str:
     cell, result = stored.cell, stored.result
-    whose = ", ".join(filter(None, [cell.model, cell.scheduler]))
-    return f"{result.status}: {whose}, {cell.steps} steps, seed {cell.seed}: {str(result.error).splitlines()[0]}"
+    whose, why = ", ".join(filter(None, [cell.model, cell.scheduler])), str(result.error).partition("\n")[0]
+    return f"{result.status}: {whose}, {cell.steps} steps, seed {cell.seed}: {why}"
 
 
 def _tell_missing(reports: Reports, name: str) -> int:

@@ -9,7 +9,7 @@ What all of them share is told once, what differs by label.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -112,14 +112,9 @@ class SeveralRuns(RunFolder):
         id_ = stored.cell.id.removeprefix(_mark(stored.cell.model))
         return run, run.found([id_])[id_]
 
-    def metrics(self) -> dict[str, dict[str, float]]:
-        return self._by_id(lambda run: run.metrics())
-
     def fingerprints(self) -> dict[str, bytes]:
-        return self._by_id(lambda run: run.fingerprints())
-
-    def _by_id(self, read: Callable[[Results], Mapping[str, Any]]) -> dict[str, Any]:
-        return {_mark(label) + id_: v for label, run in self.members.items() for id_, v in read(run).items()}
+        found = {label: run.fingerprints() for label, run in self.members.items()}
+        return {_mark(label) + id_: pixels for label, own in found.items() for id_, pixels in own.items()}
 
     def readings(self) -> dict[str, Reading]:
         return {name: reading for run in self.members.values() for name, reading in run.readings().items()}
@@ -138,9 +133,6 @@ class SeveralRuns(RunFolder):
         """Those that all checkpoints share."""
         first, *others = (run.trajectories() for run in self.members.values())
         return {key: row for key, row in first.items() if all(other.get(key) == row for other in others)}
-
-    def count(self) -> int:
-        return sum(run.count() for run in self.members.values())
 
     def planned(self) -> int:
         return sum(run.planned() for run in self.members.values())

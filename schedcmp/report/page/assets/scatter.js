@@ -54,13 +54,11 @@ function scatter() {
     const [low, high] = (p.ends ?? []).map((end) => (isNumber(end) ? y.place(end) : null));
     Object.assign(p, { left: x.place(p.x), top: y.place(p.y), low, high });
   }
-  const properties = {
-    viewBox: `0 0 ${PLOT.width} ${PLOT.height}`,
-    "aria-label": `${up.label} against ${across.label}`,
-  };
+  const viewBox = `0 0 ${PLOT.width} ${PLOT.height}`;
+  const name = `${up.label} against ${across.label}`;
   const drawn = curves.map((line, i) => drawSeries(line, style(i, curves.length)));
   const parts = [...frame(x, y), frontLine(points.filter((p) => p.isBest)), ...drawn, ...names(curves)];
-  const chart = svg("svg.scatter", { role: "group", ...properties }, parts);
+  const chart = svg("svg.scatter", { viewBox, role: "group", "aria-label": name }, parts);
   return h("div.chart", chart, h("div.hover", { id: "hover", hidden: true }));
 }
 

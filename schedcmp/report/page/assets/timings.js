@@ -35,15 +35,15 @@ export function drawTimings() {
 function timingTable() {
   const shown = COLUMNS.filter(([key]) => run.timings.some((row) => row[key] !== null));
   const slowest = most(run.timings.map((row) => row.latency_s));
-  const bar = (row) => ({ style: { "--part": `${(100 * row.latency_s) / slowest}%` } });
-  const cell =
-    (row) =>
-    ([key, , text]) => {
-      if (key === "scheduler") return h("th", { scope: "row" }, text(row));
-      return key === "latency_s" ? h("td.bar", bar(row), text(row)) : h("td", text(row));
-    };
-  const body = ordered(run.timings).map((row) => h("tr", shown.map(cell(row))));
+  const line = (row) => shown.map((column) => timingCell(row, column, slowest));
+  const body = ordered(run.timings).map((row) => h("tr", line(row)));
   return h("div.wide", h("table.timings", h("thead", h("tr", shown.map(timingHead))), h("tbody", body)));
+}
+
+function timingCell(row, [key, , text], slowest) {
+  if (key === "scheduler") return h("th", { scope: "row" }, text(row));
+  if (key !== "latency_s") return h("td", text(row));
+  return h("td.bar", { style: { "--part": `${(100 * row.latency_s) / slowest}%` } }, text(row));
 }
 
 function timingHead([key, name]) {
