@@ -189,10 +189,10 @@ def test_a_cells_share_counts_and_not_for_itself(mixed: Path) -> None:
     assert best.quality.value == pytest.approx(np.mean(own))
 
 
-def test_it_is_taken_again_when_a_seed_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_taken_again_when_a_seed_comes(sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fewer_steps(monkeypatch)
     folder = tmp_path / "out"
-    sweep: dict[str, Any] = TINY | {"schedulers": ["euler-a"], "steps": [2]}
+    sweep: dict[str, Any] = TINY | {"model": str(sd1), "schedulers": ["euler-a"], "steps": [2]}
     make(sweep | {"seeds": "0..6"}, folder)
     assert not [c for c in found_in(folder)[0] if ENERGY in c.metrics]
     make(sweep | {"seeds": "0..8"}, folder)

@@ -248,7 +248,11 @@ def changed(folder: Path, to: Path, file: str, **keys: Any) -> Path:
     return to
 
 
-def test_such_a_checkpoint_is_refused_before_it_is_loaded(sd1: Path, tmp_path: Path, write_sweep: Any) -> None:
+def test_such_a_checkpoint_is_refused_before_it_is_loaded(
+    sd1: Path, tmp_path: Path, write_sweep: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schedcmp.truth.quick.quick", lambda *_: {})  # the oracle, asked elsewhere
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = changed(sd1, tmp_path / "m", "model_index.json", _class_name="StableDiffusionInpaintPipeline")
     with pytest.raises(CheckpointError, match=r"sweep.yaml:\d+: model: m: .* needs `image` and `mask_image`"):
         prepare(write_sweep(model=str(folder)))

@@ -127,9 +127,9 @@ def planned(schedulers: list[Any], **more: Any) -> reference.References:
 
 
 def test_too_uncertain_a_reference_is_withheld_until_it_is_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep, out = TINY | {"schedulers": ["ddim", "heun"], "steps": [3]}, tmp_path / "out"
+    sweep, out = TINY | {"model": str(sd1), "schedulers": ["ddim", "heun"], "steps": [3]}, tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(reference, "_SOLVER", ("dpmpp-2m-karras", 3))
         patch.setattr(reference, "_OTHERS", (("heun-karras", 3),))
@@ -143,9 +143,9 @@ def test_too_uncertain_a_reference_is_withheld_until_it_is_better(
     assert len(rmse(out)) == 2
 
 
-def test_a_reference_that_cannot_tell_the_cells_apart_is_withheld(tmp_path: Path) -> None:
+def test_a_reference_that_cannot_tell_the_cells_apart_is_withheld(sd1: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    make(TINY | {"schedulers": ["ipndm-v-karras"], "steps": [99]}, out)
+    make(TINY | {"model": str(sd1), "schedulers": ["ipndm-v-karras"], "steps": [99]}, out)
     found = only_reference(out)
     assert "most cells are less than twice that away" in found.note
     assert not rmse(out)

@@ -44,7 +44,7 @@ def test_a_round_has_what_was_found_before_it_and_a_workers_word(tmp_path: Path)
     first = prepare(write(tmp_path, AUTO | {"image": str(tmp_path / "a.png"), "strength": 1.0}))
     (tmp_path / "a.png").unlink()
     elsewhere = replace(first.origin, machine="another")
-    second = with_steps(first.made_by(elsewhere), {"ddim": (3, 5), "dpmpp-2m-karras": (4,)})
+    second = with_steps(replace(first, maker=elsewhere), {"ddim": (3, 5), "dpmpp-2m-karras": (4,)})
     assert {(c.scheduler, c.steps) for c in second.supported} == {("ddim", 3), ("ddim", 5), ("dpmpp-2m-karras", 4)}
     assert second.origin is elsewhere
     assert second.loader is first.loader

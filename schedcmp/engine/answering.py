@@ -81,38 +81,36 @@ class Answering:
 
     def _forward(self, calls: list[Call], size: BatchSize) -> list[Any]:
         target, rows = calls[0].target, [call.rows for call in calls]
-        if self._is_fixed(calls[0]):
+        fixed = self._fixed_shapes and target in DENOISERS and calls[0].parts == 1
+        if fixed:
             calls = _filled(calls, self._shape(calls[0], sum(rows), size.rows))
         start = self._clock.now()
-        answer = self._run(calls)
+        answer = self._run(calls, fixed)
         if not size.settled and self._is_compiled(calls):
             self._unread.append((size, sum(rows), start, self._clock.now()))
         by_block = target == CONTROLNET
         answers = answers_of(answer, calls, by_block=by_block)[: len(rows)]
         if (len(rows) > 1 or calls[0].cells > 1) and target not in self._checked:
             self._checked.add(target)
-            alone = self._alone(calls[0], sum(call.rows for call in calls))
+            alone = self._alone(calls, fixed)
             if not nearly_equal(alone, rows_of_first(answers[0], calls[0].cells, calls[0].rows)):
                 raise NoRowsError(f"{target} answers a row differently when others are beside it")
         if target in DENOISERS:
             self._throughput.count(sum(rows), min(size.aim, self._sizes.rows(calls[0])))
         return answers
 
-    def _alone(self, call: Call, rows: int) -> Any:
-        """The answer to its first cell; of a fixed shape beside itself, since its own shape would be compiled too."""
-        first = per_cell(call)[:1]
-        calls = _filled(first, rows) if self._is_fixed(call) else first
-        return answers_of(self._run(calls), calls)[0]
+    def _alone(self, calls: list[Call], fixed: bool) -> Any:
+        """The answer to the first cell; of a fixed shape beside itself, since its own shape would be compiled too."""
+        first = per_cell(calls[0])[:1]
+        first = _filled(first, sum(call.rows for call in calls)) if fixed else first
+        return answers_of(self._run(first, fixed), first)[0]
 
-    def _run(self, calls: list[Call]) -> Any:
+    def _run(self, calls: list[Call], fixed: bool) -> Any:
         model, processors, arguments = self.models[calls[0].target], calls[0].processors, join(calls)
-        if self._is_fixed(calls[0]):
+        if fixed:
             arguments = with_float_timesteps(arguments, sum(call.rows for call in calls))
         with processors.installed() if processors.of else nullcontext():
             return model(**arguments)
-
-    def _is_fixed(self, call: Call) -> bool:
-        return self._fixed_shapes and call.target in DENOISERS and call.parts == 1
 
     def _shape(self, call: Call, rows: int, most: int) -> int:
         """The rows of a batch of fixed shape: the fewest that a program is there for, else the next power of two."""
