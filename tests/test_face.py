@@ -17,6 +17,7 @@ from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, Stabl
 
 import schedcmp
 from schedcmp.checkpoint.given import given
+from schedcmp.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::schedcmp.SchedcmpWarning")
 Write = Callable[..., Path]
@@ -189,3 +190,22 @@ def test_the_notebooks_run(path: Path) -> None:
     for cell in cells:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_run_that_ends_early_leaves_the_pipeline_and_torch_as_they_were(
+    pipe: StableDiffusionPipeline, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """While a traceback is looked at, which notebooks keep, so are the frames that the error went through."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Store, "add", full)
+    with pytest.raises((OSError, schedcmp.SchedcmpError, KeyboardInterrupt)) as ended:
+        schedcmp.run(
+            pipeline=pipe, schedulers=["ddim", "heun"], steps=[2, 3], prompt="a", metrics="off", timing="off",
+            progress=False,
+        )  # fmt: skip
+    assert torch.is_grad_enabled(), ended
+    assert not {"forward", "decode"} & (vars(pipe.unet).keys() | vars(pipe.vae).keys() | vars(pipe.text_encoder).keys())

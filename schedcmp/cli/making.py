@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,8 +54,11 @@ def make(execution: Execution, where: Place, *, silent: bool = False) -> None:
     def timed(evaluations: int) -> None:
         advance.solo(evaluations, 1)
 
-    with progress(len(pending), solo, packed, occupancy, silent=silent) as advance:
-        for result in execution.run(advance.packed, console.warn, advance.doing, timed):
+    with (
+        progress(len(pending), solo, packed, occupancy, silent=silent) as advance,
+        closing(execution.run(advance.packed, console.warn, advance.doing, timed)) as results,
+    ):
+        for result in results:
             cell = result.cell
             if cell.id in alone and execution.crew:
                 advance.solo(runs * cost[cell.id], runs)

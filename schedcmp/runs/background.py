@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 from schedcmp.records import CellResult
@@ -14,9 +15,10 @@ _MOST_WAITING = 32  # images in memory, so that a slow disk bounds it
 _MOST_PIXELS = 16 * 1024**2  # of them
 
 
-def in_background(results: Iterable[CellResult], work: Callable[[CellResult], T]) -> Iterator[T]:
-    """What `work` makes of each result, in order, in a thread of its own; never beside the making of a timed cell."""
-    with ThreadPoolExecutor(1) as worker:
+def in_background(results: Generator[CellResult], work: Callable[[CellResult], T]) -> Generator[T]:
+    """What `work` makes of each result, in order, in a thread of its own; never beside the making of a timed cell.
+    `results` are closed in any case."""
+    with closing(results), ThreadPoolExecutor(1) as worker:
         waiting: deque[Future[T]] = deque()
         for result in results:
             waiting.append(worker.submit(work, result))

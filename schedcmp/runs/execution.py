@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -93,11 +94,13 @@ class Execution:
         told: Callable[[str], None] = lambda text: None,
         doing: Callable[[str, int], None] = lambda phase, rows: None,
         timed: Callable[[int], None] = lambda evaluations: None,
-    ) -> Iterator[CellResult]:
+    ) -> Generator[CellResult]:
         """Make the pending cells; each is in the store before it is yielded, so that nothing is lost later. References
         are made beside them and not yielded.
 
         Images are encoded and written in the background while the next batch runs; but not beside a timed cell.
+
+        Until it ends or is closed the pipeline is the engines', and torch takes no gradients.
 
         Args:
             evaluated: told of the denoiser's evaluations of cells that are not timed, as they are answered.
@@ -107,11 +110,12 @@ class Execution:
         """
         if not self.pending and not self.references:
             return
-        for result in in_background(self._results(evaluated, told, doing, timed), self._keep):
-            if not result.cell.reference_solver:
-                yield result
-            elif not result.packed:
-                evaluated(self.prepared.cost(result.cell))
+        with closing(in_background(self._results(evaluated, told, doing, timed), self._keep)) as kept:
+            for result in kept:
+                if not result.cell.reference_solver:
+                    yield result
+                elif not result.packed:
+                    evaluated(self.prepared.cost(result.cell))
         if self.throughput:
             self.store.note("throughput", self.throughput[0].as_dict())
 
@@ -150,7 +154,7 @@ class Execution:
         told: Callable[[str], None],
         doing: Callable[[str, int], None],
         timed: Callable[[int], None],
-    ) -> Iterator[CellResult]:
+    ) -> Generator[CellResult]:
         solo, packed = divided(self.prepared, self.pending)
         others = [*packed, *self.references]
         if self.crew:
