@@ -4,6 +4,8 @@ BIN := .venv/bin
 MINUTES ?= 20
 SEED ?= 0
 INSTALLED := .venv/.installed
+# Compiled once, not by each of the processes that tests start
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: install demo test test-slow test-all lint format bench soak samplers coverage clean
 

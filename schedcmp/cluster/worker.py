@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from threading import Condition
@@ -114,7 +114,7 @@ class Worker:
             for result in in_background(self._made(engines), lambda result: encoded(prepared, result)):
                 yield self._report(engines, result)
 
-    def _made(self, engines: Engines) -> Iterator[CellResult]:
+    def _made(self, engines: Engines) -> Generator[CellResult]:
         """What there is to make, and what comes meanwhile."""
         if self._timed:
             yield from engines.timed.run(self._inbox.pop())
