@@ -122,6 +122,7 @@ def test_list_compatible_tells_what_diffusers_does_not(sd1: Path, capsys: pytest
     assert "most also run with another sigma schedule" in text
 
 
+@pytest.mark.slow
 def test_list_compatible_has_every_sigma_schedule_if_asked(
     sd1: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ def found_in(folder: Path, metric: str | None = None) -> tuple[list[StoredCell],
     return cells, found
 
 
+@pytest.mark.slow
 def test_what_draws_noise_and_what_does_not_stand_in_one_ranking(mixed: Path) -> None:
     _, found = found_in(mixed)
     assert found.metric
@@ -160,6 +161,7 @@ def test_what_draws_noise_and_what_does_not_stand_in_one_ranking(mixed: Path) ->
     assert "| euler-a | 4 |" in text
 
 
+@pytest.mark.slow
 def test_it_agrees_with_adherence_where_that_differs_clearly(mixed: Path) -> None:
     cells, found = found_in(mixed)
     shown = {
@@ -174,6 +176,7 @@ def test_it_agrees_with_adherence_where_that_differs_clearly(mixed: Path) -> Non
     assert all(apart[a] < apart[b] for a, b in clear)
 
 
+@pytest.mark.slow
 def test_a_wide_interval_makes_none_the_best(mixed: Path) -> None:
     _, found = found_in(mixed)
     (choice,) = [c for c in found.choices if c.budget.limit == max(p.nfe for p in found.measured)]
@@ -181,6 +184,7 @@ def test_a_wide_interval_makes_none_the_best(mixed: Path) -> None:
     assert choice.best.scheduler == min(ends, key=lambda name: ends[name] or 0)
 
 
+@pytest.mark.slow
 def test_a_cells_share_counts_and_not_for_itself(mixed: Path) -> None:
     cells, found = found_in(mixed)
     best = found.measured[0]
@@ -204,6 +208,7 @@ def test_it_is_taken_again_when_a_seed_comes(sd1: Path, tmp_path: Path, monkeypa
     assert np.mean([c.metrics[ENERGY] for c in cells]) != pytest.approx(np.mean(first[:8]))
 
 
+@pytest.mark.slow
 def test_the_nearest_image_by_itself_is_still_an_answer(mixed: Path) -> None:
     _, found = found_in(mixed, "reference_rmse")
     assert set(found.unmeasured) == set(NAMES[4:])

@@ -9,6 +9,7 @@ import pytest
 from tools import samplers
 
 
+@pytest.mark.slow
 def test_a_small_page_has_every_kind_of_model(tmp_path: Path) -> None:
     samplers.main(["euler", "euler-a", "tcd", "--out", str(tmp_path)])
     page = (tmp_path / "samplers.md").read_text(encoding="utf-8")

@@ -34,7 +34,10 @@ def _stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("attack", ["sweeps", "corruption", "crafted", "checkpoints"])  # those without forks
+# Those without forks
+@pytest.mark.parametrize(
+    "attack", [pytest.param("sweeps", marks=pytest.mark.slow), "corruption", "crafted", "checkpoints"]
+)
 def test_an_attack_finds_nothing(
     attack: str, grounds: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
