@@ -12,20 +12,16 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import pytest
 import yaml
-from checkpoints import save_sd1
 from hypothesis import settings
-from latents import Latents
-from quick import fewer_steps
 
-from schedcmp.checkpoint.inspection.inspect import inspect
-from schedcmp.checkpoint.loading.load import load
-from schedcmp.checkpoint.source import ModelSpec
-from schedcmp.registry.build import mended
+if TYPE_CHECKING:
+    from latents import Latents
+
+# Nothing heavy is imported here: the process that hands out tests would have it before the others begin
 
 # A shell's background jobs ignore it, and so would the runs that the tests start and stop
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,6 +52,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Answers that a test has bent are kept for nobody else; matplotlib's list of fonts takes seconds to make."""
+    import matplotlib
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -65,6 +63,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Stable Diffusion 1.x pipeline, saved; not to be changed."""
+    from checkpoints import save_sd1
+
     return save_sd1(tmp_path_factory.mktemp("checkpoints") / "sd1")
 
 
@@ -80,18 +80,26 @@ def blank_plots(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def pipeline(sd1: Path) -> Any:
     """It, loaded; a test that changes it puts it right again."""
+    from schedcmp.checkpoint import ModelSpec, inspect
+    from schedcmp.checkpoint.loading.load import load
+
     return load(inspect(ModelSpec(str(sd1))), "cpu")
 
 
 @pytest.fixture(scope="module")
 def config(sd1: Path) -> dict[str, Any]:
     """Its scheduler's config."""
+    from schedcmp.checkpoint import ModelSpec, inspect
+    from schedcmp.registry.build import mended
+
     return mended(inspect(ModelSpec(str(sd1))).scheduler_config, "StableDiffusionPipeline")
 
 
 @pytest.fixture(scope="module")
 def coarse_references() -> Iterator[None]:
     """For tests that ask for references, not how good they are."""
+    from quick import fewer_steps
+
     with pytest.MonkeyPatch.context() as patch:
         fewer_steps(patch)
         yield
@@ -120,4 +128,6 @@ def write_sweep(tmp_path: Path, sd1: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def latents(monkeypatch: pytest.MonkeyPatch) -> Latents:
+    from latents import Latents
+
     return Latents(monkeypatch)

@@ -111,6 +111,7 @@ def test_the_tour_is_the_documents_tour() -> None:
     assert (sweep.seeds, sweep.device, sweep.dtype, sweep.generator) == ((8,), "cuda", "fp16", "device")
 
 
+@pytest.mark.slow
 def test_list_compatible_tells_what_diffusers_does_not(sd1: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = {row["name"]: row for row in json.loads(output(capsys, "list-compatible", sd1, "--json"))}
     assert {"name", "class", "status", "reason", "listed"} <= set(found["ddim"])

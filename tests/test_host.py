@@ -9,12 +9,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
 import torch
 
 _ENGINE = str(Path("schedcmp") / "engine")
 _SHORT, _LONG = 10, 30  # steps
 
 
+@pytest.mark.slow
 def test_a_step_of_a_lane_takes_few_calls(sd1: Path) -> None:
     """Measured: 110 to 116, most of them to bind, compare and join arguments, by name and by lane, not by row.
 

@@ -226,6 +226,7 @@ def scan_distance(sd1: Path, recipes: Any, latents: Latents, names: list[str]) -
     return worst(latents, expected)
 
 
+@pytest.mark.slow
 def test_whole_solves_are_diffusers_over_the_registry(sd1: Path, recipes: Any, latents: Latents) -> None:  # noqa: F811
     names = linear_ones(recipes)
     known = {"ddim", "pndm", "lms", "euler", "heun", "kdpm2", "dpmpp-2m", "dpmpp-2s", "dpmpp-3m", "deis", "unipc"}
