@@ -126,6 +126,15 @@ def test_the_bar_stays_on_one_line(width: int, monkeypatch: pytest.MonkeyPatch) 
         assert all(word in text for word in (words if width > 60 else words[:3]))
 
 
+def test_a_terminal_of_a_few_columns_shows_no_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=20, highlight=False, color_system=None)
+    monkeypatch.setattr(module, "err", terminal)
+    with progress(1000, Work(50, 5), Work(10_000, 995), lambda: 0.973) as advance:
+        advance.doing("denoising", 2)
+        assert advance.fitting == ""  # type: ignore[attr-defined]
+        assert terminal.render_lines(advance.bar.get_renderable())  # type: ignore[attr-defined]
+
+
 def test_the_bar_goes_on_while_a_model_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False, color_system=None)
     monkeypatch.setattr(module, "err", terminal)

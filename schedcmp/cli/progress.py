@@ -124,9 +124,9 @@ class _Shown(Advance):
     def fitting(self) -> str:
         """As many of the facts as there is room for, the first ones first."""
         facts = self.facts()
-        while len(text := "  ".join(facts)) > err.width - len(self.count) - _BESIDE:
+        while facts and len("  ".join(facts)) > err.width - len(self.count) - _BESIDE:
             facts.pop()
-        return text
+        return "  ".join(facts)
 
 
 class _Log(Advance):
