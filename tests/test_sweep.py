@@ -244,6 +244,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 def test_overrides_replace_values(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "steps=[5, 6]", "timing.repeats=3", "grid.rows=seed", "prompt=a: b".replace(": ", " "))
     assert (sweep.steps, sweep.timing.repeats, sweep.grid.rows) == ((5, 6), 3, ("seed",))
+    assert sweep_of(tmp_path, "schedulers=*").schedulers == sweep_of(tmp_path, 'schedulers="*"').schedulers == ("*",)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_overrides_replace_values(tmp_path: Path) -> None:
         ("steps=0", "--set steps=0: steps.0"),
         ("steps", "expected KEY=VALUE"),
         ("steps=[1", "the value is not YAML; quote it, as in --set 'steps=[4,8]'"),
-        ("schedulers=*", """the value is not YAML; quote it, as in --set 'schedulers="*"'"""),
+        ("schedulers=*all", """the value is not YAML; quote it, as in --set 'schedulers="*"'"""),
         ("steps.x=1", "has no keys of its own"),
         ("=3", "expected KEY=VALUE"),
     ],

@@ -16,8 +16,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SWEEPS: dict[str, tuple[str, ...]] = {
     "smoke": ("smoke",),
     "flow": ("flow",),
-    "every scheduler": ("smoke", 'schedulers="*"', "steps=[6]"),
-    "every scheduler, flow": ("flow", 'schedulers="*"', "steps=[6]", "seeds=0"),
+    "every scheduler": ("smoke", "schedulers=*", "steps=[6]"),
+    "every scheduler, flow": ("flow", "schedulers=*", "steps=[6]", "seeds=0"),
     "fp16": ("quickstart", "dtype=fp16"),
     "bf16": ("flow", "dtype=bf16"),
     "noise from the device": ("quickstart", "generator=device"),

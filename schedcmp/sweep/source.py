@@ -112,8 +112,8 @@ _MEANING = "*&!%@`"  # of a text's first character, to YAML
 
 
 def _override_value(text: str, override: str) -> Any:
-    if not text.strip():
-        return None
+    if text.strip() in ("", "*"):  # nothing; all schedulers, where YAML would look for an alias
+        return text.strip() or None
     if "\n" in text.strip():
         _refuse_lines(text, override)
     node = None
