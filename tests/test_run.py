@@ -186,6 +186,14 @@ def test_check_and_dry_run_write_nothing(
     assert "not known before a first run" in shown
 
 
+def test_check_tells_of_a_device_that_is_not_here(write_sweep: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """And plans for where it is."""
+    assert run("check", write_sweep(), "--set", "device=cuda:97") == 0
+    shown = capsys.readouterr()
+    assert "warning: --set device=cuda:97: device 'cuda:97' is not there" in shown.err
+    assert "3 schedulers, 12 cells" in shown.out
+
+
 def test_check_estimates_from_what_was_measured(
     write_sweep: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

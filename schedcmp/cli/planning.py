@@ -9,6 +9,7 @@ from schedcmp.cli import console
 from schedcmp.cli.console import say, table
 from schedcmp.cli.places import look
 from schedcmp.cli.process import starting
+from schedcmp.errors import RequestError
 from schedcmp.prepare import Prepared
 from schedcmp.records import Length, length_of
 from schedcmp.report.numbers import counted
@@ -64,6 +65,16 @@ def _show_plan(prepared: Prepared, name: str) -> None:
     if isinstance(prepared.sweep.steps, Search):
         say(f"steps    those tried at first; more as they are needed, up to {prepared.sweep.steps.auto.most}")
     say(f"time     {estimate(prepared, folder)}")
+    _warn_of_device(prepared)
+
+
+def _warn_of_device(prepared: Prepared) -> None:
+    """A plan may be for another machine; workers have devices of their own."""
+    try:
+        if prepared.sweep.executor.ray is None:
+            _ = prepared.loader.device
+    except RequestError as error:
+        console.warn(f"{error} Here `schedcmp run` ends with this.")
 
 
 def _class_of(prepared: Prepared, label: str) -> str:
