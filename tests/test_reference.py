@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,7 @@ def test_a_metric_that_is_asked_for_later_remakes_only_what_it_needs(small: Writ
 
 def test_a_stopped_run_goes_on_to_the_same_distances(small: Write, tmp_path: Path) -> None:
     sweep, out, whole = small(engine="solo", seeds=0), tmp_path / "out", tmp_path / "whole"
-    with Store.create(out) as store:
-        results = Execution.begin(prepare(sweep), store).run()
+    with Store.create(out) as store, closing(Execution.begin(prepare(sweep), store).run()) as results:
         for _ in range(3):
             next(results)
     assert make(sweep, out) < 6

@@ -6,9 +6,11 @@ import os
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -308,3 +310,23 @@ def test_an_address_is_no_place_for_a_run(tmp_path: Path, monkeypatch: pytest.Mo
 )  # fmt: skip
 def test_a_runs_files_are_known_by_their_names(name: str, is_one: bool) -> None:
     assert is_of_a_run(name) == is_one
+
+
+def test_it_is_not_closed_while_a_thread_of_its_run_writes(tmp_path: Path) -> None:
+    """As where a run is interrupted: SQLite ends the process whose connection goes meanwhile."""
+    store, writing, go_on = Store.create(tmp_path / "run"), Event(), Event()
+
+    def write() -> int:
+        with store.database.writing() as database:
+            writing.set()
+            go_on.wait(10)
+            return int(database.execute("SELECT 1").fetchone()[0])
+
+    with ThreadPoolExecutor(2) as threads:
+        written = threads.submit(write)
+        writing.wait(10)
+        closed = threads.submit(store.close)
+        assert wait([closed], timeout=0.05).not_done
+        go_on.set()
+        assert written.result() == 1
+        closed.result()

@@ -72,7 +72,8 @@ class Database:
         self._one_at_a_time = Lock()  # a run's images are written by a thread of their own
 
     def close(self) -> None:
-        self._connection.close()
+        with self._one_at_a_time:  # SQLite does not survive that its connection goes while it writes
+            self._connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
