@@ -191,6 +191,7 @@ def registry_distance(sd1: Path, recipes: Any, latents: Latents, max_batch: int)
     return worst(latents, expected)
 
 
+@pytest.mark.slow
 def test_the_whole_registry_is_torchs(sd1: Path, recipes: Any, latents: Latents) -> None:  # noqa: F811
     assert len(recipes) > 40
     assert registry_distance(sd1, recipes, latents, max_batch=16) < CLOSE

@@ -47,6 +47,7 @@ def test_a_module_inside_a_postponed_one_can_be_imported(package: str) -> None:
     assert import_module(f"{package}.late").number == 5
 
 
+@pytest.mark.slow
 def test_schedulers_load_no_statistics_before_beta_sigmas_need_them() -> None:
     code = """
 import sys

@@ -73,6 +73,7 @@ def converging(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheduler", "order"), [("ddim", 1), ("euler", 1), ("dpmpp-2m-karras", 2), ("heun-karras", 2)]
 )
@@ -82,6 +83,7 @@ def test_the_distance_falls_with_steps_at_about_the_solvers_order(scheduler: str
     assert order - 0.5 < fall < order + 0.7
 
 
+@pytest.mark.slow
 def test_pixels_say_the_same_as_latents(converging: Path) -> None:
     measured = [c.metrics for c in cells(converging) if "reference_rmse" in c.metrics]
     for name, sign in (("reference_psnr_db", -1), ("reference_ssim", -1)):
@@ -89,6 +91,7 @@ def test_pixels_say_the_same_as_latents(converging: Path) -> None:
         assert sign * np.corrcoef(*ranks)[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_the_uncertainty_is_the_distance_of_two_solvers_and_a_third_agrees(converging: Path) -> None:
     found = only_reference(converging)
     with Store.open(converging) as store:
@@ -102,6 +105,7 @@ def test_the_uncertainty_is_the_distance_of_two_solvers_and_a_third_agrees(conve
     assert (converging / str(found.image)).is_file()
 
 
+@pytest.mark.slow
 def test_what_draws_noise_has_no_distance(converging: Path) -> None:
     names = {c.cell.scheduler for c in cells(converging) if "reference_rmse" in c.metrics}
     assert names == {*DETERMINISTIC, "res-multistep-karras"}
