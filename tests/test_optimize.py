@@ -114,6 +114,14 @@ def test_rows_that_fill_a_batch_have_no_say_in_the_others_answers() -> None:
     assert torch.equal(joined["sample"][:2], call.arguments["sample"])
 
 
+@pytest.mark.parametrize("timestep", [7, 7.0, torch.tensor(7), torch.tensor([7, 7])])
+def test_a_compiled_model_gets_timesteps_of_one_kind_where_its_latents_are(timestep: Any) -> None:
+    """On another device than the host a number of the host would be refused, or be another program."""
+    call = Call("unet", {"sample": torch.zeros(2, 3, device="meta"), "timestep": timestep})
+    got = join([call], float_timesteps=True)["timestep"]
+    assert (got.device.type, got.dtype, got.shape) == ("meta", torch.float32, (2,))
+
+
 def test_attention_is_refused_where_diffusers_would_ignore_it(sd1: Path) -> None:
     with pytest.raises(RequestError, match="takes no attention backend"):
         load(inspect(ModelSpec(str(sd1))), "cpu", "auto", {"attention": "flash"})

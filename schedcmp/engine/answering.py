@@ -11,7 +11,7 @@ import torch
 from schedcmp.checkpoint.layout import DENOISERS
 from schedcmp.engine.batch import BatchSize, Sizes
 from schedcmp.engine.calls.call import Call
-from schedcmp.engine.calls.joining import join, per_cell, take_rows, with_float_timesteps
+from schedcmp.engine.calls.joining import join, per_cell, take_rows
 from schedcmp.engine.calls.splitting import NoRowsError, answers_of, interleave, nearly_equal, rows_of_first
 from schedcmp.engine.clock import Clock
 from schedcmp.engine.job import CONTROLNET
@@ -106,11 +106,9 @@ class Answering:
         return answers_of(self._run(first, fixed), first)[0]
 
     def _run(self, calls: list[Call], fixed: bool) -> Any:
-        model, processors, arguments = self.models[calls[0].target], calls[0].processors, join(calls)
-        if fixed:
-            arguments = with_float_timesteps(arguments, sum(call.rows for call in calls))
+        model, processors = self.models[calls[0].target], calls[0].processors
         with processors.installed() if processors.of else nullcontext():
-            return model(**arguments)
+            return model(**join(calls, float_timesteps=fixed))
 
     def _shape(self, call: Call, rows: int, most: int) -> int:
         """The rows of a batch of fixed shape: the fewest that a program is there for, else the next power of two."""

@@ -13,25 +13,26 @@ from schedcmp.engine.calls.rows import is_row_list, is_timestep, items_per_row, 
 from schedcmp.engine.hosted import sent
 
 
-def join(calls: Sequence[Call]) -> dict[str, Any]:
+def join(calls: Sequence[Call], *, float_timesteps: bool = False) -> dict[str, Any]:
     """The arguments of one call for all rows of `calls`, which have equal signatures, on the device of their first
-    tensor. One call stays as it is."""
+    tensor. One call stays as it is.
+
+    Args:
+        float_timesteps: one for each row in any case, and never whole numbers, of which some schedulers make them: a
+            compiled model is another program for each shape and dtype.
+    """
     rows, first = [call.rows for call in calls], calls[0]
     joined = dict(first.arguments)
     if len(calls) > 1:
         joined = {name: _join(name, [c.arguments[name] for c in calls], rows) for name in joined}
         if order := [row for part in by_part(calls) for row in part] if first.parts > 1 else []:
             joined = {name: _some_rows(name, value, sum(rows), order) for name, value in joined.items()}
+    if float_timesteps:
+        joined = {k: _floats(v, sum(rows)) if is_timestep(k, v, sum(rows)) else v for k, v in joined.items()}
     if first.first is None or first.first.device.type == "cpu":
         return joined
     device = first.first.device
     return {name: sent(value, device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
-
-
-def with_float_timesteps(arguments: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """`arguments` with a timestep for each row and never whole numbers, of which some schedulers make them: a compiled
-    model is another program for each shape and dtype."""
-    return {k: _timesteps([v], [rows], whole=False) if is_timestep(k, v, rows) else v for k, v in arguments.items()}
 
 
 def take_rows(call: Call, start: int, step: int) -> Call:
@@ -87,11 +88,16 @@ def _some_rows(name: str, value: Any, had: int, rows: slice | list[int]) -> Any:
     return value
 
 
-def _timesteps(values: Sequence[Any], rows: Sequence[int], *, whole: bool = True) -> torch.Tensor:
+def _timesteps(values: Sequence[Any], rows: Sequence[int]) -> torch.Tensor:
     """One timestep per row; whole and fractional ones together become float32, as models cast them anyway."""
     tensors = [torch.as_tensor(value).reshape(-1) for value in values]
-    if len({t.dtype for t in tensors}) > 1 or not (whole or tensors[0].is_floating_point()):
+    if len({t.dtype for t in tensors}) > 1:
         tensors = [t.float() for t in tensors]
     device = next((t.device for t in tensors if t.device.type != "cpu"), tensors[0].device)
     tensors = [sent(t, device) for t in tensors]
     return torch.cat([t.expand(n) for t, n in zip(tensors, rows, strict=True)])
+
+
+def _floats(timesteps: Any, rows: int) -> torch.Tensor:
+    found = _timesteps([timesteps], [rows])
+    return found if found.is_floating_point() else found.float()
